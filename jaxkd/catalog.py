@@ -1,0 +1,53 @@
+"""Literal dicts of named things, and helpful answers to wrong names."""
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+T = TypeVar('T')
+
+
+class UnknownNameError(KeyError):
+  """A name that is in no catalogue; prints as a sentence, not as a repr."""
+
+  def __str__(self) -> str:
+    return str(self.args[0])
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+  """Returns 'Did you mean ...? ' or '', then the list of all names."""
+  known = sorted(known)
+  near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+  hint = f'Did you mean {" or ".join(map(repr, near))}? ' if near else ''
+  return f'{hint}Known: {", ".join(known)}'
+
+
+def lookup(kind: str, catalog: Mapping[str, T], name: str) -> T:
+  """Returns `catalog[name]`.
+
+  Raises:
+    UnknownNameError: a `KeyError` that names `kind`, the nearest names, and all
+      of them.
+  """
+  if name not in catalog:
+    raise UnknownNameError(f'no {kind} {name!r}. {suggestion(name, catalog)}')
+  return catalog[name]
+
+
+def call(kind: str, function: Callable[..., T], arguments: dict[str, Any]) -> T:
+  """Returns `function(**arguments)`, explaining an argument it does not take.
+
+  Raises:
+    ValueError: an argument is unknown (with suggestions) or missing.
+  """
+  parameters = inspect.signature(function).parameters
+  for name in arguments:
+    if name not in parameters:
+      raise ValueError(
+        f'{kind} takes no setting {name!r}. {suggestion(name, parameters)}'
+      )
+  for name, parameter in parameters.items():
+    if parameter.default is parameter.empty and name not in arguments:
+      raise ValueError(f'{kind} needs the setting {name!r}')
+  return function(**arguments)

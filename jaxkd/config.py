@@ -1,0 +1,143 @@
+"""The tree of settings that every config file fills, and its checks.
+
+`default()` is the whole tree; a config file changes values in it and adds the
+keyword arguments of its method. Any other key is an error.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jaxkd.catalog import suggestion
+
+
+def default() -> ConfigDict:
+  """Returns the tree, with the CIFAR-100 benchmark's recipe in it."""
+  return ConfigDict(
+    dict(
+      seed=0,
+      epochs=240,
+      batch_size=64,  # over all devices
+      compute_dtype='float32',  # or bfloat16; parameters stay float32
+      baseline=False,  # also train the student's twin from labels alone
+      save_every_steps=0,  # besides the save after each epoch; 0: none
+      cache='',  # of trained teachers; '': $JAXKD_CACHE or ~/.cache/jaxkd
+      data=dict(
+        name='cifar100',  # digits cifar10 synthetic tfds:NAME folder:PATH
+        dir='',  # '': $JAXKD_DATA or ~/.cache/jaxkd/data
+        few_shot=0,  # training examples for each class; 0: all
+        validation=0,  # for each class, held out to be tested on
+        image_size=0,  # of folders and TFDS; 0: chosen from the images
+        augment='default',  # none flip crop crop_flip
+      ),
+      student=dict(
+        name='resnet8x4',
+        width=1.0,  # channels, in multiples of the architecture's
+        checkpoint='',  # to start from
+      ),
+      teacher=dict(
+        name='resnet32x4',
+        width=1.0,
+        checkpoint='',  # '': trained first, or taken from the cache
+        # How it is trained, where it has to be.
+        loss='cross_entropy',  # or brier
+        reduction='sum',  # of brier over the classes; or mean
+        scale=1.0,  # factor on the loss
+        epochs=0,  # 0: as the student
+        learning_rate=0.0,  # 0: as the student
+        seed=0,  # its own, so that students of several seeds share it
+      ),
+      method=dict(name='kd'),  # and the method's keyword arguments
+      optimizer=dict(
+        name='sgd',  # or adamw
+        learning_rate=0.05,
+        rates=dict(),  # owner -> its own learning rate
+        momentum=0.9,
+        nesterov=False,
+        weight_decay=5e-4,
+        decay='all',  # or kernels: biases and normalisations do not
+        clip_norm=0.0,  # 0: no clipping
+        betas=(0.9, 0.999),
+        eps=1e-8,
+        ema=0.0,  # decay of the weights' moving average; 0: none
+      ),
+      schedule=dict(
+        name='milestones',  # constant cosine
+        milestones=(0.625, 0.75, 0.875),  # 150, 180, 210 of 240 epochs
+        factor=0.1,
+        warmup_epochs=0.0,
+        final=0.0,  # where the cosine ends, as a fraction of the peak
+      ),
+    )
+  )
+
+
+FREE = ('method', 'optimizer.rates')  # their keys are names of other things
+
+
+def check(config: ConfigDict) -> None:
+  """Compares a config with the tree.
+
+  Raises:
+    KeyError: a key that is missing from the tree or from the config.
+    ValueError: a value of another type than the tree's.
+  """
+  _compare(config.to_dict(), default().to_dict(), '')
+
+
+def _compare(given: Mapping[str, Any], tree: Mapping[str, Any], at: str):
+  for key, value in given.items():
+    name = f'{at}{key}'
+    if key not in tree:
+      known = [f'{at}{k}' for k in tree]
+      raise KeyError(f'no setting {name!r}. {suggestion(name, known)}')
+    wanted = tree[key]
+    if isinstance(wanted, Mapping) != isinstance(value, Mapping):
+      raise ValueError(f'{name} is {value!r}, expected a value like {wanted!r}')
+    if isinstance(wanted, Mapping):
+      if name not in FREE:
+        _compare(value, wanted, f'{name}.')
+    elif not _fits(value, wanted):
+      raise ValueError(
+        f'{name} is {value!r}, a {type(value).__name__}; expected a'
+        f' {type(wanted).__name__} like {wanted!r}'
+      )
+  for key in tree:
+    if key not in given:
+      raise KeyError(
+        f'the setting {at + key!r} is missing: a config file starts from'
+        f' jaxkd.config.default()'
+      )
+
+
+def _fits(value: Any, wanted: Any) -> bool:
+  if isinstance(wanted, float):
+    return isinstance(value, int | float) and not isinstance(value, bool)
+  if isinstance(wanted, tuple):
+    return isinstance(value, tuple | list)
+  return type(value) is type(wanted)
+
+
+def resolved(config: ConfigDict) -> dict[str, Any]:
+  """Returns the config as plain JSON values, to be kept with the run."""
+  return json.loads(json.dumps(config.to_dict()))
+
+
+def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+  """Returns a line for each key whose values differ: 'key: old -> new'."""
+  flat_old, flat_new = dict(_flat(old)), dict(_flat(new))
+  return [
+    f'{key}: {flat_old.get(key)!r} -> {flat_new.get(key)!r}'
+    for key in sorted({*flat_old, *flat_new})
+    if flat_old.get(key) != flat_new.get(key)
+  ]
+
+
+def _flat(tree: Mapping[str, Any], at: str = ''):
+  for key, value in tree.items():
+    if isinstance(value, Mapping) and value:
+      yield from _flat(value, f'{at}{key}.')
+    else:
+      yield f'{at}{key}', value

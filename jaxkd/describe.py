@@ -1,0 +1,95 @@
+"""Prints what will be trained before anything is: stages, networks, arrows."""
+
+import jax
+
+from jaxkd import models
+from jaxkd.graph import Frozen, Learner, Program, Shared, Stage
+from jaxkd.types import Tree
+
+
+def table(rows: list[tuple[str, ...]], right: tuple[int, ...] = ()) -> str:
+  """Returns rows as aligned columns.
+
+  Args:
+    rows: of equal length; the first is the head.
+    right: the columns that are aligned to the right.
+  """
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  lines = []
+  for row in rows:
+    cells = [
+      cell.rjust(width) if n in right else cell.ljust(width)
+      for n, (cell, width) in enumerate(zip(row, widths, strict=True))
+    ]
+    lines.append('  '.join(cells).rstrip())
+  return '\n'.join(lines)
+
+
+def sizes(program: Program, name: str) -> tuple[int, int]:
+  """Returns a network's parameters and MACs per image."""
+  module = program.modules[name]
+  return (
+    models.count(_shapes(program, name)['params']),
+    models.macs(module, program.input_shape),
+  )
+
+
+def _shapes(program: Program, name: str) -> Tree:
+  return jax.eval_shape(lambda: program.init_network(name, jax.random.key(0)))
+
+
+def stage_text(
+  number: int,
+  stage: Stage,
+  program: Program,
+  architectures: dict[str, str],
+  note: str,
+) -> str:
+  """Returns one stage as text.
+
+  Args:
+    number: counted from 1.
+    stage: what to describe.
+    program: the stage's graph, bound.
+    architectures: network -> name of its model.
+    note: duration and optimizer.
+  """
+  networks = [('network', 'model', 'role', 'parameters', 'MACs')]
+  for name, network in stage.graph.networks.items():
+    parameters, macs = sizes(program, name)
+    networks.append(
+      (
+        name,
+        architectures[name],
+        _role(network),
+        f'{parameters:,}',
+        f'{macs / 1e6:,.1f} M',
+      )
+    )
+  transfers = [('guide', '', 'learner', 'weight', 'objective')]
+  for transfer in stage.graph.transfers:
+    weight = transfer.weight
+    transfers.append(
+      (
+        str(transfer.guide),
+        '->' if transfer.detach else '<->',
+        transfer.learner,
+        'scheduled' if callable(weight) else f'{weight:g}',
+        str(transfer.objective),
+      )
+    )
+  return (
+    f'Stage {number}: {stage.name} ({note})\n\n'
+    f'{_indent(table(networks, right=(3, 4)))}\n\n'
+    f'{_indent(table(transfers, right=(3,)))}'
+  )
+
+
+def _role(network: Learner | Frozen | Shared) -> str:
+  if isinstance(network, Shared):
+    return f'shares {network.owner}'
+  return 'frozen' if isinstance(network, Frozen) else 'learns'
+
+
+def _indent(text: str) -> str:
+  return '\n'.join(f'  {line}' for line in text.splitlines())

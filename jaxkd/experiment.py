@@ -1,0 +1,221 @@
+"""From a config to a finished run: the only reader of configs."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from jaxkd import config as configs
+from jaxkd import data, describe, methods, models
+from jaxkd.catalog import call, lookup, suggestion
+from jaxkd.data.base import Dataset
+from jaxkd.graph import OBJECTIVES, Frozen, Program, Stage
+from jaxkd.train import mesh, optim
+from jaxkd.train.stage import Task, steps_per_epoch
+
+DTYPES = {'bfloat16': jnp.bfloat16, 'float32': jnp.float32}
+ARCHITECTURES = ('student', 'teacher')  # the sections that describe networks
+
+
+def stages_of(config: ConfigDict) -> tuple[Stage, ...]:
+  """Returns the method's stages, after the teacher's where it needs one.
+
+  Raises:
+    KeyError: no method of that name.
+    ValueError: a setting that the method does not take.
+  """
+  arguments = config.method.to_dict()
+  name = arguments.pop('name', '')
+  method = lookup('method', methods.CATALOG, name)
+  train_teacher = methods.teacher(
+    loss=config.teacher.loss,
+    reduction=config.teacher.reduction,
+    scale=config.teacher.scale,
+    epochs=config.teacher.epochs or None,
+    learning_rate=config.teacher.learning_rate or None,
+  )
+  if method is methods.teacher:
+    # Its settings are the config's section on the teacher.
+    return call('method teacher', lambda: train_teacher, arguments)
+  stages = call(f'method {name}', method, arguments)
+  if config.baseline:
+    stages = (*methods.baseline(), *stages)
+  guided = any(
+    isinstance(stage.graph.networks.get('teacher'), Frozen) for stage in stages
+  )
+  if guided and not config.teacher.checkpoint:
+    stages = (*train_teacher, *stages)
+  return stages
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+  """A checked config, and what is made from it.
+
+  stages: in the order in which they are run.
+  """
+
+  config: ConfigDict
+  stages: tuple[Stage, ...]
+
+  @functools.cached_property
+  def dataset(self) -> Dataset:
+    """The data, read when first asked for."""
+    return data.load(**self.config.data.to_dict())
+
+  @property
+  def image_shape(self) -> tuple[int, int, int]:
+    """[H, W, C] of one image; read from the data only if need be."""
+    known = data.SHAPES.get(self.config.data.name)
+    return known[0] if known else self.dataset.image_shape
+
+  @property
+  def num_classes(self) -> int:
+    """K; read from the data only if need be."""
+    known = data.SHAPES.get(self.config.data.name)
+    return known[1] if known else self.dataset.num_classes
+
+  def section(self, stage: Stage, name: str) -> ConfigDict:
+    """Returns the config's section on a network's architecture."""
+    like = stage.graph.networks[name].like or name
+    lookup('architecture', dict.fromkeys(ARCHITECTURES), like)
+    return self.config[like]
+
+  def program(self, stage: Stage) -> Program:
+    """Returns the stage's graph with a module in each node.
+
+    Raises:
+      KeyError: no such model or compute type.
+      ValueError: a width that the model cannot have.
+    """
+    dtype = lookup('compute_dtype', DTYPES, self.config.compute_dtype)
+
+    def build(like, width):
+      lookup('architecture', dict.fromkeys(ARCHITECTURES), like)
+      section = self.config[like]
+      width = section.width * width
+      extra = {} if width == 1 else {'width': width}
+      return models.build(section.name, self.num_classes, dtype=dtype, **extra)
+
+    return stage.graph.bind(build, self.image_shape)
+
+  def epochs(self, stage: Stage) -> int:
+    """Returns how long a stage is."""
+    return self.config.epochs if stage.epochs is None else stage.epochs
+
+  def learning_rate(self, stage: Stage) -> float:
+    """Returns a stage's peak learning rate."""
+    if stage.learning_rate is None:
+      return self.config.optimizer.learning_rate
+    return stage.learning_rate
+
+  def seed(self, stage: Stage) -> int:
+    """Returns a stage's seed; a teacher has its own."""
+    alone = stage.graph.learners == ('teacher',)
+    return self.config.teacher.seed if alone else self.config.seed
+
+  def optimizer(
+    self, stage: Stage, steps_per_epoch: int
+  ) -> optax.GradientTransformation:
+    """Returns the stage's optimizer, with a rate for each owner if asked."""
+    settings = self.config.optimizer.to_dict()
+    rates, rate = settings.pop('rates'), settings.pop('learning_rate')
+    settings.pop('ema')
+    shape = self.config.schedule.to_dict()
+
+    def schedule(rate):
+      return optim.make_schedule(
+        learning_rate=rate,
+        epochs=self.epochs(stage),
+        steps_per_epoch=steps_per_epoch,
+        **shape,
+      )
+
+    rate = self.learning_rate(stage)
+    schedules = schedule(rate)
+    if rates:
+      owners = (*stage.graph.learners, OBJECTIVES)
+      schedules = {o: schedule(rates.get(o, rate)) for o in owners}
+    return optim.make_optimizer(schedules=schedules, **settings)
+
+  def task(self, stage: Stage) -> Task:
+    """Returns all that a stage's training is a function of."""
+    steps = steps_per_epoch(self.dataset, self.config.batch_size)
+    return Task(
+      name=stage.name,
+      program=self.program(stage),
+      dataset=self.dataset,
+      mesh=mesh.make_mesh(),
+      optimizer=self.optimizer(stage, steps),
+      epochs=self.epochs(stage),
+      batch_size=self.config.batch_size,
+      seed=self.seed(stage),
+      ema=self.config.optimizer.ema,
+      every_steps=self.config.save_every_steps,
+    )
+
+  def teacher_settings(self, stage: Stage) -> dict[str, Any]:
+    """Returns all that determines a trained teacher, as JSON values."""
+    config = configs.resolved(self.config)
+    teacher = {k: v for k, v in config['teacher'].items() if k != 'checkpoint'}
+    optimizer = {k: v for k, v in config['optimizer'].items() if k != 'ema'}
+    return {
+      'teacher': teacher,
+      'optimizer': optimizer,
+      'learning_rate': self.learning_rate(stage),
+      'epochs': self.epochs(stage),
+      'schedule': config['schedule'],
+      'batch_size': config['batch_size'],
+      'compute_dtype': config['compute_dtype'],
+      'data': {**config['data'], 'dir': ''},
+      'fingerprint': self.dataset.fingerprint,
+    }
+
+  def describe(self) -> str:
+    """Returns the stages, their networks and transfers, as text."""
+    config = self.config
+    shape = 'x'.join(map(str, self.image_shape))
+    head = (
+      f'{config.method.name} on {config.data.name}: images {shape},'
+      f' {self.num_classes} classes, batches of {config.batch_size},'
+      f' seed {config.seed}'
+    )
+    texts = []
+    for number, stage in enumerate(self.stages, 1):
+      names = {n: self.section(stage, n).name for n in stage.graph.networks}
+      note = (
+        f'{self.epochs(stage)} epochs, {config.optimizer.name} at'
+        f' {self.learning_rate(stage):g}, {config.schedule.name} schedule'
+      )
+      texts.append(
+        describe.stage_text(number, stage, self.program(stage), names, note)
+      )
+    return '\n\n'.join([head, *texts])
+
+
+def build(config: ConfigDict) -> Experiment:
+  """Checks a config and builds what can be built before data is read.
+
+  Raises:
+    KeyError: an unknown setting, method, model, data set or network, with
+      suggestions.
+    ValueError: a setting of a wrong type or value.
+  """
+  configs.check(config)
+  stages = stages_of(config)
+  owners = {o for stage in stages for o in (*stage.graph.learners, OBJECTIVES)}
+  for owner in config.optimizer.rates:
+    if owner not in owners:
+      raise KeyError(
+        f'config.optimizer.rates names {owner!r}, which learns in no stage.'
+        f' {suggestion(owner, owners)}'
+      )
+  experiment = Experiment(config, stages)
+  mesh.check_batch_size(mesh.make_mesh(), config.batch_size)
+  for stage in stages:
+    experiment.program(stage)
+    experiment.optimizer(stage, steps_per_epoch=1)
+  return experiment

@@ -1,0 +1,9 @@
+"""Losses: pure functions of arrays, learner first, guide second.
+
+Logit losses return one value per example, [B]; nothing here reduces over the
+batch, weighs or stops gradients: that is the caller's decision.
+"""
+
+from jaxkd.losses.logits import brier, cross_entropy, kd
+
+__all__ = ['brier', 'cross_entropy', 'kd']

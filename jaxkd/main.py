@@ -1,0 +1,103 @@
+"""The command line: `python -m jaxkd.main --config=FILE --workdir=DIR`."""
+
+import os
+import pathlib
+import sys
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+CONFIG = config_flags.DEFINE_config_file(
+  'config',
+  help_string='A config file; --config.KEY=VALUE changes a setting in it.',
+  # Unknown keys are explained by jaxkd.config.check, in files as in flags.
+  lock_config=False,
+  accept_new_attributes=True,
+)
+WORKDIR = flags.DEFINE_string('workdir', None, 'The folder of the run.')
+MODE = flags.DEFINE_enum(
+  'mode',
+  'train',
+  ['train', 'eval'],
+  'train: run to the end, or go on with an interrupted run. eval: measure the'
+  ' student of a run.',
+)
+DESCRIBE = flags.DEFINE_bool('describe', False, 'Print the graph and stop.')
+DEBUG = flags.DEFINE_bool('debug', False, 'Show where an error comes from.')
+
+MISTAKES = (AttributeError, KeyError, OSError, TypeError, ValueError)
+
+
+def _train() -> None:
+  from jaxkd.run import Run, result_table
+
+  run = Run(_experiment(), pathlib.Path(_workdir()))
+  summary, path = run.summary, run.workdir / 'summary.json'
+  if summary:
+    print(f'This run is finished: {path}\n')
+  else:
+    summary = run.finish()
+    print(f'\nFinished. Results: {path}\n')
+  print(result_table(summary))
+
+
+def _experiment():
+  from jaxkd.experiment import build
+
+  if CONFIG.value is None:
+    raise ValueError('--config=FILE is needed, e.g. configs/kd_digits.py')
+  return build(CONFIG.value)
+
+
+def _workdir() -> str:
+  if not WORKDIR.value:
+    raise ValueError('--workdir=DIR is needed, the folder of the run')
+  return WORKDIR.value
+
+
+def _eval() -> None:
+  from jaxkd.run import evaluate_run
+
+  result = evaluate_run(pathlib.Path(_workdir()))
+  print(
+    f'{result["network"]} ({result["model"]}): {100 * result["top1"]:.2f} %'
+    f' top-1, NLL {result["nll"]:.4f}, on {result["images"]:,} test images'
+  )
+
+
+def _main(argv: list[str]) -> None:
+  if argv[1:]:
+    raise ValueError(f'not understood: {" ".join(argv[1:])}')
+  logging.set_verbosity(logging.WARNING)
+  if DESCRIBE.value:
+    print(_experiment().describe())
+  elif MODE.value == 'eval':
+    _eval()
+  else:
+    _train()
+
+
+def main() -> None:
+  """Runs the command; a mistake of the user's ends in a message and status 1.
+
+  --debug shows a traceback instead.
+  """
+  try:
+    app.run(_main)
+  except MISTAKES as error:
+    if '--debug' in sys.argv:
+      raise
+    kind = (
+      ''
+      if isinstance(error, ValueError | KeyError)
+      else (f'{type(error).__name__}: ')
+    )
+    print(f'\njaxkd: {kind}{error}\n(--debug shows where)', file=sys.stderr)
+    sys.exit(1)
+  except KeyboardInterrupt:
+    print('\njaxkd: interrupted; the same command goes on', file=sys.stderr)
+    sys.exit(130)
+
+
+if __name__ == '__main__':
+  main()

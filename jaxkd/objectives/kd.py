@@ -1,0 +1,22 @@
+"""Hinton distillation (Hinton, Vinyals, Dean, 2015).
+
+https://arxiv.org/abs/1503.02531
+"""
+
+from jaxkd import losses
+from jaxkd.objectives.base import Objective, pointwise
+
+
+def kd(temperature: float = 4.0) -> Objective:
+  """T² KL(guide ‖ learner) between the softened outputs.
+
+  Args:
+    temperature: T > 0, in units of logits.
+  """
+  return pointwise(
+    'kd',
+    lambda guide, learner, batch: losses.kd(
+      learner.logits, guide.logits, temperature
+    ),
+    temperature=temperature,
+  )

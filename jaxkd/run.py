@@ -1,0 +1,302 @@
+"""A run and its folder: start, resume, refuse, finish, evaluate.
+
+A run lives in its workdir:
+
+  config.json        the resolved config; a run with another is refused
+  metrics.jsonl      one object per epoch; tensorboard/ has the same
+  checkpoints/STAGE  states of the training, to resume from
+  stages/STAGE.json  time and throughput of a stage
+  networks/NAME      finished networks: variables.npz and network.json
+  summary.json       the result; the run is finished when it is there
+"""
+
+import json
+import pathlib
+from typing import Any
+
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from jaxkd import config as configs
+from jaxkd import describe, tree
+from jaxkd.experiment import Experiment, build
+from jaxkd.graph import Stage
+from jaxkd.train import checkpoint, mesh
+from jaxkd.train.evaluation import Evaluator
+from jaxkd.train.log import write_json
+from jaxkd.train.provenance import provenance
+from jaxkd.train.stage import fitted, train_stage
+from jaxkd.train.teacher_cache import TeacherCache
+from jaxkd.types import Variables
+
+REPORTED = (
+  'model',
+  'top1',
+  'best_top1_on_test',
+  'nll',
+  'params',
+  'macs',
+  'params_sha256',
+)
+
+Network = tuple[Variables, dict[str, Any]]  # its arrays and its card
+
+
+class Run:
+  """An experiment in a folder."""
+
+  def __init__(self, experiment: Experiment, workdir: pathlib.Path):
+    """Opens the folder, new or interrupted.
+
+    Raises:
+      ValueError: the folder holds a run of another config, or something else.
+      OSError: the folder cannot be written.
+    """
+    self.experiment = experiment
+    self.workdir = workdir
+    self._cache = TeacherCache(experiment.config.cache)
+    self._open()
+
+  def _open(self) -> None:
+    path = self.workdir / 'config.json'
+    new = configs.resolved(self.experiment.config)
+    if path.exists():
+      lines = configs.differing(json.loads(path.read_text()), new)
+      if lines:
+        raise ValueError(
+          f'{self.workdir} holds a run of another config; take another'
+          f' --workdir, or change back:\n  ' + '\n  '.join(lines)
+        )
+      return
+    self.workdir.mkdir(parents=True, exist_ok=True)
+    foreign = sorted(p.name for p in self.workdir.iterdir())
+    if foreign:
+      raise ValueError(
+        f'{self.workdir} is not empty and holds no run ({foreign[0]!r} is in'
+        f' it); take another --workdir'
+      )
+    write_json(path, new)
+
+  @property
+  def summary(self) -> dict[str, Any] | None:
+    """The result of a finished run, or None."""
+    path = self.workdir / 'summary.json'
+    return json.loads(path.read_text()) if path.exists() else None
+
+  def finish(self) -> dict[str, Any]:
+    """Runs what has not been run yet, and returns the summary."""
+    found = self._given()
+    for note in self.experiment.dataset.notes:
+      tqdm.write(f'data: {note}')
+    for stage in self.experiment.stages:
+      found |= (
+        self._done(stage) or self._cached(stage) or self._train(stage, found)
+      )
+    summary = self._summary({name: card for name, (_, card) in found.items()})
+    write_json(self.workdir / 'summary.json', summary)
+    return summary
+
+  def _given(self) -> dict[str, Network]:
+    """Returns the networks whose checkpoints the config names."""
+    found = {}
+    for name in ('teacher', 'student'):
+      section = self.experiment.config[name]
+      if not section.checkpoint:
+        continue
+      variables, card = load_checkpoint(pathlib.Path(section.checkpoint))
+      wanted = {
+        'model': section.name,
+        'width': section.width,
+        'num_classes': self.experiment.num_classes,
+      }
+      for key, value in wanted.items():
+        if card[key] != value:
+          raise ValueError(
+            f'the checkpoint {section.checkpoint} has {key} {card[key]!r},'
+            f' the config asks for a {name} with {key} {value!r}; change'
+            f' --config.{name} or the checkpoint'
+          )
+      found[name] = variables, card
+    return found
+
+  def _folder(self, name: str) -> pathlib.Path:
+    return self.workdir / 'networks' / name
+
+  def _done(self, stage: Stage) -> dict[str, Network] | None:
+    """Returns what a finished stage has trained, None if it is not finished.
+
+    A network that two stages train is finished when the later one is.
+    """
+    order = [stage.name for stage in self.experiment.stages]
+    found = {}
+    for name in stage.graph.trained:
+      if not (self._folder(name) / checkpoint.CARD).exists():
+        return None
+      found[name] = checkpoint.load_network(self._folder(name))
+      _, card = found[name]
+      if order.index(card['stage']) < order.index(stage.name):
+        return None
+    return found
+
+  def _cached(self, stage: Stage) -> dict[str, Network] | None:
+    """Returns a teacher that an earlier run has trained in the same way."""
+    if not self._is_teacher(stage) or self._started(stage):
+      return None
+    settings = self.experiment.teacher_settings(stage)
+    found = self._cache.load(settings)
+    if found is None:
+      return None
+    tqdm.write(f'teacher: trained before, from {self._cache.path(settings)}')
+    checkpoint.save_network(self._folder('teacher'), *found)
+    return {'teacher': found}
+
+  def _is_teacher(self, stage: Stage) -> bool:
+    return stage.graph.learners == ('teacher',)
+
+  def _started(self, stage: Stage) -> bool:
+    return (self.workdir / 'checkpoints' / stage.name).exists()
+
+  def _train(
+    self, stage: Stage, found: dict[str, Network]
+  ) -> dict[str, Network]:
+    """Trains a stage; its networks are on disk when this returns."""
+    known = {name: variables for name, (variables, _) in found.items()}
+    task = self.experiment.task(stage)
+    trained = train_stage(task, self.workdir, known)
+    (self.workdir / 'stages').mkdir(exist_ok=True)
+    write_json(
+      self.workdir / 'stages' / f'{stage.name}.json',
+      {
+        'epochs': task.epochs,
+        'seconds': trained.record.wall,
+        'training_seconds': trained.record.seconds,
+        'images_per_second': trained.record.images_per_second,
+      },
+    )
+    networks = {}
+    for name, variables in trained.variables.items():
+      base = name.removesuffix('_ema')
+      if base in stage.graph.frozen:
+        measured = {k: trained.results[name][k] for k in ('top1', 'nll')}
+        networks[name] = variables, {**found[name][1], **measured}
+        continue
+      card = self._card(stage, base, variables)
+      networks[name] = variables, {**card, **trained.results[name]}
+      checkpoint.save_network(self._folder(name), *networks[name])
+    if self._is_teacher(stage):
+      settings = self.experiment.teacher_settings(stage)
+      path = self._cache.store(settings, *networks['teacher'])
+      tqdm.write(f'teacher: kept in {path}')
+    return networks
+
+  def _card(
+    self, stage: Stage, name: str, variables: Variables
+  ) -> dict[str, Any]:
+    """Returns what a network is, but for how good it is."""
+    section = self.experiment.section(stage, name)
+    program = self.experiment.program(stage)
+    params, macs = describe.sizes(program, name)
+    dataset = self.experiment.dataset
+    return {
+      'stage': stage.name,
+      'model': section.name,
+      'width': section.width,
+      'num_classes': dataset.num_classes,
+      'class_names': list(dataset.class_names),
+      'image_shape': list(dataset.image_shape),
+      'data': dataset.name,
+      'data_fingerprint': dataset.fingerprint,
+      'mean': list(dataset.view.mean),
+      'std': list(dataset.view.std),
+      'params': params,
+      'macs': macs,
+      'params_sha256': tree.digest(dict(variables)),
+    }
+
+  def _summary(self, cards: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Returns the run's result; the fields are the design's."""
+    config, dataset = self.experiment.config, self.experiment.dataset
+    stages = {
+      path.stem: json.loads(path.read_text())
+      for path in sorted((self.workdir / 'stages').glob('*.json'))
+    }
+    last = stages[self.experiment.stages[-1].name]
+    teacher = cards.get('teacher')
+    return {
+      'networks': {
+        name: {key: card.get(key) for key in REPORTED}
+        for name, card in cards.items()
+      },
+      'method': configs.resolved(config)['method'],
+      'data': dataset.name,
+      'epochs': config.epochs,
+      'seed': config.seed,
+      'seconds': sum(stage['seconds'] for stage in stages.values()),
+      'images_per_second': last['images_per_second'],
+      'stages': stages,
+      'provenance': {
+        **provenance(),
+        'data_fingerprint': dataset.fingerprint,
+        'train_images': len(dataset.train),
+        'test_images': len(dataset.test),
+        'teacher_fingerprint': teacher and teacher['params_sha256'],
+      },
+    }
+
+
+def load_checkpoint(path: pathlib.Path) -> Network:
+  """Reads a network from its folder, or a run's student or else teacher.
+
+  Raises:
+    FileNotFoundError: there is neither.
+  """
+  run = path / 'networks'
+  for folder in (path, run / 'student', run / 'teacher'):
+    if (folder / checkpoint.CARD).exists():
+      return checkpoint.load_network(folder)
+  raise FileNotFoundError(
+    f'no checkpoint in {path}: expected a finished run, or a folder with'
+    f' {checkpoint.CARD} and {checkpoint.ARRAYS}'
+  )
+
+
+def evaluate_run(workdir: pathlib.Path) -> dict[str, Any]:
+  """Measures a run's student, or else teacher, on the test split.
+
+  Raises:
+    FileNotFoundError: the run does not exist or has no finished network.
+  """
+  path = workdir / 'config.json'
+  if not path.exists():
+    raise FileNotFoundError(f'no run in {workdir}: config.json is missing')
+  experiment = build(ConfigDict(json.loads(path.read_text())))
+  variables, card = load_checkpoint(workdir)
+  name = 'student' if (workdir / 'networks' / 'student').exists() else 'teacher'
+  stage = next(s for s in experiment.stages if name in s.graph.networks)
+  program = experiment.program(stage)
+  variables = fitted(program, {name: variables})[name]
+  dataset = experiment.dataset
+  test = Evaluator(dataset, mesh.make_mesh())
+  return {
+    'network': name,
+    'model': card['model'],
+    'images': len(dataset.test),
+    **test(program.modules[name], variables),
+  }
+
+
+def result_table(summary: dict[str, Any]) -> str:
+  """Returns the networks of a summary as a table."""
+  rows = [('network', 'model', 'test top-1', 'NLL', 'parameters', 'MACs')]
+  for name, network in summary['networks'].items():
+    rows.append(
+      (
+        name,
+        network['model'],
+        f'{100 * network["top1"]:.2f} %',
+        f'{network["nll"]:.3f}',
+        f'{network["params"]:,}',
+        f'{network["macs"] / 1e6:,.1f} M',
+      )
+    )
+  return describe.table(rows, right=(2, 3, 4, 5))

@@ -1,0 +1,1 @@
+"""Training: the joint state, the step, and the loop around it."""

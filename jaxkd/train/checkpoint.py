@@ -1,0 +1,120 @@
+"""Saving: the state of an interrupted training, and finished networks.
+
+A training's state is kept by orbax and restored into the shape and sharding of
+the state that the run would start with. A finished network is a folder with its
+arrays (`variables.npz`, whose entries carry checksums) and a card
+(`network.json`) that says what they are.
+"""
+
+import json
+import os
+import pathlib
+import zipfile
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from jaxkd import tree
+from jaxkd.train.log import write_json
+from jaxkd.train.state import State
+from jaxkd.types import Variables
+
+CARD, ARRAYS = 'network.json', 'variables.npz'
+
+
+class Checkpoints:
+  """The last states of one training, in a folder.
+
+  A save that is interrupted leaves the one before it intact.
+  """
+
+  def __init__(self, folder: pathlib.Path, keep: int = 2):
+    options = ocp.CheckpointManagerOptions(
+      max_to_keep=keep,
+      # On the CPU the arrays would be shared with steps that donate them.
+      enable_async_checkpointing=jax.default_backend() != 'cpu',
+    )
+    self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+
+  def latest(self) -> int | None:
+    """Returns the step of the last complete save, or None."""
+    return self._manager.latest_step()
+
+  def save(self, state: State, record: dict[str, Any]) -> None:
+    """Saves the state and a JSON-able record of the loop around it."""
+    self._manager.save(
+      int(state.step),
+      args=ocp.args.Composite(
+        state=ocp.args.StandardSave(state),
+        record=ocp.args.JsonSave(record),
+      ),
+    )
+
+  def restore(self, like: State) -> tuple[State, dict[str, Any]]:
+    """Returns the last save.
+
+    Args:
+      like: a state of the right shapes and shardings; arrays or
+        `jax.ShapeDtypeStruct`.
+    """
+    restored = self._manager.restore(
+      self.latest(),
+      args=ocp.args.Composite(
+        state=ocp.args.StandardRestore(like),
+        record=ocp.args.JsonRestore(),
+      ),
+    )
+    return restored['state'], restored['record']
+
+  def close(self) -> None:
+    """Waits for a save under way."""
+    self._manager.close()
+
+
+def save_network(
+  folder: pathlib.Path, variables: Variables, card: dict[str, Any]
+) -> None:
+  """Writes a network; the card comes last, so that a card means whole.
+
+  Args:
+    folder: made if need be.
+    variables: the network's arrays.
+    card: JSON-able; what `load_network` gives back.
+  """
+  folder.mkdir(parents=True, exist_ok=True)
+  partial = folder / (ARRAYS + '.partial')
+  with partial.open('wb') as file:
+    arrays = {n: np.asarray(x) for n, x in tree.leaves(dict(variables)).items()}
+    np.savez(file, allow_pickle=False, **arrays)
+  os.replace(partial, folder / ARRAYS)
+  write_json(folder / CARD, card)
+
+
+def load_network(folder: pathlib.Path) -> tuple[Variables, dict[str, Any]]:
+  """Reads what `save_network` wrote.
+
+  Returns:
+    The network's variables, as NumPy arrays, and its card.
+
+  Raises:
+    FileNotFoundError: there is no network in the folder.
+    ValueError: a file is damaged.
+  """
+  for name in (CARD, ARRAYS):
+    if not (folder / name).exists():
+      raise FileNotFoundError(f'no network in {folder}: {name} is missing')
+  try:
+    card = json.loads((folder / CARD).read_text())
+    with np.load(folder / ARRAYS) as file:
+      named = {name: file[name] for name in file.files}
+  except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+    raise ValueError(
+      f'the network in {folder} is damaged ({error}); copy or train it again'
+    ) from error
+  found = tree.from_leaves(named)
+  return {
+    'params': found['params'],
+    'batch_stats': found.get('batch_stats', {}),
+  }, card

@@ -1,0 +1,63 @@
+"""One mesh over all devices, with the batch split along its only axis.
+
+Under `jit` with a sharded batch, BatchNorm and relations of a batch see the
+global batch, whatever the number of devices. (The PyTorch references computed
+them per device.)
+"""
+
+from collections.abc import Sequence
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxkd.data.base import Split
+from jaxkd.types import Array
+
+
+def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+  """Returns a mesh of one axis, 'data'.
+
+  Args:
+    devices: all of the default backend's if None.
+  """
+  devices = devices or jax.devices()
+  # Under Explicit axes, the default, a batch times its transpose is an error.
+  return jax.make_mesh(
+    (len(devices),), ('data',), axis_types=(AxisType.Auto,), devices=devices
+  )
+
+
+def whole(mesh: Mesh) -> NamedSharding:
+  """Returns the sharding of what every device holds a copy of."""
+  return NamedSharding(mesh, P())
+
+
+def batch_split(mesh: Mesh, size: int, axis: int = 0) -> NamedSharding:
+  """Returns the sharding of a batch: split along `axis` of length `size`.
+
+  A batch that cannot be split evenly (the last of an epoch) is computed whole
+  on every device, which gives the same numbers.
+  """
+  if size % mesh.size:
+    return whole(mesh)
+  return NamedSharding(mesh, P(*[None] * axis, 'data'))
+
+
+def resident(split: Split, mesh: Mesh) -> dict[str, Array]:
+  """Puts a split on every device as it is, uint8; {} if it is not in memory."""
+  if split.image is None:
+    return {}
+  arrays = {'image': split.image, 'label': split.label}
+  return jax.device_put(arrays, whole(mesh))
+
+
+def check_batch_size(mesh: Mesh, batch_size: int) -> None:
+  """Raises ValueError if full batches cannot be split over the devices."""
+  if batch_size < 1 or batch_size % mesh.size:
+    near = max(1, round(batch_size / mesh.size)) * mesh.size
+    raise ValueError(
+      f'batch_size {batch_size} cannot be split over {mesh.size} devices;'
+      f' use a multiple of {mesh.size}, for example --config.batch_size='
+      f'{near}'
+    )

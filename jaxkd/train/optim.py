@@ -1,0 +1,149 @@
+"""Optimizers and schedules, out of optax, with the benchmark's rules.
+
+SGD's weight decay is PyTorch's: added to the gradient before the momentum, on
+every parameter, biases and BatchNorm included, unless a mask says otherwise.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxkd.catalog import lookup
+
+
+def _boundary(milestone: float, epochs: int, steps_per_epoch: int) -> int:
+  """Returns the step before which the milestone's epoch has been completed."""
+  if milestone <= 0:
+    raise ValueError(
+      f'a milestone is a fraction of the training (below 1) or a number of'
+      f' epochs, got {milestone}'
+    )
+  in_epochs = milestone * epochs if milestone < 1 else milestone
+  return round(in_epochs * steps_per_epoch)
+
+
+def make_schedule(
+  name: str,
+  learning_rate: float,
+  *,
+  epochs: int,
+  steps_per_epoch: int,
+  milestones: Sequence[float] = (),
+  factor: float = 0.1,
+  warmup_epochs: float = 0.0,
+  final: float = 0.0,
+) -> optax.Schedule:
+  """Returns the learning rate as a function of the step, counted from 0.
+
+  Args:
+    name: 'constant', 'milestones' or 'cosine'.
+    learning_rate: the peak.
+    epochs: length of the training.
+    steps_per_epoch: so that all of this can be said in epochs.
+    milestones: the rate is multiplied by `factor` after each. A number below 1
+      is a fraction of the training, so that a shorter run keeps the shape; 1
+      and above counts epochs. A milestone at 150 epochs holds from the step
+      number 150 * steps_per_epoch on.
+    factor: see milestones.
+    warmup_epochs: the rate first rises linearly, over this many epochs.
+    final: where the cosine ends, as a fraction of the peak.
+
+  Raises:
+    KeyError: no schedule of that name.
+    ValueError: a milestone that is not positive.
+  """
+  total = epochs * steps_per_epoch
+  factors: dict[int, float] = {}
+  for milestone in milestones:
+    # In a short run, two milestones can fall on the same step.
+    step = _boundary(milestone, epochs, steps_per_epoch)
+    factors[step] = factors.get(step, 1.0) * factor
+  schedules = {
+    'constant': lambda: optax.constant_schedule(learning_rate),
+    'milestones': lambda: optax.piecewise_constant_schedule(
+      learning_rate, factors
+    ),
+    'cosine': lambda: optax.cosine_decay_schedule(
+      learning_rate, total, alpha=final
+    ),
+  }
+  main = lookup('schedule', schedules, name)()
+  warmup = round(warmup_epochs * steps_per_epoch)
+  if not warmup:
+    return main
+  return lambda step: main(step) * jnp.minimum(1.0, (step + 1) / warmup)
+
+
+def _sgd(rate, *, momentum, nesterov, weight_decay, mask, betas, eps):
+  del betas, eps
+  return optax.chain(
+    optax.add_decayed_weights(weight_decay, mask),
+    optax.sgd(rate, momentum=momentum or None, nesterov=nesterov),
+  )
+
+
+def _adamw(rate, *, momentum, nesterov, weight_decay, mask, betas, eps):
+  del momentum, nesterov
+  return optax.adamw(
+    rate, *betas, eps=eps, weight_decay=weight_decay, mask=mask
+  )
+
+
+OPTIMIZERS = {'adamw': _adamw, 'sgd': _sgd}
+DECAY_MASKS = {
+  'all': None,
+  # What timm does: no decay of biases and of normalisations.
+  'kernels': lambda params: jax.tree.map(lambda p: p.ndim > 1, params),
+}
+
+
+def make_optimizer(
+  name: str,
+  schedules: optax.Schedule | Mapping[str, optax.Schedule],
+  *,
+  momentum: float = 0.9,
+  nesterov: bool = False,
+  weight_decay: float = 0.0,
+  decay: str = 'all',
+  clip_norm: float = 0.0,
+  betas: tuple[float, float] = (0.9, 0.999),
+  eps: float = 1e-8,
+) -> optax.GradientTransformation:
+  """Returns the optimizer of all learning owners together.
+
+  Args:
+    name: 'sgd' or 'adamw'.
+    schedules: of the learning rate; one for all, or one for each owner.
+    momentum: of SGD.
+    nesterov: of SGD.
+    weight_decay: coupled in SGD, decoupled in AdamW.
+    decay: what decays, 'all' parameters or 'kernels' (two axes or more).
+    clip_norm: the gradient of all owners together is scaled down to this norm;
+      0 does not clip.
+    betas: of AdamW.
+    eps: of AdamW.
+
+  Raises:
+    KeyError: no optimizer or decay mask of that name.
+  """
+  kind = lookup('optimizer', OPTIMIZERS, name)
+  settings = dict(
+    momentum=momentum,
+    nesterov=nesterov,
+    weight_decay=weight_decay,
+    mask=lookup('decay mask', DECAY_MASKS, decay),
+    betas=betas,
+    eps=eps,
+  )
+  if isinstance(schedules, Mapping):
+    update = optax.partition(
+      {owner: kind(rate, **settings) for owner, rate in schedules.items()},
+      {owner: owner for owner in schedules},
+    )
+  else:
+    update = kind(schedules, **settings)
+  if not clip_norm:
+    return update
+  return optax.chain(optax.clip_by_global_norm(clip_norm), update)

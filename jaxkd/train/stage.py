@@ -1,0 +1,183 @@
+"""One stage, from what is known before it to what is known after it."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from jax.sharding import Mesh
+from tqdm import tqdm
+
+from jaxkd import tree
+from jaxkd.data.base import Dataset
+from jaxkd.graph import Program
+from jaxkd.train import mesh as meshes
+from jaxkd.train import state as states
+from jaxkd.train.checkpoint import Checkpoints
+from jaxkd.train.evaluation import Evaluator
+from jaxkd.train.feed import Feed
+from jaxkd.train.log import Log
+from jaxkd.train.loop import Loop, Record
+from jaxkd.train.step import make_step
+from jaxkd.types import Variables
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """All that a stage's training is a function of, besides known weights.
+
+  name: of the stage.
+  program: its graph, with modules.
+  dataset: to train and to test on.
+  mesh: the devices.
+  optimizer: over the learning owners.
+  epochs: to train.
+  batch_size: over all devices.
+  seed: of initial values, order, views and the step.
+  ema: decay of the weights' moving average; 0 carries none.
+  every_steps: saves inside an epoch; 0 saves after each epoch only.
+  """
+
+  name: str
+  program: Program
+  dataset: Dataset
+  mesh: Mesh
+  optimizer: optax.GradientTransformation
+  epochs: int
+  batch_size: int
+  seed: int
+  ema: float = 0.0
+  every_steps: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+  """What a stage leaves behind.
+
+  variables: network -> arrays of the last epoch; 'NAME_ema' where averaged.
+  results: the same names -> 'top1', 'nll', 'best_top1_on_test'.
+  record: time and throughput.
+  """
+
+  variables: dict[str, Variables]
+  results: dict[str, dict[str, float]]
+  record: Record
+
+
+def train_stage(
+  task: Task, folder: pathlib.Path, known: Mapping[str, Variables]
+) -> Trained:
+  """Trains a stage, or goes on with it from its last save.
+
+  Args:
+    task: what to train.
+    folder: the run's; gets checkpoints/, metrics.jsonl and tensorboard/.
+    known: variables by network, from checkpoints and earlier stages.
+
+  Raises:
+    ValueError: known weights do not fit a network; the loss is lost.
+  """
+  known = fitted(task.program, known)
+  feed = Feed(
+    dataset=task.dataset,
+    mesh=task.mesh,
+    batch_size=task.batch_size,
+    seed=task.seed,
+    step=make_step(
+      task.program,
+      task.optimizer,
+      seed=task.seed,
+      steps_per_epoch=steps_per_epoch(task.dataset, task.batch_size),
+      ema=task.ema,
+    ),
+  )
+  checkpoints = Checkpoints(folder / 'checkpoints' / task.name)
+  state, record = _start(task, known, checkpoints)
+  log = Log(folder, task.name, int(state.step))
+  test = Evaluator(task.dataset, task.mesh)
+  loop = Loop(
+    stage=task.name,
+    program=task.program,
+    feed=feed,
+    test=test,
+    epochs=task.epochs,
+    checkpoints=checkpoints,
+    log=log,
+    every_steps=task.every_steps,
+  )
+  for name in task.program.graph.frozen:
+    record.last[name] = result = test(task.program.modules[name], known[name])
+    tqdm.write(
+      f'{task.name}: {name}, frozen, {100 * result["top1"]:.2f} % top-1 on'
+      f' {len(task.dataset.test):,} test images'
+    )
+  state = loop.run(state, record)
+  checkpoints.close()
+  log.close()
+  return _trained(task, state, record)
+
+
+def steps_per_epoch(dataset: Dataset, batch_size: int) -> int:
+  """Full batches, and a last smaller one if the epoch does not divide."""
+  return -(-len(dataset.train) // batch_size)
+
+
+def fitted(
+  program: Program, known: Mapping[str, Variables]
+) -> dict[str, Variables]:
+  """Returns what is known of the program's networks, in their structure.
+
+  Raises:
+    ValueError: with every array that is missing, extra or of another shape.
+  """
+  shapes = jax.eval_shape(
+    lambda: {
+      name: program.init_network(name, jax.random.key(0))
+      for name in program.modules
+    }
+  )
+  return {
+    name: tree.fit(known[name], shapes[name], f'the checkpoint of {name!r}')
+    for name in program.modules
+    if name in known
+  }
+
+
+def _start(
+  task: Task, known: Mapping[str, Variables], checkpoints: Checkpoints
+) -> tuple[states.State, Record]:
+  """Returns the last save, or the state before the first step."""
+  init = jax.jit(
+    functools.partial(
+      states.init,
+      task.program,
+      task.optimizer,
+      examples=len(task.dataset.train),
+      ema=bool(task.ema),
+    ),
+    out_shardings=meshes.whole(task.mesh),
+  )
+  state, record = init(jax.random.key(task.seed), known), Record()
+  if checkpoints.latest() is not None:
+    state, saved = checkpoints.restore(state)
+    record = Record(**saved)
+    tqdm.write(f'{task.name}: goes on after step {int(state.step)}')
+  return state, record
+
+
+def _trained(task: Task, state: states.State, record: Record) -> Trained:
+  variables = states.variables_of(task.program, state)
+  averages = states.averages_of(task.program, state)
+  everything = {**variables, **{f'{n}_ema': v for n, v in averages.items()}}
+  return Trained(
+    variables=jax.tree.map(np.asarray, everything),
+    results={
+      name: {**result, 'best_top1_on_test': record.best.get(name)}
+      for name, result in record.last.items()
+    },
+    record=record,
+  )

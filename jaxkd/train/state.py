@@ -1,0 +1,110 @@
+"""The joint state of a training: one tree, born sharded, restored in shape."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxkd.graph import OBJECTIVES, Program
+from jaxkd.types import Array, Tree, Variables
+
+
+class State(NamedTuple):
+  """Everything that a step reads and writes, besides the batch.
+
+  step: int32 scalar, steps done.
+  params: owner -> tree; also 'objectives' -> transfer -> tree.
+  stats: network -> BatchNorm statistics; a sharing network has its own.
+  memory: transfer -> banks and centroids, never differentiated.
+  opt: the optimizer's state, over the learning owners.
+  ema: {'params': owner -> tree, 'stats': network -> tree}, or {}.
+  """
+
+  step: Array
+  params: dict[str, Tree]
+  stats: dict[str, Tree]
+  memory: dict[str, Tree]
+  opt: optax.OptState
+  ema: dict[str, dict[str, Tree]]
+
+
+def learned(program: Program, params: Mapping[str, Tree]) -> dict[str, Tree]:
+  """Returns the part of the parameters that is trained."""
+  owners = (*program.graph.learners, OBJECTIVES)
+  return {name: params[name] for name in owners if name in params}
+
+
+def init(
+  program: Program,
+  optimizer: optax.GradientTransformation,
+  key: Array,
+  known: Mapping[str, Variables],
+  *,
+  examples: int,
+  ema: bool = False,
+) -> State:
+  """Returns the state before the first step.
+
+  Args:
+    program: the graph with its modules.
+    optimizer: over the learning owners.
+    key: the run's.
+    known: variables by network, from checkpoints and earlier stages; every
+      frozen network must be there. The others start from random values.
+    examples: size of the training set.
+    ema: whether to carry the moving average of what is learned.
+
+  Raises:
+    KeyError: a frozen network without variables.
+  """
+  params, stats = {}, {}
+  for name in program.graph.networks:
+    source = program.source(name)
+    if source in known:
+      variables = known[source]
+    elif name in program.graph.frozen:
+      raise KeyError(
+        f'{name!r} is frozen and has no weights: train it in an earlier'
+        f' stage, or name its checkpoint'
+      )
+    else:
+      variables = program.init_network(name, key)
+    stats[name] = variables['batch_stats']
+    if program.graph.owner(name) == name:
+      params[name] = variables['params']
+  own, memory = program.init_objectives(key, examples)
+  if own:
+    params[OBJECTIVES] = own
+  trained = learned(program, params)
+  # A copy, since the step donates both.
+  average = jax.tree.map(jnp.copy, {'params': trained, 'stats': stats})
+  return State(
+    step=jnp.zeros((), jnp.int32),
+    params=params,
+    stats=stats,
+    memory=memory,
+    opt=optimizer.init(trained),
+    ema=average if ema else {},
+  )
+
+
+def variables_of(program: Program, state: State) -> dict[str, Variables]:
+  """Returns every network's variables, sharing ones resolved."""
+  params = program.resolve(state.params)
+  return {
+    name: {'params': params[name], 'batch_stats': state.stats[name]}
+    for name in program.modules
+  }
+
+
+def averages_of(program: Program, state: State) -> dict[str, Variables]:
+  """Returns the trained networks' moving averages, by network; {} if none."""
+  if not state.ema:
+    return {}
+  params = program.resolve({**state.params, **state.ema['params']})
+  return {
+    name: {'params': params[name], 'batch_stats': state.ema['stats'][name]}
+    for name in program.graph.trained
+  }
