@@ -5,15 +5,17 @@ keyword arguments of its method. Any other key is an error.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from jaxkd.catalog import suggestion
 
+Config = Any  # an ml_collections.ConfigDict, whose values are of any type
 
-def default() -> ConfigDict:
+
+def default() -> Config:
   """Returns the tree, with the CIFAR-100 benchmark's recipe in it."""
   return ConfigDict(
     dict(
@@ -31,6 +33,7 @@ def default() -> ConfigDict:
         validation=0,  # for each class, held out to be tested on
         image_size=0,  # of folders and TFDS; 0: chosen from the images
         augment='default',  # none flip crop crop_flip
+        settings=dict(),  # further arguments of the data set's loader
       ),
       student=dict(
         name='resnet8x4',
@@ -74,17 +77,44 @@ def default() -> ConfigDict:
   )
 
 
-FREE = ('method', 'optimizer.rates')  # their keys are names of other things
+# Their keys are arguments of functions or names of networks.
+FREE = ('data.settings', 'method', 'optimizer.rates')
 
 
-def check(config: ConfigDict) -> None:
+# Where things lie does not change what a run is.
+PLACES = ('cache', 'data.dir')
+
+MINIMA = {
+  'seed': 0,
+  'epochs': 1,
+  'batch_size': 1,
+  'save_every_steps': 0,
+  'data.few_shot': 0,
+  'data.validation': 0,
+  'data.image_size': 0,
+  'teacher.epochs': 0,
+  'teacher.learning_rate': 0,
+  'teacher.seed': 0,
+  'optimizer.learning_rate': 0,
+  'optimizer.weight_decay': 0,
+  'optimizer.clip_norm': 0,
+  'optimizer.ema': 0,
+  'schedule.warmup_epochs': 0,
+}
+
+
+def check(config: Config) -> None:
   """Compares a config with the tree.
 
   Raises:
     KeyError: a key that is missing from the tree or from the config.
-    ValueError: a value of another type than the tree's.
+    ValueError: a value of another type than the tree's, or below its minimum.
   """
   _compare(config.to_dict(), default().to_dict(), '')
+  flat = dict(_flat(config.to_dict()))
+  for key, least in MINIMA.items():
+    if flat[key] < least:
+      raise ValueError(f'{key} is {flat[key]}, the least is {least}')
 
 
 def _compare(given: Mapping[str, Any], tree: Mapping[str, Any], at: str):
@@ -120,22 +150,25 @@ def _fits(value: Any, wanted: Any) -> bool:
   return type(value) is type(wanted)
 
 
-def resolved(config: ConfigDict) -> dict[str, Any]:
+def resolved(config: Config) -> dict[str, Any]:
   """Returns the config as plain JSON values, to be kept with the run."""
   return json.loads(json.dumps(config.to_dict()))
 
 
 def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-  """Returns a line for each key whose values differ: 'key: old -> new'."""
+  """Returns a line for each setting that differs: 'key: old -> new'.
+
+  Where files lie does not count.
+  """
   flat_old, flat_new = dict(_flat(old)), dict(_flat(new))
   return [
     f'{key}: {flat_old.get(key)!r} -> {flat_new.get(key)!r}'
-    for key in sorted({*flat_old, *flat_new})
+    for key in sorted({*flat_old, *flat_new} - {*PLACES})
     if flat_old.get(key) != flat_new.get(key)
   ]
 
 
-def _flat(tree: Mapping[str, Any], at: str = ''):
+def _flat(tree: Mapping[str, Any], at: str = '') -> Iterator[tuple[str, Any]]:
   for key, value in tree.items():
     if isinstance(value, Mapping) and value:
       yield from _flat(value, f'{at}{key}.')

@@ -6,11 +6,11 @@ from typing import Any
 
 import jax.numpy as jnp
 import optax
-from ml_collections import ConfigDict
 
 from jaxkd import config as configs
 from jaxkd import data, describe, methods, models
 from jaxkd.catalog import call, lookup, suggestion
+from jaxkd.config import Config
 from jaxkd.data.base import Dataset
 from jaxkd.graph import OBJECTIVES, Frozen, Program, Stage
 from jaxkd.train import mesh, optim
@@ -20,7 +20,7 @@ DTYPES = {'bfloat16': jnp.bfloat16, 'float32': jnp.float32}
 ARCHITECTURES = ('student', 'teacher')  # the sections that describe networks
 
 
-def stages_of(config: ConfigDict) -> tuple[Stage, ...]:
+def stages_of(config: Config) -> tuple[Stage, ...]:
   """Returns the method's stages, after the teacher's where it needs one.
 
   Raises:
@@ -58,13 +58,15 @@ class Experiment:
   stages: in the order in which they are run.
   """
 
-  config: ConfigDict
+  config: Config
   stages: tuple[Stage, ...]
 
   @functools.cached_property
   def dataset(self) -> Dataset:
     """The data, read when first asked for."""
-    return data.load(**self.config.data.to_dict())
+    given = self.config.data.to_dict()
+    settings = given.pop('settings')
+    return data.load(**{**given, **settings})
 
   @property
   def image_shape(self) -> tuple[int, int, int]:
@@ -78,7 +80,7 @@ class Experiment:
     known = data.SHAPES.get(self.config.data.name)
     return known[1] if known else self.dataset.num_classes
 
-  def section(self, stage: Stage, name: str) -> ConfigDict:
+  def section(self, stage: Stage, name: str) -> Config:
     """Returns the config's section on a network's architecture."""
     like = stage.graph.networks[name].like or name
     lookup('architecture', dict.fromkeys(ARCHITECTURES), like)
@@ -196,7 +198,7 @@ class Experiment:
     return '\n\n'.join([head, *texts])
 
 
-def build(config: ConfigDict) -> Experiment:
+def build(config: Config) -> Experiment:
   """Checks a config and builds what can be built before data is read.
 
   Raises:

@@ -6,8 +6,10 @@ train step is made of.
 """
 
 import dataclasses
+import functools
 import zlib
 from collections.abc import Callable, Mapping
+from typing import cast
 
 import flax.linen as nn
 import jax
@@ -25,12 +27,12 @@ OBJECTIVES = 'objectives'  # the owner of what objectives learn
 # [H, W, C]) -> (owner's parameters -> its parameters). The map is recomputed at
 # every step and differentiated through.
 Sharing = Callable[
-  [nn.Module, nn.Module, tuple[int, ...]], Callable[[Tree], Tree]
+  [nn.Module, nn.Module, tuple[int, int, int]], Callable[[Tree], Tree]
 ]
 
 
 def same(
-  module: nn.Module, owner: nn.Module, input_shape: tuple[int, ...]
+  module: nn.Module, owner: nn.Module, input_shape: tuple[int, int, int]
 ) -> Callable[[Tree], Tree]:
   """The sharing of two equal architectures: all of the owner's parameters."""
   del module, owner, input_shape
@@ -190,7 +192,7 @@ class Graph:
   def bind(
     self,
     build: Callable[[str, float], nn.Module],
-    input_shape: tuple[int, ...],
+    input_shape: tuple[int, int, int],
   ) -> 'Program':
     """Puts a module into every node.
 
@@ -234,7 +236,7 @@ class Program:
   graph: Graph
   modules: Mapping[str, nn.Module]
   takes: Mapping[str, Callable[[Tree], Tree]]
-  input_shape: tuple[int, ...]
+  input_shape: tuple[int, int, int]
 
   def source(self, name: str) -> str:
     """Returns the network whose start network `name` has: mostly its own."""
@@ -273,7 +275,7 @@ class Program:
   def _outputs_of_zeros(self) -> dict[str, Outputs]:
     image = jnp.zeros((1, *self.input_shape))
     return {
-      name: module.apply(module.init(jax.random.key(0), image), image)
+      name: predict(module, module.init(jax.random.key(0), image), image)
       for name, module in self.modules.items()
     }
 
@@ -304,7 +306,7 @@ class Program:
     for name, module in self.modules.items():
       variables = {'params': params[name], 'batch_stats': stats[name]}
       if name in self.graph.frozen:
-        outputs[name] = module.apply(variables, image, train=False)
+        outputs[name] = predict(module, variables, image)
       else:
         outputs[name], changed = module.apply(
           variables, image, train=True, mutable=['batch_stats']
@@ -356,6 +358,13 @@ class Program:
     return total, memory, {'loss': total, **metrics}
 
 
+def predict(
+  module: nn.Module, variables: Mapping[str, Tree], image: Array
+) -> Outputs:
+  """Returns what a network says in eval mode."""
+  return cast(Outputs, module.apply(variables, image, train=False))
+
+
 def fold_in(key: Array, purpose: str) -> Array:
   """Returns the key for a purpose: randomness is a function of its name."""
   return jax.random.fold_in(key, zlib.crc32(purpose.encode()))
@@ -371,7 +380,8 @@ def _guide(
   weights = list(guide.weights.values())
 
   def fuse(arrays: list[Array]) -> Array:
-    return sum(w * x for w, x in zip(weights, arrays, strict=True))
+    terms = [w * x for w, x in zip(weights, arrays, strict=True)]
+    return functools.reduce(jnp.add, terms)
 
   taps = [
     tap

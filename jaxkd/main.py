@@ -1,6 +1,6 @@
 """The command line: `python -m jaxkd.main --config=FILE --workdir=DIR`."""
 
-import os
+import errno
 import pathlib
 import sys
 
@@ -87,16 +87,23 @@ def main() -> None:
   except MISTAKES as error:
     if '--debug' in sys.argv:
       raise
-    kind = (
-      ''
-      if isinstance(error, ValueError | KeyError)
-      else (f'{type(error).__name__}: ')
-    )
-    print(f'\njaxkd: {kind}{error}\n(--debug shows where)', file=sys.stderr)
+    print(f'\njaxkd: {_explain(error)}\n(--debug shows where)', file=sys.stderr)
     sys.exit(1)
   except KeyboardInterrupt:
     print('\njaxkd: interrupted; the same command goes on', file=sys.stderr)
     sys.exit(130)
+
+
+def _explain(error: Exception) -> str:
+  """Returns the message, with a remedy where the system has given none."""
+  if not isinstance(error, OSError) or error.errno is None:
+    return str(error)
+  if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    return (
+      f'{error}. What has been saved is intact: make room, and the same command'
+      ' goes on'
+    )
+  return f'{error}. Is the path right, and may you write there?'
 
 
 if __name__ == '__main__':

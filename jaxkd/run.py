@@ -3,6 +3,7 @@
 A run lives in its workdir:
 
   config.json        the resolved config; a run with another is refused
+  data.json          the data's fingerprint, likewise
   metrics.jsonl      one object per epoch; tensorboard/ has the same
   checkpoints/STAGE  states of the training, to resume from
   stages/STAGE.json  time and throughput of a stage
@@ -29,6 +30,7 @@ from jaxkd.train.stage import fitted, train_stage
 from jaxkd.train.teacher_cache import TeacherCache
 from jaxkd.types import Variables
 
+CONFIG, DATA = 'config.json', 'data.json'
 REPORTED = (
   'model',
   'top1',
@@ -46,36 +48,47 @@ class Run:
   """An experiment in a folder."""
 
   def __init__(self, experiment: Experiment, workdir: pathlib.Path):
-    """Opens the folder, new or interrupted.
+    """Opens the folder, new or interrupted; writes nothing yet.
 
     Raises:
       ValueError: the folder holds a run of another config, or something else.
-      OSError: the folder cannot be written.
     """
     self.experiment = experiment
     self.workdir = workdir
     self._cache = TeacherCache(experiment.config.cache)
-    self._open()
+    self._check(CONFIG, self._config(), 'config')
 
-  def _open(self) -> None:
-    path = self.workdir / 'config.json'
-    new = configs.resolved(self.experiment.config)
-    if path.exists():
-      lines = configs.differing(json.loads(path.read_text()), new)
-      if lines:
-        raise ValueError(
-          f'{self.workdir} holds a run of another config; take another'
-          f' --workdir, or change back:\n  ' + '\n  '.join(lines)
-        )
+  def _config(self) -> dict[str, Any]:
+    return configs.resolved(self.experiment.config)
+
+  def _check(self, name: str, new: dict[str, Any], what: str) -> bool:
+    """Compares with what the run began with; False if it has not begun."""
+    path = self.workdir / name
+    if not path.exists():
+      return False
+    lines = configs.differing(json.loads(path.read_text()), new)
+    if lines:
+      raise ValueError(
+        f'{self.workdir} holds a run of another {what}; take another'
+        ' --workdir, or change back:\n  ' + '\n  '.join(lines)
+      )
+    return True
+
+  def _claim(self) -> None:
+    """Makes the folder this run's."""
+    dataset = self.experiment.dataset
+    new = {'name': dataset.name, 'fingerprint': dataset.fingerprint}
+    if self._check(DATA, new, 'data set'):
       return
     self.workdir.mkdir(parents=True, exist_ok=True)
-    foreign = sorted(p.name for p in self.workdir.iterdir())
+    foreign = {p.name for p in self.workdir.iterdir()} - {CONFIG}
     if foreign:
       raise ValueError(
-        f'{self.workdir} is not empty and holds no run ({foreign[0]!r} is in'
-        f' it); take another --workdir'
+        f'{self.workdir} is not empty and holds no run ({min(foreign)!r} is'
+        ' in it); take another --workdir'
       )
-    write_json(path, new)
+    write_json(self.workdir / CONFIG, self._config())
+    write_json(self.workdir / DATA, new)
 
   @property
   def summary(self) -> dict[str, Any] | None:
@@ -86,6 +99,7 @@ class Run:
   def finish(self) -> dict[str, Any]:
     """Runs what has not been run yet, and returns the summary."""
     found = self._given()
+    self._claim()
     for note in self.experiment.dataset.notes:
       tqdm.write(f'data: {note}')
     for stage in self.experiment.stages:
@@ -266,7 +280,7 @@ def evaluate_run(workdir: pathlib.Path) -> dict[str, Any]:
   Raises:
     FileNotFoundError: the run does not exist or has no finished network.
   """
-  path = workdir / 'config.json'
+  path = workdir / CONFIG
   if not path.exists():
     raise FileNotFoundError(f'no run in {workdir}: config.json is missing')
   experiment = build(ConfigDict(json.loads(path.read_text())))

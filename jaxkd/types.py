@@ -36,8 +36,6 @@ class Outputs(NamedTuple):
   taps: dict[str, Array]
 
 
-class Variables(TypedDict):
-  """A network's arrays: what is trained and what BatchNorm accumulates."""
-
-  params: Tree
-  batch_stats: Tree
+# A network's arrays: 'params', what is trained, and 'batch_stats', what
+# BatchNorm accumulates.
+Variables = dict[str, Tree]

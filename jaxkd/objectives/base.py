@@ -1,7 +1,7 @@
 """The protocol of an objective: two pure functions and a name."""
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from jaxkd.types import Array, Batch, Outputs, Tree
 
@@ -71,14 +71,15 @@ class Objective(NamedTuple):
 
 def pointwise(
   name: str,
-  function: Callable[[Outputs | None, Outputs, Batch], Array],
+  function: Callable[[Any, Outputs, Batch], Array],
   **settings: object,
 ) -> Objective:
   """Returns an objective that owns nothing: a function of outputs and batch.
 
   Args:
     name: see `Objective`.
-    function: (guide, learner, batch) -> loss, [B] or scalar.
+    function: (guide, learner, batch) -> loss, [B] or scalar. The guide is
+      None if it is `labels`.
     **settings: the hyper-parameters in `function`, for printing.
   """
 

@@ -7,19 +7,19 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import numpy as np
 from jax.sharding import Mesh
 
 from jaxkd import evaluate
 from jaxkd.data import augment, batches
 from jaxkd.data.base import Dataset, View
+from jaxkd.graph import predict
 from jaxkd.train import mesh as meshes
 from jaxkd.types import Array, Metrics, Variables
 
 BATCH = 500  # at most, for each device
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Evaluator:
   """Measures networks on the test split of a data set.
 
@@ -31,8 +31,7 @@ class Evaluator:
   mesh: Mesh
 
   def __post_init__(self):
-    arrays = meshes.resident(self.dataset.test, self.mesh)
-    object.__setattr__(self, '_arrays', arrays)
+    self._arrays = meshes.resident(self.dataset.test, self.mesh)
 
   def __call__(
     self, module: nn.Module, variables: Variables
@@ -64,10 +63,10 @@ def _counts(
   variables: Variables,
   arrays: dict[str, Array],
   raw: Any,
-  mask: np.ndarray,
+  mask: Array,
 ) -> Metrics:
   """Counts over one batch: of indices into `arrays`, or of raw images."""
   raw = batches.gather(arrays, raw) if arrays else raw
-  image = augment.test_view(raw['image'], view=view)
-  outputs = module.apply(variables, image, train=False)
-  return evaluate.counts(outputs.logits, raw['label'], mask)
+  image = augment.eval_view(raw['image'], view=view)
+  logits = predict(module, variables, image).logits
+  return evaluate.counts(logits, raw['label'], mask)

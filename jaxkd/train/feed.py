@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import Mesh
@@ -39,11 +40,11 @@ class Call(NamedTuple):
 
 
 # On accelerators this many steps go in one call, so that small networks do not
-# wait for Python. XLA's CPU backend runs convolutions in a loop 20 times slower.
+# wait for Python. (On CPU, XLA runs a convolution in a loop 20 times slower.)
 CHUNK = 50
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Feed:
   """Feeds the epochs of one data set to one step.
 
@@ -64,9 +65,8 @@ class Feed:
 
   def __post_init__(self):
     meshes.check_batch_size(self.mesh, self.batch_size)
-    arrays = meshes.resident(self.dataset.train, self.mesh)
-    object.__setattr__(self, '_arrays', arrays)
-    object.__setattr__(self, '_compiled', {})
+    self._arrays = meshes.resident(self.dataset.train, self.mesh)
+    self._compiled: dict[tuple[int, int], Any] = {}
 
   @property
   def steps_per_epoch(self) -> int:
@@ -105,7 +105,8 @@ class Feed:
     if rest.size and start <= len(full):
       groups.append(rest[None])
     for index, raw in zip(groups, self._raw(groups, epoch), strict=True):
-      yield Call(*index.shape, partial(self._run, index.shape, raw, epoch))
+      steps, size = index.shape
+      yield Call(steps, size, partial(self._run, index.shape, raw, epoch))
 
   @property
   def _chunk(self) -> int:
@@ -174,5 +175,9 @@ class Feed:
       seed=self.seed,
       view=self.dataset.view,
     )
-    mask = jax.numpy.ones(raw['label'].shape)
-    return {**raw, 'image': image, 'mask': mask}
+    return Batch(
+      image=image,
+      label=raw['label'],
+      index=raw['index'],
+      mask=jnp.ones(raw['label'].shape),
+    )

@@ -6,6 +6,7 @@ them per device.)
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding
@@ -15,7 +16,7 @@ from jaxkd.data.base import Split
 from jaxkd.types import Array
 
 
-def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
   """Returns a mesh of one axis, 'data'.
 
   Args:

@@ -140,7 +140,7 @@ def make_optimizer(
   if isinstance(schedules, Mapping):
     update = optax.partition(
       {owner: kind(rate, **settings) for owner, rate in schedules.items()},
-      {owner: owner for owner in schedules},
+      lambda params: {owner: owner for owner in params},
     )
   else:
     update = kind(schedules, **settings)

@@ -1,6 +1,7 @@
 """The train step: one pure function of the state and a batch."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -53,16 +54,16 @@ def make_step(
     grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
     (_, (outputs, stats, memory, metrics)), grads = grad_fn(trained)
     updates, opt = optimizer.update(grads, state.opt, trained)
-    trained = optax.apply_updates(trained, updates)
-    average = state.ema and optax.incremental_update(
-      {'params': trained, 'stats': stats}, state.ema, 1 - ema
+    new: Any = optax.apply_updates(trained, updates)
+    average: Any = state.ema and optax.incremental_update(
+      {'params': new, 'stats': stats}, state.ema, 1 - ema
     )
     metrics |= {
       f'top1/{name}': _top1(outputs[name].logits, batch)
       for name in program.graph.trained
     }
     metrics['grad_norm'] = optax.tree.norm(grads)
-    params = {**state.params, **trained}
+    params = {**state.params, **new}
     state = State(state.step + 1, params, stats, memory, opt, average)
     return state, metrics
 

@@ -1,0 +1,30 @@
+"""Hinton distillation on CIFAR-100: resnet32x4 teaches resnet8x4.
+
+Paper: Hinton, Vinyals, Dean, 2015, https://arxiv.org/abs/1503.02531, with the
+weights and the recipe of the CIFAR-100 distillation benchmark (Tian, Krishnan,
+Isola, 2020, https://arxiv.org/abs/1910.10699).
+
+Command:
+
+  python -m jaxkd.main --config=configs/kd_cifar.py --workdir=runs/kd
+
+Any pair by --config.teacher.name and --config.student.name; the student without
+a teacher in the same run by --config.baseline=True. The benchmark's batch
+statistics are those of one device; here they are of the whole batch, whatever
+the number of devices.
+
+Expected (published, last epoch): resnet32x4 79.42 % -> resnet8x4 73.33 %
+(72.50 % without a teacher); resnet56 72.34 % -> resnet20 70.66 % (69.06 %).
+Measured by this code: docs/results.md.
+"""
+
+from jaxkd.config import default
+
+
+def get_config():
+  """The benchmark's first pair."""
+  config = default()
+  config.method = dict(
+    name='kd', temperature=4.0, label_weight=0.1, guide_weight=0.9
+  )
+  return config

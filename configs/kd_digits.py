@@ -1,0 +1,21 @@
+"""Hinton distillation on the embedded digits: the whole path in a minute.
+
+Paper: Hinton, Vinyals, Dean, 2015, https://arxiv.org/abs/1503.02531.
+"""
+
+from jaxkd.config import default
+
+
+def get_config():
+  """resnet20 -> resnet8 on ten labelled images for each digit."""
+  config = default()
+  config.epochs = 20
+  config.batch_size = 32
+  config.baseline = True
+  config.data.name = 'digits'
+  config.teacher.name = 'resnet14'
+  config.student.name = 'resnet8'
+  config.method = dict(
+    name='kd', temperature=4.0, label_weight=0.1, guide_weight=0.9
+  )
+  return config

@@ -1,0 +1,138 @@
+"""What holds for every method of the catalogue."""
+
+import dataclasses
+import functools
+
+import chex
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from jaxkd import methods
+from jaxkd.train import mesh as meshes
+from jaxkd.train import stage as stages
+from jaxkd.train.feed import Feed
+from jaxkd.train.state import learned
+from jaxkd.train.step import make_step
+
+each = pytest.mark.parametrize('name', sorted(methods.CATALOG))
+# With BatchNorm, so that its statistics are seen to stay or to move.
+NETS = dict(student__name='resnet8', teacher__name='resnet8')
+
+
+@functools.cache
+def task_of(name):
+  experiment = tiny.experiment(method=dict(name=name), **NETS)
+  return experiment.task(experiment.stages[-1])
+
+
+class NoCheckpoints:
+  """No save to go on from."""
+
+  def latest(self):
+    return None
+
+
+def start(task, devices=1):
+  """Returns the feed and the first state on some devices."""
+  mesh = meshes.make_mesh(jax.devices()[:devices])
+  program = task.program
+  known = {
+    name: jax.jit(functools.partial(program.init_network, name))(
+      jax.random.key(7, impl='rbg')
+    )
+    for name in program.graph.frozen
+  }
+  step = make_step(
+    program, task.optimizer, seed=0, steps_per_epoch=6, ema=task.ema
+  )
+  feed = Feed(task.dataset, mesh, 8, 0, step, chunk=1)
+  task = dataclasses.replace(task, mesh=mesh)
+  state, _ = stages.start(task, known, NoCheckpoints())
+  return feed, state
+
+
+@functools.cache
+def started(name, devices=1):
+  """Returns a feed and its first state as NumPy arrays, which steps spare."""
+  feed, state = start(task_of(name), devices)
+  traces = []
+
+  def counted(state, batch, step=feed.step):
+    traces.append(batch['label'].shape)
+    return step(state, batch)
+
+  feed = dataclasses.replace(feed, step=counted)
+  return feed, jax.tree.map(np.array, state), traces
+
+
+def steps(name, devices, calls):
+  """Returns the state after some calls of the feed, and their losses."""
+  feed, state, _ = started(name, devices)
+  state = jax.device_put(state, meshes.whole(feed.mesh))
+  losses = []
+  for call in calls(feed):
+    state, metrics = call.run(state)
+    losses.append(float(metrics['loss'][0]))
+  return jax.tree.map(np.array, state), losses
+
+
+def first_steps(feed):
+  return list(feed.calls(0, 0))[:4]
+
+
+@functools.cache
+def run_of(name, devices=1):
+  """Returns the states before and after four steps, and their losses."""
+  after, losses = steps(name, devices, first_steps)
+  return started(name, devices)[1], after, losses
+
+
+@each
+def test_only_the_learners_move(name):
+  before, after, _ = run_of(name)
+  graph = task_of(name).program.graph
+  for frozen in graph.frozen:
+    chex.assert_trees_all_equal(before.params[frozen], after.params[frozen])
+    chex.assert_trees_all_equal(before.stats[frozen], after.stats[frozen])
+  moved = learned(task_of(name).program, after.params)
+  for old, new in zip(
+    jax.tree.leaves({k: before.params[k] for k in moved}),
+    jax.tree.leaves(moved),
+    strict=True,
+  ):
+    assert np.any(old != new)
+  for trained in graph.trained:
+    old, new = before.stats[trained], after.stats[trained]
+    assert all(
+      np.any(a != b)
+      for a, b in zip(jax.tree.leaves(old), jax.tree.leaves(new), strict=True)
+    )
+
+
+@each
+def test_four_devices_agree_with_one(name):
+  _, one, losses = run_of(name)
+  _, four, other = run_of(name, devices=4)
+  np.testing.assert_allclose(losses, other, rtol=2e-4)
+  chex.assert_trees_all_close(one.params, four.params, rtol=2e-3, atol=2e-4)
+  chex.assert_trees_all_close(one.stats, four.stats, rtol=2e-3, atol=2e-4)
+
+
+@each
+def test_loss_falls_on_one_batch(name):
+  _, losses = steps(name, 1, lambda feed: first_steps(feed)[:1] * 10)
+  assert losses[-1] < 0.9 * losses[0], losses
+
+
+@each
+def test_traces_once(name):
+  run_of(name)
+  _, _, traces = started(name, 1)
+  assert traces == [(8,)]
+
+
+def test_every_method_is_documented():
+  for name, method in methods.CATALOG.items():
+    assert method.__doc__, name

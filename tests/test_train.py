@@ -1,0 +1,176 @@
+"""Feeding, stepping and averaging, on networks without convolutions."""
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import tiny
+from test_methods import start
+
+from jaxkd.data.base import Split
+from jaxkd.train import mesh as meshes
+from jaxkd.train.evaluation import Evaluator
+from jaxkd.train.feed import Feed
+
+
+def task_of(**changes):
+  experiment = tiny.experiment(method=dict(name='plain'), **changes)
+  return experiment.task(experiment.stages[-1])
+
+
+@pytest.fixture(scope='module')
+def task():
+  return task_of()
+
+
+def recording(feed, **changes):
+  """The feed with a step that learns nothing and returns what it is shown."""
+
+  def step(state, batch):
+    return state, batch
+
+  return dataclasses.replace(feed, step=step, **changes)
+
+
+def epoch_of(feed, epoch, start=0, state=0):
+  batches = []
+  for call in feed.calls(epoch, start):
+    state, shown = call.run(jnp.asarray(state))
+    for n in range(call.steps):
+      batches.append(jax.tree.map(lambda x, n=n: np.asarray(x[n]), shown))
+  return batches
+
+
+def test_an_epoch_shows_every_example_once(task):
+  feed, _ = start(task)
+  batches = epoch_of(recording(feed), 0)
+  assert [len(b['index']) for b in batches] == [8, 8, 8, 8, 8, 4]
+  seen = np.concatenate([b['index'] for b in batches])
+  assert sorted(seen) == list(range(44))
+  for batch in batches:
+    np.testing.assert_array_equal(
+      batch['label'], task.dataset.train.label[batch['index']]
+    )
+
+
+@pytest.mark.parametrize('chunk', [1, 2, 3])
+def test_chunks_and_resumption_show_the_same_batches(task, chunk):
+  feed, _ = start(task)
+  whole = epoch_of(recording(feed), 1)
+  for done in (0, 1, 4, 5):
+    part = epoch_of(recording(feed, chunk=chunk), 1, done)
+    chex.assert_trees_all_equal(part, whole[done:])
+
+
+def test_epochs_differ_in_order_and_views(task):
+  feed, _ = start(task)
+  first, second = (epoch_of(recording(feed), e) for e in (0, 1))
+  a, b = (np.concatenate([x['index'] for x in e]) for e in (first, second))
+  assert np.any(a != b)
+  images = [
+    dict(zip(i, np.concatenate([x['image'] for x in e]), strict=True))
+    for i, e in ((a, first), (b, second))
+  ]
+  assert sum(np.any(images[0][i] != images[1][i]) for i in range(44)) > 20
+
+
+def test_a_streamed_split_trains_like_one_in_memory(task):
+  image = task.dataset.train.image
+  streamed = dataclasses.replace(
+    task.dataset,
+    train=Split(task.dataset.train.label, load=lambda index, _: image[index]),
+  )
+  feed, _ = start(task)
+  lazy = dataclasses.replace(feed, dataset=streamed)
+  chex.assert_trees_all_equal(
+    epoch_of(recording(lazy), 0), epoch_of(recording(feed), 0)
+  )
+
+
+def run(feed, state, epochs=1):
+  for epoch in range(epochs):
+    for call in feed.calls(epoch, 0):
+      state, metrics = call.run(state)
+  return state, metrics
+
+
+def test_chunks_train_like_single_steps(task):
+  states = []
+  for chunk in (1, 2):
+    feed, state = start(task)
+    state, _ = run(dataclasses.replace(feed, chunk=chunk), state)
+    states.append(state)
+  assert states[0].step == 6
+  chex.assert_trees_all_close(states[0].params, states[1].params, rtol=1e-5)
+
+
+def test_the_average_follows_the_recurrence():
+  task = task_of(optimizer__ema=0.9)
+  feed, state = start(task)
+  want = jax.tree.map(np.array, state.params['student'])
+  for call in feed.calls(0, 0):
+    state, _ = call.run(state)
+    want = jax.tree.map(
+      lambda w, p: 0.9 * w + 0.1 * np.asarray(p),
+      want,
+      state.params['student'],
+    )
+  chex.assert_trees_all_close(
+    state.ema['params']['student'], want, rtol=1e-4, atol=1e-6
+  )
+
+
+def test_owners_can_have_rates_of_their_own():
+  experiment = tiny.experiment(
+    method=dict(name='plain'), optimizer__rates={'student': 0.0}
+  )
+  feed, state = start(experiment.task(experiment.stages[-1]))
+  before = jax.tree.map(np.array, state.params)
+  state, _ = run(feed, state)
+  chex.assert_trees_all_equal(before, jax.tree.map(np.array, state.params))
+
+
+def test_bfloat16_keeps_parameters_and_losses_in_float32():
+  feed, state = start(task_of(compute_dtype='bfloat16'))
+  state, metrics = run(feed, state)
+  chex.assert_tree_all_finite(metrics)
+  for leaf in jax.tree.leaves((state.params, state.opt, metrics)):
+    assert leaf.dtype in (np.float32, np.int32)
+
+
+def test_the_gradient_norm_is_measured_before_it_is_clipped():
+  task = task_of()
+  feed, state = start(task)
+  call = next(iter(feed.calls(0, 0)))
+  _, metrics = call.run(state)
+  clipped = optax.chain(optax.clip_by_global_norm(1e-3), task.optimizer)
+  feed, state = start(dataclasses.replace(task, optimizer=clipped))
+  _, other = next(iter(feed.calls(0, 0))).run(state)
+  np.testing.assert_allclose(metrics['grad_norm'], other['grad_norm'])
+  assert metrics['grad_norm'] > 1e-3
+
+
+@pytest.mark.parametrize('devices', [1, 4])
+def test_evaluation_counts_every_example_once(task, devices):
+  mesh = meshes.make_mesh(jax.devices()[:devices])
+  module = task.program.modules['student']
+  variables = task.program.init_network('student', jax.random.key(0))
+  got = Evaluator(task.dataset, mesh)(module, variables)
+  dataset = task.dataset
+  image = (dataset.test.image / 255 - dataset.view.mean) / dataset.view.std
+  logits = module.apply(variables, image.astype(np.float32)).logits
+  hits = np.argmax(logits, -1) == dataset.test.label
+  log_p = np.asarray(jax.nn.log_softmax(logits))
+  nll = -log_p[np.arange(len(hits)), dataset.test.label]
+  np.testing.assert_allclose(got['top1'], hits.mean(), rtol=1e-6)
+  np.testing.assert_allclose(got['nll'], nll.mean(), rtol=1e-4)
+
+
+def test_a_batch_that_devices_cannot_share_is_refused(task):
+  mesh = meshes.make_mesh()
+  with pytest.raises(ValueError, match=r'batch_size 6 .* 4 devices.*=8'):
+    Feed(task.dataset, mesh, 6, 0, step=None)
