@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 T = TypeVar('T')
+COLLECTING = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 class UnknownNameError(KeyError):
@@ -48,6 +49,11 @@ def call(kind: str, function: Callable[..., T], arguments: dict[str, Any]) -> T:
         f'{kind} takes no setting {name!r}. {suggestion(name, parameters)}'
       )
   for name, parameter in parameters.items():
-    if parameter.default is parameter.empty and name not in arguments:
+    variable = parameter.kind in (
+      parameter.VAR_POSITIONAL,
+      parameter.VAR_KEYWORD,
+    )
+    needed = parameter.default is parameter.empty and not variable
+    if needed and name not in arguments:
       raise ValueError(f'{kind} needs the setting {name!r}')
   return function(**arguments)

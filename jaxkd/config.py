@@ -10,7 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxkd.catalog import suggestion
+from jaxkd.catalog import UnknownNameError, suggestion
 
 Config = Any  # an ml_collections.ConfigDict, whose values are of any type
 
@@ -122,7 +122,7 @@ def _compare(given: Mapping[str, Any], tree: Mapping[str, Any], at: str):
     name = f'{at}{key}'
     if key not in tree:
       known = [f'{at}{k}' for k in tree]
-      raise KeyError(f'no setting {name!r}. {suggestion(name, known)}')
+      raise UnknownNameError(f'no setting {name!r}. {suggestion(name, known)}')
     wanted = tree[key]
     if isinstance(wanted, Mapping) != isinstance(value, Mapping):
       raise ValueError(f'{name} is {value!r}, expected a value like {wanted!r}')
@@ -136,7 +136,7 @@ def _compare(given: Mapping[str, Any], tree: Mapping[str, Any], at: str):
       )
   for key in tree:
     if key not in given:
-      raise KeyError(
+      raise UnknownNameError(
         f'the setting {at + key!r} is missing: a config file starts from'
         f' jaxkd.config.default()'
       )

@@ -3,7 +3,8 @@
 import jax
 
 from jaxkd import models
-from jaxkd.graph import Frozen, Learner, Program, Shared, Stage
+from jaxkd.graph import Frozen, Learner, Shared, Stage
+from jaxkd.program import Program
 from jaxkd.types import Tree
 
 

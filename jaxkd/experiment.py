@@ -9,10 +9,11 @@ import optax
 
 from jaxkd import config as configs
 from jaxkd import data, describe, methods, models
-from jaxkd.catalog import call, lookup, suggestion
+from jaxkd.catalog import UnknownNameError, call, lookup, suggestion
 from jaxkd.config import Config
 from jaxkd.data.base import Dataset
-from jaxkd.graph import OBJECTIVES, Frozen, Program, Stage
+from jaxkd.graph import OBJECTIVES, Frozen, Stage
+from jaxkd.program import Program, bind
 from jaxkd.train import mesh, optim
 from jaxkd.train.stage import Task, steps_per_epoch
 
@@ -102,7 +103,7 @@ class Experiment:
       extra = {} if width == 1 else {'width': width}
       return models.build(section.name, self.num_classes, dtype=dtype, **extra)
 
-    return stage.graph.bind(build, self.image_shape)
+    return bind(stage.graph, build, self.image_shape)
 
   def epochs(self, stage: Stage) -> int:
     """Returns how long a stage is."""
@@ -114,10 +115,18 @@ class Experiment:
       return self.config.optimizer.learning_rate
     return stage.learning_rate
 
+  def is_teacher(self, stage: Stage) -> bool:
+    """Is it the stage that trains the teacher?"""
+    return stage.graph.learners == ('teacher',)
+
+  def prepares(self, stage: Stage) -> bool:
+    """Does it train the teacher for the stages behind it?"""
+    return self.is_teacher(stage) and stage != self.stages[-1]
+
   def seed(self, stage: Stage) -> int:
     """Returns a stage's seed; a teacher has its own."""
-    alone = stage.graph.learners == ('teacher',)
-    return self.config.teacher.seed if alone else self.config.seed
+    teacher = self.is_teacher(stage)
+    return self.config.teacher.seed if teacher else self.config.seed
 
   def optimizer(
     self, stage: Stage, steps_per_epoch: int
@@ -155,7 +164,7 @@ class Experiment:
       epochs=self.epochs(stage),
       batch_size=self.config.batch_size,
       seed=self.seed(stage),
-      ema=self.config.optimizer.ema,
+      ema=0.0 if self.prepares(stage) else self.config.optimizer.ema,
       every_steps=self.config.save_every_steps,
     )
 
@@ -211,7 +220,7 @@ def build(config: Config) -> Experiment:
   owners = {o for stage in stages for o in (*stage.graph.learners, OBJECTIVES)}
   for owner in config.optimizer.rates:
     if owner not in owners:
-      raise KeyError(
+      raise UnknownNameError(
         f'config.optimizer.rates names {owner!r}, which learns in no stage.'
         f' {suggestion(owner, owners)}'
       )

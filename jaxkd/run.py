@@ -6,8 +6,8 @@ A run lives in its workdir:
   data.json          the data's fingerprint, likewise
   metrics.jsonl      one object per epoch; tensorboard/ has the same
   checkpoints/STAGE  states of the training, to resume from
-  stages/STAGE.json  time and throughput of a stage
-  networks/NAME      finished networks: variables.npz and network.json
+  networks/NAME      trained networks: variables.npz and network.json
+  stages/STAGE.json  a finished stage: its networks, time and throughput
   summary.json       the result; the run is finished when it is there
 """
 
@@ -104,7 +104,9 @@ class Run:
       tqdm.write(f'data: {note}')
     for stage in self.experiment.stages:
       found |= (
-        self._done(stage) or self._cached(stage) or self._train(stage, found)
+        self._done(stage, found)
+        or self._cached(stage)
+        or self._train(stage, found)
       )
     summary = self._summary({name: card for name, (_, card) in found.items()})
     write_json(self.workdir / 'summary.json', summary)
@@ -136,39 +138,60 @@ class Run:
   def _folder(self, name: str) -> pathlib.Path:
     return self.workdir / 'networks' / name
 
-  def _done(self, stage: Stage) -> dict[str, Network] | None:
-    """Returns what a finished stage has trained, None if it is not finished.
+  def _mark(self, stage: Stage) -> pathlib.Path:
+    return self.workdir / 'stages' / f'{stage.name}.json'
 
-    A network that two stages train is finished when the later one is.
+  def _finish_stage(
+    self,
+    stage: Stage,
+    networks: dict[str, Network],
+    frozen: dict[str, dict[str, Any]],
+    cost: dict[str, Any],
+  ) -> None:
+    """Writes what a stage has made, and last the mark that it has.
+
+    Args:
+      stage: the one that is done.
+      networks: by name, what it has trained.
+      frozen: by name, how good its frozen networks are.
+      cost: time and throughput.
     """
-    order = [stage.name for stage in self.experiment.stages]
-    found = {}
-    for name in stage.graph.trained:
-      if not (self._folder(name) / checkpoint.CARD).exists():
-        return None
-      found[name] = checkpoint.load_network(self._folder(name))
-      _, card = found[name]
-      if order.index(card['stage']) < order.index(stage.name):
-        return None
-    return found
+    for name, network in networks.items():
+      checkpoint.save_network(self._folder(name), *network)
+    self._mark(stage).parent.mkdir(exist_ok=True)
+    mark = {'networks': list(networks), 'frozen': frozen, **cost}
+    write_json(self._mark(stage), mark)
+
+  def _done(
+    self, stage: Stage, found: dict[str, Network]
+  ) -> dict[str, Network] | None:
+    """Returns the networks of a finished stage, None if it is not finished."""
+    if not self._mark(stage).exists():
+      return None
+    mark = json.loads(self._mark(stage).read_text())
+    networks = {
+      name: checkpoint.load_network(self._folder(name))
+      for name in mark['networks']
+    }
+    return networks | _measured(found, mark['frozen'])
 
   def _cached(self, stage: Stage) -> dict[str, Network] | None:
-    """Returns a teacher that an earlier run has trained in the same way."""
-    if not self._is_teacher(stage) or self._started(stage):
+    """Returns a teacher that an earlier run has trained in the same way.
+
+    A run whose result is the teacher trains it all the same.
+    """
+    started = (self.workdir / 'checkpoints' / stage.name).exists()
+    if started or not self.experiment.prepares(stage):
       return None
     settings = self.experiment.teacher_settings(stage)
     found = self._cache.load(settings)
     if found is None:
       return None
-    tqdm.write(f'teacher: trained before, from {self._cache.path(settings)}')
-    checkpoint.save_network(self._folder('teacher'), *found)
-    return {'teacher': found}
-
-  def _is_teacher(self, stage: Stage) -> bool:
-    return stage.graph.learners == ('teacher',)
-
-  def _started(self, stage: Stage) -> bool:
-    return (self.workdir / 'checkpoints' / stage.name).exists()
+    path = str(self._cache.path(settings))
+    tqdm.write(f'teacher: trained before, from {path}')
+    networks = {'teacher': found}
+    self._finish_stage(stage, networks, {}, {'seconds': 0.0, 'cached': path})
+    return networks
 
   def _train(
     self, stage: Stage, found: dict[str, Network]
@@ -177,31 +200,26 @@ class Run:
     known = {name: variables for name, (variables, _) in found.items()}
     task = self.experiment.task(stage)
     trained = train_stage(task, self.workdir, known)
-    (self.workdir / 'stages').mkdir(exist_ok=True)
-    write_json(
-      self.workdir / 'stages' / f'{stage.name}.json',
-      {
-        'epochs': task.epochs,
-        'seconds': trained.record.wall,
-        'training_seconds': trained.record.seconds,
-        'images_per_second': trained.record.images_per_second,
-      },
-    )
-    networks = {}
+    networks, frozen = {}, {}
     for name, variables in trained.variables.items():
-      base = name.removesuffix('_ema')
-      if base in stage.graph.frozen:
-        measured = {k: trained.results[name][k] for k in ('top1', 'nll')}
-        networks[name] = variables, {**found[name][1], **measured}
-        continue
-      card = self._card(stage, base, variables)
-      networks[name] = variables, {**card, **trained.results[name]}
-      checkpoint.save_network(self._folder(name), *networks[name])
-    if self._is_teacher(stage):
+      result = trained.results[name]
+      if name in stage.graph.frozen:
+        frozen[name] = {key: result[key] for key in ('top1', 'nll')}
+      else:
+        card = self._card(stage, name.removesuffix('_ema'), variables)
+        networks[name] = variables, {**card, **result}
+    if self.experiment.is_teacher(stage):
       settings = self.experiment.teacher_settings(stage)
       path = self._cache.store(settings, *networks['teacher'])
       tqdm.write(f'teacher: kept in {path}')
-    return networks
+    cost = {
+      'epochs': task.epochs,
+      'seconds': trained.record.wall,
+      'training_seconds': trained.record.seconds,
+      'images_per_second': trained.record.images_per_second,
+    }
+    self._finish_stage(stage, networks, frozen, cost)
+    return networks | _measured(found, frozen)
 
   def _card(
     self, stage: Stage, name: str, variables: Variables
@@ -231,8 +249,8 @@ class Run:
     """Returns the run's result; the fields are the design's."""
     config, dataset = self.experiment.config, self.experiment.dataset
     stages = {
-      path.stem: json.loads(path.read_text())
-      for path in sorted((self.workdir / 'stages').glob('*.json'))
+      stage.name: json.loads(self._mark(stage).read_text())
+      for stage in self.experiment.stages
     }
     last = stages[self.experiment.stages[-1].name]
     teacher = cards.get('teacher')
@@ -256,6 +274,16 @@ class Run:
         'teacher_fingerprint': teacher and teacher['params_sha256'],
       },
     }
+
+
+def _measured(
+  found: dict[str, Network], results: dict[str, dict[str, Any]]
+) -> dict[str, Network]:
+  """Returns networks with what has just been measured on their cards."""
+  return {
+    name: (found[name][0], {**found[name][1], **result})
+    for name, result in results.items()
+  }
 
 
 def load_checkpoint(path: pathlib.Path) -> Network:

@@ -10,6 +10,7 @@ import pytest
 from jaxkd import models, objectives
 from jaxkd.graph import Frozen, Fusion, Graph, Learner, Shared, Transfer
 from jaxkd.objectives import Objective
+from jaxkd.program import bind
 from jaxkd.train.step import make_step
 from jaxkd.types import Outputs
 
@@ -82,7 +83,7 @@ def shared():
     {'big': Learner(width=2), 'small': Shared('big', corner)},
     labels_to('big', 'small'),
   )
-  return graph.bind(build, SHAPE)
+  return bind(graph, build, SHAPE)
 
 
 def init(program, key=None):
@@ -132,7 +133,7 @@ def test_networks_differ_unless_they_start_the_same():
     },
     labels_to('student', 'other', 'twin'),
   )
-  params, _ = init(graph.bind(build, SHAPE))
+  params, _ = init(bind(graph, build, SHAPE))
   chex.assert_trees_all_equal(params['student'], params['twin'])
   kernels = [jax.tree.leaves(params[n])[-1] for n in ('student', 'other')]
   assert not np.allclose(*kernels)
@@ -145,7 +146,7 @@ def test_a_start_does_not_depend_on_the_rest_of_the_graph():
     labels_to('slt', 'student'),
   )
   first, second = (
-    init(g.bind(build, SHAPE))[0]['student'] for g in (alone, among)
+    init(bind(g, build, SHAPE))[0]['student'] for g in (alone, among)
   )
   chex.assert_trees_all_equal(first, second)
 
@@ -155,7 +156,7 @@ def two_learners(detach):
   graph = Graph(
     {'a': Learner(), 'b': Learner()}, (*labels_to('a', weight=0.0), transfer)
   )
-  return graph.bind(build, SHAPE)
+  return bind(graph, build, SHAPE)
 
 
 @pytest.mark.parametrize('detach', [True, False])
@@ -199,7 +200,7 @@ def test_a_fusion_sums_logits_and_the_taps_that_fit():
     {'a': Frozen(), 'b': Frozen(), 's': Learner()},
     (Transfer(Fusion({'a': 0.25, 'b': 0.75}), 's', objective),),
   )
-  program = graph.bind(build, SHAPE)
+  program = bind(graph, build, SHAPE)
   a, b, s = outputs_of(0), outputs_of(1, width=6), outputs_of(2)
   program.losses(
     {},
@@ -216,7 +217,7 @@ def test_a_fusion_sums_logits_and_the_taps_that_fit():
 
 
 def test_a_mask_takes_examples_out_of_the_loss():
-  program = Graph({'a': Learner()}, labels_to('a')).bind(build, SHAPE)
+  program = bind(Graph({'a': Learner()}, labels_to('a')), build, SHAPE)
   whole = batch(6)
   masked = {**whole, 'mask': jnp.array([1.0, 1, 0, 0, 1, 0])}
   outputs = {'a': outputs_of(0)}
@@ -233,7 +234,7 @@ def test_a_weight_can_follow_the_epoch():
   ramp = Transfer(
     'labels', 'a', objectives.cross_entropy(), lambda e: jnp.minimum(e / 4, 1.0)
   )
-  program = Graph({'a': Learner()}, (ramp,)).bind(build, SHAPE)
+  program = bind(Graph({'a': Learner()}, (ramp,)), build, SHAPE)
   outputs, key = {'a': outputs_of(0)}, jax.random.key(0)
   loss = [
     program.losses({}, {}, outputs, batch(4), jnp.float32(e), key)[0]
@@ -278,7 +279,7 @@ def test_objectives_own_parameters_and_memory():
 
   transfer = Transfer('teacher', 'student', counting())
   graph = Graph({'teacher': Frozen(), 'student': Learner()}, (transfer,))
-  program = graph.bind(build, SHAPE)
+  program = bind(graph, build, SHAPE)
   known = {'teacher': program.init_network('teacher', jax.random.key(1))}
   optimizer = optax.sgd(0.1)
   state = states.init(program, optimizer, jax.random.key(0), known, examples=9)

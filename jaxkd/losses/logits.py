@@ -11,7 +11,6 @@ def _probabilities(labels: Array, num_classes: int) -> Array:
   """Returns labels as float probabilities [..., K]; indices become one-hot."""
   if jnp.issubdtype(labels.dtype, jnp.integer):
     return jax.nn.one_hot(labels, num_classes)
-  chex.assert_axis_dimension(labels, -1, num_classes)
   return labels
 
 
@@ -29,6 +28,7 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
   Array([1.3863], dtype=float32)
   """
   targets = _probabilities(labels, logits.shape[-1])
+  chex.assert_equal_shape([logits, targets])
   return -jnp.sum(targets * jax.nn.log_softmax(logits), axis=-1)
 
 
@@ -63,6 +63,7 @@ def brier(logits: Array, labels: Array, reduction: str = 'sum') -> Array:
     )
   reduce = jnp.sum if reduction == 'sum' else jnp.mean
   targets = _probabilities(labels, logits.shape[-1])
+  chex.assert_equal_shape([logits, targets])
   return reduce(jnp.square(jax.nn.softmax(logits) - targets), axis=-1)
 
 

@@ -84,6 +84,7 @@ def save_network(
     card: JSON-able; what `load_network` gives back.
   """
   folder.mkdir(parents=True, exist_ok=True)
+  (folder / CARD).unlink(missing_ok=True)
   partial = folder / (ARRAYS + '.partial')
   with partial.open('wb') as file:
     arrays = {n: np.asarray(x) for n, x in tree.leaves(dict(variables)).items()}
@@ -107,7 +108,8 @@ def load_network(folder: pathlib.Path) -> tuple[Variables, dict[str, Any]]:
       raise FileNotFoundError(f'no network in {folder}: {name} is missing')
   try:
     card = json.loads((folder / CARD).read_text())
-    with np.load(folder / ARRAYS) as file:
+    # NumPy would not close the file itself if it is damaged.
+    with (folder / ARRAYS).open('rb') as stream, np.load(stream) as file:
       named = {name: file[name] for name in file.files}
   except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
     raise ValueError(

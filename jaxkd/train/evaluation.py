@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from jaxkd import evaluate
 from jaxkd.data import augment, batches
 from jaxkd.data.base import Dataset, View
-from jaxkd.graph import predict
+from jaxkd.program import predict
 from jaxkd.train import mesh as meshes
 from jaxkd.types import Array, Metrics, Variables
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from jaxkd import tree
 from jaxkd.data.base import Dataset
-from jaxkd.graph import Program
+from jaxkd.program import Program
 from jaxkd.train import mesh as meshes
 from jaxkd.train import state as states
 from jaxkd.train.checkpoint import Checkpoints

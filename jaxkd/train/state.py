@@ -7,7 +7,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxkd.graph import OBJECTIVES, Program
+from jaxkd.catalog import UnknownNameError
+from jaxkd.graph import OBJECTIVES
+from jaxkd.program import Program
 from jaxkd.types import Array, Tree, Variables
 
 
@@ -65,7 +67,7 @@ def init(
     if source in known:
       variables = known[source]
     elif name in program.graph.frozen:
-      raise KeyError(
+      raise UnknownNameError(
         f'{name!r} is frozen and has no weights: train it in an earlier'
         f' stage, or name its checkpoint'
       )

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxkd.graph import OBJECTIVES, Program
+from jaxkd.graph import OBJECTIVES
+from jaxkd.program import Program
 from jaxkd.train.state import State, learned
 from jaxkd.types import Batch, Metrics
 

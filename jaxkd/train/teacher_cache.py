@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import shutil
+import uuid
 from typing import Any
 
 from jaxkd.train import checkpoint
@@ -44,7 +45,7 @@ class TeacherCache:
   ) -> pathlib.Path:
     """Puts a teacher in; of two that finish together, one stays."""
     folder = self.path(settings)
-    partial = folder.with_name(f'{folder.name}.partial{os.getpid()}')
+    partial = folder.with_name(f'{folder.name}.{uuid.uuid4().hex}.partial')
     checkpoint.save_network(partial, variables, card)
     try:
       os.replace(partial, folder)

@@ -1,0 +1,60 @@
+# Everything runs from a fresh checkout with Python (3.11 or newer) and make.
+
+PYTHON ?= python3
+VENV ?= .venv
+RUN ?= runs/kd_digits
+# Tested versions; `make test CONSTRAINTS=` takes the newest ones instead.
+CONSTRAINTS ?= constraints.txt
+
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet \
+  --disable-pip-version-check $(addprefix --constraint ,$(CONSTRAINTS))
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo test lint types format clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' \
+	  $(MAKEFILE_LIST)
+
+demo: $(VENV)/installed ## distil a teacher into a student on digits (RUN=folder)
+	$(BIN)/python -m jaxkd.main --config=configs/kd_digits.py --workdir=$(RUN)
+
+test: lint types ## check the format, the lint rules and the types; run the tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed-dev ## check the format and the lint rules
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+
+types: $(VENV)/installed-dev ## check the types
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
+
+format: $(VENV)/installed-dev ## format the code and fix what ruff can fix
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean: ## remove caches and build files; the environment and runs/ stay
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -print0 \
+	  | xargs -0 rm -rf
+
+# Stamps: newer than the files that say what to install, or the rule runs again.
+$(VENV)/installed: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+	$(PIP_INSTALL) --editable .
+	@touch $@
+
+$(VENV)/installed-dev: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+	$(PIP_INSTALL) --editable '.[dev]'
+	@touch $(VENV)/installed $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'jaxkd needs Python 3.11 or newer: make PYTHON=python3.12 ...' >&2; \
+	  exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2> /dev/null || \
+	  { echo 'this Python cannot make environments (no ensurepip). On Debian' \
+	  'and Ubuntu: apt install python3-venv' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,311 @@
+r"""Times the real training step: augmentation, teacher, student, update.
+
+  python -m benchmarks.run --pair=resnet32x4:resnet8x4 --method=kd --batch=64 \
+    --against=resnet32x4:resnet8x4/plain --json
+
+Data are synthetic and frozen networks random, which changes no shape and hence
+no time. Of a method with several stages the last is timed. Cases that are
+compared take turns, call by call, so that whatever else the machine does hits
+all of them alike. On accelerators a call is a chunk of steps, as in training.
+"""
+
+import argparse
+import dataclasses
+import functools
+import itertools
+import json
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import jax
+
+from jaxkd import config as configs
+from jaxkd import models
+from jaxkd.catalog import lookup
+from jaxkd.describe import table
+from jaxkd.experiment import Experiment, stages_of
+from jaxkd.train import mesh as meshes
+from jaxkd.train import state as states
+from jaxkd.train.feed import CHUNK, Call, Feed
+from jaxkd.train.stage import Task
+from jaxkd.train.step import make_step
+
+CALLS = 20  # timed calls of each case, if --steps does not say
+WARM_UP = 2  # calls before the first timed one
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+  """What all cases have in common.
+
+  batch: examples of a step.
+  image_size: height and width.
+  num_classes: K.
+  chunk: steps in one call.
+  """
+
+  batch: int
+  image_size: int
+  num_classes: int
+  chunk: int
+
+
+class Timed(Protocol):
+  """What `measure` times."""
+
+  def call(self) -> int:
+    """Runs one call to its end; returns how many steps it was."""
+    ...
+
+
+class Case:
+  """The training of one pair by one method, ready to be timed.
+
+  compile_seconds: of tracing and compilation.
+  """
+
+  def __init__(self, pair: str, method: str, sizes: Sizes):
+    """Builds what can be built without compiling.
+
+    Args:
+      pair: 'TEACHER:STUDENT', two names of models.
+      method: a name of a method.
+      sizes: of data and batches.
+
+    Raises:
+      KeyError: an unknown model or method, with suggestions.
+      ValueError: a pair that is not a pair, or sizes that cannot be.
+    """
+    self.pair, self.method, self.sizes = pair, method, sizes
+    self.compile_seconds = 0.0
+    self._task = _task(pair, method, sizes)
+    self._feed = _feed(self._task, sizes)
+    self._calls = self._endless()
+
+  @property
+  def name(self) -> str:
+    """As --against takes it."""
+    return f'{self.pair}/{self.method}'
+
+  def compile(self) -> None:
+    """Makes the state, compiles the step and times the latter."""
+    self.state = _start(self._task)
+    jax.block_until_ready(self.state)
+    start = time.perf_counter()
+    self._feed.compile(self.state)
+    self.compile_seconds = time.perf_counter() - start
+
+  def call(self) -> int:
+    """Runs one call to its end; returns how many steps it was."""
+    call = next(self._calls)
+    self.state, metrics = call.run(self.state)
+    jax.block_until_ready((self.state, metrics))
+    return call.steps
+
+  def _endless(self) -> Iterator[Call]:
+    for epoch in itertools.count():
+      yield from self._feed.calls(epoch, 0)
+
+
+def _task(pair: str, method: str, sizes: Sizes) -> Task:
+  """Returns the last stage of a method, on the default device alone."""
+  teacher, colon, student = pair.partition(':')
+  if not colon:
+    raise ValueError(
+      f'the pair {pair!r} should be TEACHER:STUDENT, for example'
+      f' resnet32x4:resnet8x4'
+    )
+  for name in (teacher, student):  # also the one that the method does not use
+    lookup('model', models.CATALOG, name)
+  call = sizes.batch * sizes.chunk
+  config = configs.default()
+  config.batch_size = sizes.batch
+  config.teacher.name = teacher
+  config.student.name = student
+  config.method = dict(name=method)
+  config.data.name = 'synthetic'
+  config.data.image_size = sizes.image_size
+  config.data.settings = dict(
+    num_classes=sizes.num_classes,
+    # An epoch is a whole number of calls, with each class in it.
+    train_size=call * -(-sizes.num_classes // call),
+    test_size=1,
+  )
+  experiment = Experiment(config, stages_of(config))
+  task = experiment.task(experiment.stages[-1])
+  return dataclasses.replace(task, mesh=meshes.make_mesh(jax.devices()[:1]))
+
+
+def _feed(task: Task, sizes: Sizes) -> Feed:
+  steps = len(task.dataset.train) // task.batch_size
+  step = make_step(
+    task.program, task.optimizer, seed=task.seed, steps_per_epoch=steps
+  )
+  return Feed(
+    dataset=task.dataset,
+    mesh=task.mesh,
+    batch_size=task.batch_size,
+    seed=task.seed,
+    step=step,
+    chunk=sizes.chunk,
+  )
+
+
+def _start(task: Task) -> states.State:
+  """Returns the state before the first step, frozen networks random."""
+
+  @functools.partial(jax.jit, out_shardings=meshes.whole(task.mesh))
+  def init(key):
+    frozen = {
+      name: task.program.init_network(name, key)
+      for name in task.program.graph.frozen
+    }
+    return states.init(
+      task.program,
+      task.optimizer,
+      key,
+      frozen,
+      examples=len(task.dataset.train),
+    )
+
+  # A generator that compiles faster than the default one.
+  return init(jax.random.key(task.seed, impl='rbg'))
+
+
+def measure(cases: list[Timed], calls: int) -> list[list[float]]:
+  """Returns the milliseconds of one step, by case and call.
+
+  Args:
+    cases: take turns.
+    calls: timed, of each case.
+  """
+  for _, case in itertools.product(range(WARM_UP), cases):
+    case.call()
+  milliseconds = [[] for _ in cases]
+  for _ in range(calls):
+    for case, times in zip(cases, milliseconds, strict=True):
+      start = time.perf_counter()
+      steps = case.call()
+      times.append(1e3 * (time.perf_counter() - start) / steps)
+  return milliseconds
+
+
+def result(case: Case, milliseconds: list[float]) -> dict[str, Any]:
+  """Returns what is reported about a case."""
+  median = statistics.median(milliseconds)
+  return {
+    'ms_per_step': median,
+    'min_ms_per_step': min(milliseconds),
+    'max_ms_per_step': max(milliseconds),
+    'images_per_second': 1e3 * case.sizes.batch / median,
+    'compile_seconds': case.compile_seconds,
+    'pair': case.pair,
+    'method': case.method,
+    'batch': case.sizes.batch,
+    'steps': len(milliseconds) * case.sizes.chunk,
+    'image_size': case.sizes.image_size,
+    'num_classes': case.sizes.num_classes,
+    'device': jax.devices()[0].device_kind,
+    'jax': jax.__version__,
+  }
+
+
+def results_table(results: list[dict[str, Any]]) -> str:
+  """Returns a row for each case; the last column compares medians."""
+  head = ('case', 'ms/step', 'min', 'max', 'images/s', 'compile', 'ratio')
+  rows = [head]
+  for case in results:
+    rows.append(
+      (
+        f'{case["pair"]}/{case["method"]}',
+        f'{case["ms_per_step"]:.2f}',
+        f'{case["min_ms_per_step"]:.2f}',
+        f'{case["max_ms_per_step"]:.2f}',
+        f'{case["images_per_second"]:.0f}',
+        f'{case["compile_seconds"]:.1f} s',
+        f'{case["ms_per_step"] / results[0]["ms_per_step"]:.2f}',
+      )
+    )
+  return table(rows, right=tuple(range(1, len(head))))
+
+
+def _positive(text: str) -> int:
+  number = int(text)
+  if number < 1:
+    raise ValueError(f'{number} is below 1')
+  return number
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+  parser = argparse.ArgumentParser(
+    prog='python -m benchmarks.run',
+    description='Times the real training step, compilation excluded.',
+    allow_abbrev=False,
+  )
+  add = parser.add_argument
+  add('--pair', required=True, metavar='TEACHER:STUDENT')
+  add('--method', required=True, help="'plain' trains the student alone")
+  add('--batch', type=_positive, default=64)
+  add('--steps', type=_positive, help='timed steps of each case')
+  add('--image_size', type=_positive, default=32)
+  add('--num_classes', type=_positive, default=100)
+  add(
+    '--against',
+    action='append',
+    default=[],
+    metavar='TEACHER:STUDENT/METHOD',
+    help='another case, timed in turns with the first; repeatable',
+  )
+  add('--json', action='store_true', help='end with one line of JSON')
+  return parser.parse_args(argv)
+
+
+def _cases(arguments: argparse.Namespace) -> list[Case]:
+  """Returns the case in question and those it is compared with."""
+  sizes = Sizes(
+    batch=arguments.batch,
+    image_size=arguments.image_size,
+    num_classes=arguments.num_classes,
+    chunk=1 if jax.default_backend() == 'cpu' else CHUNK,
+  )
+  named = [(arguments.pair, arguments.method)]
+  for case in arguments.against:
+    pair, slash, method = case.rpartition('/')
+    if not slash:
+      raise ValueError(
+        f'--against={case} should be TEACHER:STUDENT/METHOD, for example'
+        f' {arguments.pair}/plain'
+      )
+    named.append((pair, method))
+  return [Case(pair, method, sizes) for pair, method in named]
+
+
+def main(argv: list[str] | None = None) -> int:
+  """Runs the command; returns its exit status."""
+  arguments = _arguments(argv)
+  try:
+    cases = _cases(arguments)
+  except (KeyError, ValueError) as error:
+    print(f'benchmarks: {error}', file=sys.stderr)
+    return 1
+  for case in cases:
+    case.compile()
+  calls = CALLS
+  if arguments.steps:
+    calls = -(-arguments.steps // cases[0].sizes.chunk)
+  results = [
+    result(case, milliseconds)
+    for case, milliseconds in zip(cases, measure(cases, calls), strict=True)
+  ]
+  print(f'{results_table(results)}\n\non {results[0]["device"]}')
+  if arguments.json:
+    all_cases = {'cases': results} if len(results) > 1 else {}
+    print(json.dumps({**results[0], **all_cases}))
+  return 0
+
+
+if __name__ == '__main__':
+  sys.exit(main())

@@ -1,0 +1,133 @@
+"""Data sets: `load` by name, batches by index, views on the device.
+
+`load` reads a data set; `order`, `train_batches` and `eval_batches` say which
+examples form a batch; `gather` picks them out of arrays on the device, or
+`prefetch` decodes them on the host; `train_view` and `eval_view` make network
+input of their pixels, inside the jitted step.
+"""
+
+import dataclasses
+from typing import Any
+
+from jaxkd import catalog
+from jaxkd.data import cifar, digits, folder, select, synthetic, tfds_source
+from jaxkd.data.augment import (
+  eval_view,
+  train_view,
+  view_count,
+  view_number,
+  view_offsets,
+)
+from jaxkd.data.base import Dataset, Split, View
+from jaxkd.data.batches import (
+  eval_batches,
+  example_seeds,
+  gather,
+  order,
+  prefetch,
+  train_batches,
+)
+
+__all__ = [
+  'AUGMENTATIONS',
+  'CATALOG',
+  'Dataset',
+  'Split',
+  'View',
+  'eval_batches',
+  'eval_view',
+  'example_seeds',
+  'gather',
+  'load',
+  'order',
+  'prefetch',
+  'train_batches',
+  'train_view',
+  'view_count',
+  'view_number',
+  'view_offsets',
+]
+
+CATALOG = {
+  'digits': digits.digits,
+  'cifar10': cifar.cifar10,
+  'cifar100': cifar.cifar100,
+  'synthetic': synthetic.synthetic,
+  'tfds': tfds_source.tfds,
+  'folder': folder.folder,
+}
+
+# (H, W, C) and K of the data sets whose sizes are known before they are read.
+SHAPES = {
+  'digits': ((8, 8, 1), 10),
+  'cifar10': ((32, 32, 3), 10),
+  'cifar100': ((32, 32, 3), 100),
+}
+
+# What follows the colon, for loaders of whatever it names.
+SOURCES = {'tfds': 'NAME', 'folder': 'PATH'}
+
+# Whether each augmentation crops, and whether it flips.
+AUGMENTATIONS = {
+  'none': (False, False),
+  'flip': (False, True),
+  'crop': (True, False),
+  'crop_flip': (True, True),
+}
+
+
+def load(
+  name: str,
+  dir: str | None = None,
+  few_shot: int = 0,
+  image_size: int | None = None,
+  augment: str = 'default',
+  validation: int = 0,
+  **settings: Any,
+) -> Dataset:
+  """Reads a data set.
+
+  Args:
+    name: an entry of `CATALOG`; 'tfds:cifar100' and 'folder:PATH' say after the
+      colon what to read.
+    dir: where the files are; each loader says what it expects.
+    few_shot: training examples per class, a fixed subset; 0 keeps all.
+    image_size: height and width in pixels, for loaders that can choose.
+    augment: 'default' (the data set's own) or a key of `AUGMENTATIONS`.
+    validation: training examples per class that replace the test split, for
+      choosing hyper-parameters; held out before the few-shot subset is chosen.
+    **settings: further arguments of the loader.
+
+  Raises:
+    KeyError: no such data set or augmentation.
+    ValueError: a setting that the loader does not take or the data do not
+      allow; a damaged file.
+    FileNotFoundError: the data set is not there.
+  """
+  kind, _, source = name.partition(':')
+  loader = catalog.lookup('data set', CATALOG, kind)
+  if bool(source) != (kind in SOURCES):
+    right = f'{kind}:{SOURCES[kind]}' if kind in SOURCES else kind
+    raise ValueError(f'data set {name!r} should be written {right}')
+  # Empty values are a config's way of not giving a setting.
+  given = {'source': source, 'dir': dir, 'image_size': image_size}
+  given = {key: value for key, value in given.items() if value}
+  dataset = catalog.call(f'data set {kind!r}', loader, {**given, **settings})
+  if validation:
+    dataset = select.validation(dataset, validation)
+  if few_shot:
+    dataset = select.few_shot(dataset, few_shot)
+  return _augmented(dataset, augment)
+
+
+def _augmented(dataset: Dataset, augment: str) -> Dataset:
+  """Returns the data set with another choice of training views."""
+  if augment == 'default':
+    return dataset
+  crops, flips = catalog.lookup('augmentation', AUGMENTATIONS, augment)
+  view, train, load = dataset.view, dataset.train, dataset.train.load
+  if load is not None and not crops:
+    # A lazy split crops while it decodes, which the test view avoids.
+    train = Split(train.label, load=lambda index, seeds: load(index, None))
+  view = dataclasses.replace(view, pad=view.pad if crops else 0, flip=flips)
+  return dataclasses.replace(dataset, view=view, train=train)

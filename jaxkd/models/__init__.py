@@ -1,0 +1,95 @@
+"""Networks: image [B, H, W, C] -> Outputs(logits [B, K], taps), by name.
+
+Every network takes any image size and any number of input channels, and has
+the attributes `num_classes`, `width` (channel multiplier) and `dtype` (compute
+type; parameters and logits are float32). With `train=True` apply it with
+`mutable=['batch_stats']`; under a sharded batch BatchNorm sees all of it.
+"""
+
+import math
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxkd.catalog import call, lookup
+from jaxkd.models.layers import Conv
+from jaxkd.models.mlp import MLP
+from jaxkd.models.resnet_cifar import ResNetCifar
+from jaxkd.models.vgg import VGG
+from jaxkd.models.wide_resnet import WideResNet
+from jaxkd.types import Tree
+
+__all__ = ['CATALOG', 'build', 'count', 'macs']
+
+# What makes the variant is positional, so that no keyword can change it.
+CATALOG = {
+  'resnet8': partial(ResNetCifar, 8, (16, 16, 32, 64)),
+  'resnet14': partial(ResNetCifar, 14, (16, 16, 32, 64)),
+  'resnet20': partial(ResNetCifar, 20, (16, 16, 32, 64)),
+  'resnet32': partial(ResNetCifar, 32, (16, 16, 32, 64)),
+  'resnet44': partial(ResNetCifar, 44, (16, 16, 32, 64)),
+  'resnet56': partial(ResNetCifar, 56, (16, 16, 32, 64)),
+  'resnet110': partial(ResNetCifar, 110, (16, 16, 32, 64)),
+  'resnet8x4': partial(ResNetCifar, 8, (32, 64, 128, 256)),
+  'resnet32x4': partial(ResNetCifar, 32, (32, 64, 128, 256)),
+  'wrn_16_1': partial(WideResNet, 16, 1),
+  'wrn_16_2': partial(WideResNet, 16, 2),
+  'wrn_40_1': partial(WideResNet, 40, 1),
+  'wrn_40_2': partial(WideResNet, 40, 2),
+  'vgg8': partial(VGG, 8),
+  'vgg11': partial(VGG, 11),
+  'vgg13': partial(VGG, 13),
+  'vgg16': partial(VGG, 16),
+  'vgg19': partial(VGG, 19),
+  'mlp': MLP,
+}
+
+
+def build(name: str, num_classes: int, **kwargs: Any) -> nn.Module:
+  """Returns the network `name`; nothing is computed before `init`.
+
+  Args:
+    name: a key of `CATALOG`.
+    num_classes: K.
+    **kwargs: attributes of the family, such as `width` and `dtype`.
+
+  Raises:
+    KeyError: no such network, with suggestions.
+    ValueError: an attribute the family does not have, or an impossible value.
+  """
+  make = lookup('model', CATALOG, name)
+  return call(f'model {name!r}', make, {'num_classes': num_classes, **kwargs})
+
+
+def count(params: Tree) -> int:
+  """Returns the number of scalars in a tree of arrays or of their shapes."""
+  return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+
+
+def macs(net: nn.Module, input_shape: tuple[int, int, int]) -> int:
+  """Returns the multiply-accumulates of one image, from shapes alone.
+
+  Convolutions and linear layers count; their biases, BatchNorm, activations and
+  pooling do not.
+
+  Args:
+    net: any network of `CATALOG`.
+    input_shape: (H, W, C) of the image.
+  """
+  total = 0
+
+  def record(layer, args, kwargs, context):
+    nonlocal total
+    y = layer(*args, **kwargs)
+    if isinstance(context.module, Conv | nn.Dense):
+      kernel = context.module.variables['params']['kernel']
+      total += math.prod(y.shape) * math.prod(kernel.shape[:-1])
+    return y
+
+  image = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
+  with nn.intercept_methods(record):
+    jax.eval_shape(net.init, jax.random.key(0), image)
+  return total

@@ -1,0 +1,106 @@
+"""ResNets for 32 x 32 images (He et al. 2016, section 4.2).
+
+https://arxiv.org/abs/1512.03385. As in the distillation benchmark (CRD, Tian et
+al. 2020): a shortcut that changes shape is a 1 x 1 convolution with BatchNorm,
+not zero padding; 'resnet8x4' has four times the channels, but twice in the
+stem.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from jaxkd.models.layers import (
+  Conv,
+  batch_norm,
+  bias_uniform,
+  fan_in_uniform,
+  global_average,
+  widen,
+)
+from jaxkd.types import Array, Outputs
+
+
+def blocks_per_stage(depth: int) -> int:
+  """Returns n of depth = 6n + 2: three stages of n blocks, stem and head.
+
+  Raises:
+    ValueError: no n >= 1 gives this depth.
+  """
+  if depth < 8 or (depth - 2) % 6:
+    raise ValueError(f'a CIFAR ResNet has depth 6n + 2, n >= 1, got {depth}')
+  return (depth - 2) // 6
+
+
+class Block(nn.Module):
+  """Two 3 x 3 convolutions and a shortcut; the last ReLU is the caller's."""
+
+  features: int
+  stride: int = 1
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Array, train: bool) -> Array:
+    """Returns the sum before its ReLU, [B, H / stride, W / stride, C]."""
+
+    def conv(name, size=3, stride=1):
+      return Conv(self.features, size, stride, dtype=self.dtype, name=name)
+
+    def bn(name):
+      return batch_norm(train, self.dtype, name)
+
+    y = nn.relu(bn('bn1')(conv('conv1', stride=self.stride)(x)))
+    y = bn('bn2')(conv('conv2')(y))
+    if self.stride != 1 or x.shape[-1] != self.features:
+      x = bn('bn_shortcut')(conv('conv_shortcut', 1, self.stride)(x))
+    return x + y
+
+
+class ResNetCifar(nn.Module):
+  """A stem and three stages of n blocks with strides 1, 2, 2.
+
+  Attributes:
+    depth: 6n + 2.
+    channels: of the stem and of the three stages.
+    num_classes: K.
+    width: multiplies every channel count.
+    dtype: compute type; parameters, pooling and head are float32.
+  """
+
+  depth: int
+  channels: tuple[int, ...]
+  num_classes: int
+  width: float = 1
+  dtype: Any = jnp.float32
+
+  def __post_init__(self):
+    """Refuses an impossible size before anything is traced."""
+    blocks_per_stage(self.depth)
+    widen(self.channels, self.width)
+    super().__post_init__()
+
+  @nn.compact
+  def __call__(self, image: Array, train: bool = False) -> Outputs:
+    """Returns logits [B, K] and taps of the image [B, H, W, C]."""
+    stem, *stages = widen(self.channels, self.width)
+    taps = {}
+    x = Conv(stem, dtype=self.dtype, name='conv_stem')(image)
+    x = nn.relu(batch_norm(train, self.dtype, 'bn_stem')(x))
+    taps['stem'] = x
+    for i, features in enumerate(stages, start=1):
+      for j in range(blocks_per_stage(self.depth)):
+        stride = 2 if i > 1 and j == 0 else 1
+        name = f'stage{i}_block{j}'
+        x = Block(features, stride, self.dtype, name=name)(x, train)
+        taps[f'stage{i}_pre'] = x  # the stage's last block stays
+        x = nn.relu(x)
+      taps[f'stage{i}'] = x
+    x = taps['pooled'] = global_average(x)
+    head = nn.Dense(
+      self.num_classes,
+      kernel_init=fan_in_uniform,
+      bias_init=bias_uniform(x.shape[-1]),
+      name='head',
+    )
+    return Outputs(head(x), taps)

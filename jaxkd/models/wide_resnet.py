@@ -1,0 +1,102 @@
+"""Wide ResNets (Zagoruyko and Komodakis 2016).
+
+https://arxiv.org/abs/1605.07146, without dropout. As in the distillation
+benchmark (CRD, Tian et al. 2020): a stage's tap is the raw sum that leaves it,
+and its '_pre' tap is that sum after the BatchNorm which reads it next. It is
+the same array that the next stage rectifies, so the statistics move once.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from jaxkd.models.layers import (
+  Conv,
+  batch_norm,
+  fan_in_uniform,
+  global_average,
+  widen,
+)
+from jaxkd.types import Array, Outputs
+
+CHANNELS = (16, 16, 32, 64)  # of the stem, and of the stages at factor 1
+
+
+def blocks_per_stage(depth: int) -> int:
+  """Returns n of depth = 6n + 4: three stages of n blocks.
+
+  Raises:
+    ValueError: no n >= 1 gives this depth.
+  """
+  if depth < 10 or (depth - 4) % 6:
+    raise ValueError(f'a wide ResNet has depth 6n + 4, n >= 1, got {depth}')
+  return (depth - 4) // 6
+
+
+class Block(nn.Module):
+  """Pre-activation block: BN, ReLU, convolution, twice, and a shortcut."""
+
+  features: int
+  stride: int = 1
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Array, train: bool) -> tuple[Array, Array]:
+    """Returns the raw sum, and the normalised input before its ReLU."""
+
+    def conv(name, size=3, stride=1):
+      return Conv(self.features, size, stride, dtype=self.dtype, name=name)
+
+    normed = batch_norm(train, self.dtype, 'bn1')(x)
+    active = nn.relu(normed)
+    y = conv('conv1', stride=self.stride)(active)
+    y = nn.relu(batch_norm(train, self.dtype, 'bn2')(y))
+    y = conv('conv2')(y)
+    if x.shape[-1] != self.features:
+      x = conv('conv_shortcut', 1, self.stride)(active)
+    return x + y, normed
+
+
+class WideResNet(nn.Module):
+  """A stem and three stages of n blocks with strides 1, 2, 2.
+
+  Attributes:
+    depth: 6n + 4.
+    factor: the k of wrn_d_k; the stem keeps its 16 channels.
+    num_classes: K.
+    width: multiplies every channel count, the stem's too.
+    dtype: compute type; parameters, pooling and head are float32.
+  """
+
+  depth: int
+  factor: int
+  num_classes: int
+  width: float = 1
+  dtype: Any = jnp.float32
+
+  def __post_init__(self):
+    """Refuses an impossible size before anything is traced."""
+    blocks_per_stage(self.depth)
+    widen(CHANNELS, self.width)
+    super().__post_init__()
+
+  @nn.compact
+  def __call__(self, image: Array, train: bool = False) -> Outputs:
+    """Returns logits [B, K] and taps of the image [B, H, W, C]."""
+    stem, *stages = widen(CHANNELS, self.width)
+    taps = {}
+    x = taps['stem'] = Conv(stem, dtype=self.dtype, name='conv_stem')(image)
+    for i, features in enumerate(stages, start=1):
+      for j in range(blocks_per_stage(self.depth)):
+        stride = 2 if i > 1 and j == 0 else 1
+        name = f'stage{i}_block{j}'
+        block = Block(features * self.factor, stride, self.dtype, name=name)
+        x, normed = block(x, train)
+        if i > 1 and j == 0:
+          taps[f'stage{i - 1}_pre'] = normed
+      taps[f'stage{i}'] = x
+    x = taps['stage3_pre'] = batch_norm(train, self.dtype, 'bn_last')(x)
+    x = taps['pooled'] = global_average(nn.relu(x))
+    head = nn.Dense(self.num_classes, kernel_init=fan_in_uniform, name='head')
+    return Outputs(head(x), taps)

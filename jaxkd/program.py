@@ -1,0 +1,215 @@
+"""A graph with modules in its nodes: the functions a train step is made of."""
+
+import dataclasses
+import functools
+import zlib
+from collections.abc import Callable, Mapping
+from typing import cast
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxkd.graph import LABELS, Fusion, Graph, Learner, Shared
+from jaxkd.types import Array, Batch, Metrics, Outputs, Tree, Variables
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+  """A graph with a module in each node. Made by `bind`."""
+
+  graph: Graph
+  modules: Mapping[str, nn.Module]
+  takes: Mapping[str, Callable[[Tree], Tree]]
+  input_shape: tuple[int, int, int]
+
+  def source(self, name: str) -> str:
+    """Returns the network whose start network `name` has: mostly its own."""
+    network = self.graph.networks[name]
+    if isinstance(network, Learner) and network.same_start and network.like:
+      return network.like
+    return name
+
+  def init_network(self, name: str, key: Array) -> Variables:
+    """Returns fresh variables; `key` is the run's, the name is folded in."""
+    variables = self.modules[name].init(
+      fold_in(key, f'init {self.source(name)}'),
+      jnp.zeros((1, *self.input_shape)),
+    )
+    return {
+      'params': variables['params'],
+      'batch_stats': variables.get('batch_stats', {}),
+    }
+
+  def init_objectives(self, key: Array, examples: int) -> tuple[Tree, Tree]:
+    """Returns (params, memory) of the transfers that own any, by name."""
+    shapes = jax.eval_shape(self._outputs_of_zeros)
+    outputs = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    params, memory = {}, {}
+    for transfer in self.graph.transfers:
+      own, bank = transfer.objective.init(
+        fold_in(key, f'init {transfer.name}'),
+        _guide(transfer.guide, outputs),
+        outputs[transfer.learner],
+        examples,
+      )
+      params |= {transfer.name: own} if own else {}
+      memory |= {transfer.name: bank} if bank else {}
+    return params, memory
+
+  def _outputs_of_zeros(self) -> dict[str, Outputs]:
+    image = jnp.zeros((1, *self.input_shape))
+    return {
+      name: predict(module, module.init(jax.random.key(0), image), image)
+      for name, module in self.modules.items()
+    }
+
+  def resolve(self, params: Mapping[str, Tree]) -> dict[str, Tree]:
+    """Returns each network's parameters, sharing ones as slices of owners'."""
+    return {
+      name: take(params[self.graph.owner(name)])
+      for name, take in self.takes.items()
+    }
+
+  def forward(
+    self,
+    params: Mapping[str, Tree],
+    stats: Mapping[str, Tree],
+    image: Array,
+  ) -> tuple[dict[str, Outputs], dict[str, Tree]]:
+    """Runs every network once: frozen ones in eval mode, others in train mode.
+
+    Args:
+      params: by network, as `resolve` returns.
+      stats: BatchNorm statistics by network.
+      image: [B, H, W, C].
+
+    Returns:
+      Outputs by network and the updated statistics by network.
+    """
+    outputs, updated = {}, dict(stats)
+    for name, module in self.modules.items():
+      variables = {'params': params[name], 'batch_stats': stats[name]}
+      if name in self.graph.frozen:
+        outputs[name] = predict(module, variables, image)
+      else:
+        outputs[name], changed = module.apply(
+          variables, image, train=True, mutable=['batch_stats']
+        )
+        updated[name] = changed.get('batch_stats', {})
+    return outputs, updated
+
+  def losses(
+    self,
+    params: Mapping[str, Tree],
+    memory: Mapping[str, Tree],
+    outputs: Mapping[str, Outputs],
+    batch: Batch,
+    epoch: Array,
+    key: Array,
+  ) -> tuple[Array, dict[str, Tree], Metrics]:
+    """Returns the weighted sum of all transfers, their memory and metrics.
+
+    Args:
+      params: of the objectives, by transfer.
+      memory: of the objectives, by transfer.
+      outputs: by network.
+      batch: what the networks have seen.
+      epoch: float32 scalar, for weights that change.
+      key: this step's.
+
+    Returns:
+      The scalar loss; memory by transfer; metrics 'loss' and, before its
+      weight, 'loss/TRANSFER'.
+    """
+    total, memory, metrics = jnp.zeros(()), dict(memory), {}
+    for transfer in self.graph.transfers:
+      name, guide = transfer.name, _guide(transfer.guide, outputs)
+      if transfer.detach:
+        guide = lax.stop_gradient(guide)
+      value, bank = transfer.objective.loss(
+        params.get(name, {}),
+        memory.get(name, {}),
+        guide,
+        outputs[transfer.learner],
+        batch,
+        fold_in(key, name),
+      )
+      if name in memory:
+        memory[name] = lax.stop_gradient(bank)
+      metrics[f'loss/{name}'] = value = _mean(value, batch['mask'])
+      weight = transfer.weight
+      total += (weight(epoch) if callable(weight) else weight) * value
+    return total, memory, {'loss': total, **metrics}
+
+
+def bind(
+  graph: Graph,
+  build: Callable[[str, float], nn.Module],
+  input_shape: tuple[int, int, int],
+) -> Program:
+  """Puts a module into every node.
+
+  Args:
+    graph: the description.
+    build: (name of an architecture, width) -> module. The name is the
+      network's own, or the one that it is `like`.
+    input_shape: of one image, [H, W, C].
+  """
+  modules = {
+    name: build(network.like or name, network.width)
+    for name, network in graph.networks.items()
+  }
+  takes = {
+    name: (
+      network.sharing(modules[name], modules[network.owner], input_shape)
+      if isinstance(network, Shared)
+      else lambda params: params
+    )
+    for name, network in graph.networks.items()
+  }
+  return Program(graph, modules, takes, input_shape)
+
+
+def predict(
+  module: nn.Module, variables: Mapping[str, Tree], image: Array
+) -> Outputs:
+  """Returns what a network says in eval mode."""
+  return cast(Outputs, module.apply(variables, image, train=False))
+
+
+def fold_in(key: Array, purpose: str) -> Array:
+  """Returns the key for a purpose: randomness is a function of its name."""
+  return jax.random.fold_in(key, zlib.crc32(purpose.encode()))
+
+
+def _guide(
+  guide: str | Fusion, outputs: Mapping[str, Outputs]
+) -> Outputs | None:
+  """Returns what the guide says; labels speak through the batch."""
+  if isinstance(guide, str):
+    return None if guide == LABELS else outputs[guide]
+  members = [outputs[name] for name in guide.weights]
+  weights = list(guide.weights.values())
+
+  def fuse(arrays: list[Array]) -> Array:
+    terms = [w * x for w, x in zip(weights, arrays, strict=True)]
+    return functools.reduce(jnp.add, terms)
+
+  taps = [
+    tap
+    for tap in members[0].taps
+    if len({m.taps[tap].shape if tap in m.taps else None for m in members}) == 1
+  ]
+  return Outputs(
+    logits=fuse([m.logits for m in members]),
+    taps={tap: fuse([m.taps[tap] for m in members]) for tap in taps},
+  )
+
+
+def _mean(loss: Array, mask: Array) -> Array:
+  """Averages a loss per example over the examples that count."""
+  if loss.ndim == 0:
+    return loss
+  return jnp.sum(loss * mask) / jnp.maximum(jnp.sum(mask), 1)

@@ -1,0 +1,41 @@
+"""A strict environment: four devices, no silent rank promotion.
+
+Warnings are errors too: see `filterwarnings` in pyproject.toml.
+"""
+
+import os
+
+import hypothesis
+import jax
+
+# For the tests and for the processes they start. Set JAX_PLATFORMS to run the
+# suite on an accelerator.
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+jax.config.update('jax_platforms', os.environ['JAX_PLATFORMS'])
+jax.config.update('jax_num_cpu_devices', 4)
+jax.config.update('jax_numpy_rank_promotion', 'raise')
+
+# The first example compiles, which is slower than any deadline; and a failure
+# should be the same failure when the suite runs again.
+hypothesis.settings.register_profile('jaxkd', deadline=None, derandomize=True)
+hypothesis.settings.load_profile('jaxkd')
+
+
+def pytest_configure(config):
+  """Compiles each program once for all workers, processes and runs.
+
+  The folder is in .pytest_cache. The key of an entry is the program, the
+  versions and the flags, so a changed function is compiled again.
+  """
+  if not config.pluginmanager.hasplugin('cacheprovider'):
+    return
+  folder = os.environ.setdefault(
+    'JAX_COMPILATION_CACHE_DIR', str(config.cache.mkdir('jax'))
+  )
+  seconds = os.environ.setdefault(
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.1'
+  )
+  jax.config.update('jax_compilation_cache_dir', folder)
+  jax.config.update(
+    'jax_persistent_cache_min_compile_time_secs', float(seconds)
+  )

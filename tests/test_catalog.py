@@ -1,0 +1,57 @@
+"""Helpful answers to wrong names and wrong settings."""
+
+import pytest
+
+from jaxkd import catalog
+
+NUMBERS = {'one': 1, 'two': 2, 'three': 3}
+
+
+def function(temperature, weight=1.0):
+  return temperature, weight
+
+
+def test_lookup_finds():
+  assert catalog.lookup('number', NUMBERS, 'two') == 2
+
+
+def test_lookup_suggests_and_lists():
+  with pytest.raises(KeyError) as error:
+    catalog.lookup('number', NUMBERS, 'thre')
+  assert str(error.value) == (
+    "no number 'thre'. Did you mean 'three'? Known: one, three, two"
+  )
+
+
+def test_lookup_does_not_suggest_what_is_far_away():
+  with pytest.raises(KeyError) as error:
+    catalog.lookup('number', NUMBERS, 'zzz')
+  assert str(error.value) == "no number 'zzz'. Known: one, three, two"
+
+
+def test_the_nearest_names_come_first():
+  text = catalog.suggestion('resnet8x', ['vgg8', 'resnet8', 'resnet8x4'])
+  assert text.startswith("Did you mean 'resnet8x4' or 'resnet8'? ")
+
+
+def test_call_calls():
+  assert catalog.call('f', function, {'temperature': 2}) == (2, 1.0)
+  assert catalog.call('f', function, {'weight': 3, 'temperature': 2}) == (2, 3)
+
+
+def test_call_explains_an_unknown_setting():
+  with pytest.raises(ValueError, match="f takes no setting 'temprature'. Did"):
+    catalog.call('f', function, {'temprature': 2})
+
+
+def test_call_explains_a_missing_setting():
+  with pytest.raises(ValueError, match="f needs the setting 'temperature'"):
+    catalog.call('f', function, {'weight': 2})
+
+
+def test_call_leaves_the_errors_of_the_function_alone():
+  def broken(x):
+    raise TypeError('from inside')
+
+  with pytest.raises(TypeError, match='from inside'):
+    catalog.call('broken', broken, {'x': 1})

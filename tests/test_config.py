@@ -1,0 +1,170 @@
+"""The tree of settings, its checks, and every file in configs/."""
+
+import json
+import pathlib
+import runpy
+
+import pytest
+from ml_collections import ConfigDict
+
+from jaxkd import config as configs
+from jaxkd import experiment
+
+FILES = sorted((pathlib.Path(__file__).parents[1] / 'configs').glob('*.py'))
+
+each_file = pytest.mark.parametrize('path', FILES, ids=lambda path: path.stem)
+
+
+def changed(name: str, value) -> ConfigDict:
+  """Returns the default with one key set to a value of any type."""
+  tree = configs.default().to_dict()
+  *sections, key = name.split('.')
+  section = tree
+  for part in sections:
+    section = section[part]
+  section[key] = value
+  return ConfigDict(tree)
+
+
+def test_there_are_config_files():
+  assert FILES
+
+
+@each_file
+def test_the_file_describes_an_experiment(path):
+  made = experiment.build(runpy.run_path(str(path))['get_config']())
+  text = made.describe()
+  assert made.stages
+  for stage in made.stages:
+    assert f': {stage.name} (' in text
+    for name in stage.graph.networks:
+      model = made.section(stage, name).name
+      assert any(
+        line.split()[:2] == [name, model] for line in text.splitlines()
+      ), f'{name} ({model}) is not in the description'
+
+
+@each_file
+def test_the_file_says_what_it_is(path):
+  paper = runpy.run_path(str(path))['__doc__']
+  assert paper and len(paper.splitlines()[0]) > 20
+
+
+def test_the_default_is_right():
+  configs.check(configs.default())
+
+
+@pytest.mark.parametrize(
+  ('name', 'suggestion'),
+  [
+    ('epoch', 'epochs'),
+    ('student.widht', 'student.width'),
+    ('optimizer.learning_rat', 'optimizer.learning_rate'),
+    ('data.few_shots', 'data.few_shot'),
+  ],
+)
+def test_a_misspelt_key_gets_a_suggestion(name, suggestion):
+  with pytest.raises(KeyError) as error:
+    configs.check(changed(name, 1))
+  sentence = f"no setting '{name}'. Did you mean '{suggestion}'"
+  assert str(error.value).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+  ('name', 'value', 'message'),
+  [
+    ('epochs', 1.5, 'epochs is 1.5, a float; expected a int like 240'),
+    ('epochs', True, 'epochs is True, a bool'),
+    ('baseline', 1, 'baseline is 1, a int; expected a bool like False'),
+    ('student.width', '2', "student.width is '2', a str; expected a float"),
+    ('student.width', True, 'student.width is True, a bool'),
+    ('schedule.milestones', 0.5, 'expected a tuple like'),
+    ('student', 'resnet8', "student is 'resnet8', expected a value like {"),
+    ('seed', {'a': 1}, "seed is {'a': 1}, expected a value like 0"),
+  ],
+)
+def test_a_wrong_type_is_explained(name, value, message):
+  with pytest.raises(ValueError, match=message):
+    configs.check(changed(name, value))
+
+
+@pytest.mark.parametrize(
+  ('name', 'value'),
+  [
+    ('student.width', 2),  # an integer is a float
+    ('schedule.milestones', [0.5]),  # what a tuple is after JSON
+    ('method', {'name': 'kd', 'temperature': 2.0}),
+    ('optimizer.rates', {'teacher': 0.1}),
+    ('data.settings', {'num_classes': 3}),
+  ],
+)
+def test_what_is_allowed(name, value):
+  configs.check(changed(name, value))
+
+
+@pytest.mark.parametrize(
+  ('name', 'value', 'least'),
+  [('epochs', 0, 1), ('seed', -1, 0), ('optimizer.ema', -0.5, 0)],
+)
+def test_a_value_below_its_minimum_is_refused(name, value, least):
+  message = f'{name} is {value}, the least is {least}'
+  with pytest.raises(ValueError, match=message):
+    configs.check(changed(name, value))
+
+
+def test_a_missing_key_is_named():
+  config = configs.default()
+  del config.optimizer.momentum
+  with pytest.raises(KeyError, match="'optimizer.momentum' is missing"):
+    configs.check(config)
+
+
+def test_resolved_survives_json():
+  config = configs.default()
+  resolved = configs.resolved(config)
+  assert json.loads(json.dumps(resolved)) == resolved
+  again = ConfigDict(resolved)
+  configs.check(again)
+  assert configs.resolved(again) == resolved
+
+
+def test_differing_has_a_line_for_each_value():
+  old = configs.resolved(configs.default())
+  config = configs.default()
+  config.epochs = 20
+  config.optimizer.learning_rate = 0.1
+  config.method = dict(name='kd', temperature=2.0)
+  assert configs.differing(old, configs.resolved(config)) == [
+    'epochs: 240 -> 20',
+    'method.temperature: None -> 2.0',
+    'optimizer.learning_rate: 0.05 -> 0.1',
+  ]
+  assert configs.differing(old, old) == []
+
+
+@pytest.mark.parametrize('name', ['cache', 'data.dir'])
+def test_where_files_lie_is_no_difference(name):
+  old = configs.resolved(configs.default())
+  new = configs.resolved(changed(name, 'elsewhere'))
+  assert configs.differing(old, new) == []
+
+
+@pytest.mark.parametrize(
+  ('name', 'value', 'message'),
+  [
+    ('method.name', 'kdd', "no method 'kdd'. Did you mean 'kd'"),
+    ('method.temprature', 2.0, "method kd takes no setting 'temprature'"),
+    ('student.name', 'resnet8x5', "no model 'resnet8x5'. Did you mean"),
+    ('teacher.loss', 'briar', "no teacher loss 'briar'. Did you mean 'brier'"),
+    ('compute_dtype', 'float23', "no compute_dtype 'float23'"),
+    ('optimizer.rates', {'studnt': 0.1}, "'studnt', which learns in no stage"),
+  ],
+)
+def test_build_explains_a_wrong_value(name, value, message):
+  with pytest.raises((KeyError, ValueError), match=message):
+    experiment.build(changed(name, value))
+
+
+def test_build_explains_a_batch_that_cannot_be_split():
+  with pytest.raises(ValueError, match='30 cannot be split over 4 devices'):
+    experiment.build(changed('batch_size', 30))

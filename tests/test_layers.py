@@ -1,0 +1,128 @@
+"""The shape of the code: who may import whom, and how long things may be.
+
+The levels are those of docs/architecture.md. A module imports only from lower
+levels or from its own package, also inside functions.
+"""
+
+import ast
+import pathlib
+import re
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+FILES = sorted((ROOT / 'jaxkd').rglob('*.py'))
+LEVEL = {
+  name: level
+  for level, names in {
+    0.0: 'jaxkd catalog types',  # jaxkd is jaxkd/__init__.py
+    0.5: 'tree',
+    1.0: 'losses reparam data evaluate plots',
+    2.0: 'models',
+    3.0: 'objectives interop',
+    4.0: 'graph',
+    4.5: 'methods program',
+    5.0: 'train',
+    6.0: 'config describe',
+    6.3: 'experiment',
+    6.6: 'run',
+    7.0: 'main',
+  }.items()
+  for name in names.split()
+}
+MAX_LINES_OF_FILE = 400
+MAX_LINES_OF_FUNCTION = 60
+
+each_file = pytest.mark.parametrize(
+  'path', FILES, ids=lambda path: str(path.relative_to(ROOT))
+)
+
+
+def unit(module: str) -> str:
+  """Returns what LEVEL knows a module by: jaxkd.losses.logits is in losses."""
+  return [*module.split('.'), 'jaxkd'][1]
+
+
+def imports(source: str, package: str) -> set[str]:
+  """Returns the units of jaxkd that code of a package imports, at any depth."""
+  found = set()
+  for node in ast.walk(ast.parse(source)):
+    if isinstance(node, ast.Import):
+      found |= {alias.name for alias in node.names}
+    elif isinstance(node, ast.ImportFrom):
+      parents = package.split('.')
+      base = parents[: len(parents) + 1 - node.level] if node.level else []
+      module = '.'.join([*base, node.module] if node.module else base)
+      if module == 'jaxkd':  # `from jaxkd import losses`
+        found |= {f'jaxkd.{alias.name}' for alias in node.names}
+      else:
+        found.add(module)
+  names = {m for m in found if m.split('.')[0] == 'jaxkd'}
+  return {unit(m) for m in names if not unit(m).startswith('__')}
+
+
+def complaints(own: str, imported: set[str]) -> list[str]:
+  """Returns one sentence for each import that breaks the levels."""
+  unknown = sorted(name for name in {own, *imported} if name not in LEVEL)
+  if unknown:
+    return [f'{name} is not in the table LEVEL: add it' for name in unknown]
+  return [
+    f'{own} (level {LEVEL[own]}) imports {name} (level {LEVEL[name]})'
+    for name in sorted(imported - {own})
+    if LEVEL[name] >= LEVEL[own]
+  ]
+
+
+@each_file
+def test_imports_only_lower_levels(path):
+  parts = path.relative_to(ROOT).with_suffix('').parts
+  own = '.'.join(parts).removesuffix('.__init__')
+  imported = imports(path.read_text(), '.'.join(parts[:-1]))
+  assert complaints(unit(own), imported) == []
+
+
+@pytest.mark.parametrize(
+  ('own', 'source', 'want'),
+  [
+    ('losses', 'import jax.numpy as jnp\nfrom jaxkd.types import Array', 0),
+    ('losses', 'from jaxkd.losses import logits', 0),
+    ('losses', 'from . import logits', 0),
+    ('methods', 'from jaxkd.graph import Graph', 0),
+    ('main', 'from jaxkd import __version__, experiment', 0),
+    ('losses', 'from jaxkd import models', 1),
+    ('losses', 'import jaxkd.models.vgg as vgg', 1),
+    ('losses', 'from jaxkd.data import batches', 1),  # a sibling
+    ('losses', 'from ..train import step', 1),
+    ('losses', 'def f():\n  from jaxkd.train import step', 1),
+    ('graph', 'from jaxkd import methods, losses', 1),
+    ('graph', 'from jaxkd import helpers', 1),  # in no level
+    ('helpers', 'import jax', 1),
+  ],
+)
+def test_a_wrong_import_is_seen(own, source, want):
+  found = complaints(own, imports(source, f'jaxkd.{own}'))
+  assert len(found) == want, found
+
+
+@each_file
+def test_is_short(path):
+  source = path.read_text()
+  lines = len(source.splitlines())
+  assert lines <= MAX_LINES_OF_FILE, f'{path.name} has {lines} lines'
+  for node in ast.walk(ast.parse(source)):
+    if isinstance(node, ast.FunctionDef):
+      lines = node.end_lineno - node.lineno + 1
+      assert lines <= MAX_LINES_OF_FUNCTION, f'{node.name} has {lines} lines'
+
+
+def test_nothing_is_left_to_do():
+  mark = re.compile(r'\b(TODO|FIXME|XXX|HACK)\b')
+  left = [
+    f'{path.relative_to(ROOT)}:{number}: {line.strip()}'
+    for folder in ('jaxkd', 'configs', 'benchmarks', 'tests')
+    for path in sorted((ROOT / folder).rglob('*.py'))
+    if path != pathlib.Path(__file__)
+    for number, line in enumerate(path.read_text().splitlines(), 1)
+    if mark.search(line)
+  ]
+  assert left == []

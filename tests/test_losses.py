@@ -1,0 +1,253 @@
+"""Losses against NumPy in float64, published values, and their properties."""
+
+from functools import partial
+
+import chex
+import hypothesis
+import hypothesis.extra.numpy as hnp
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from absl.testing import parameterized
+
+from jaxkd import losses
+
+TOLERANCE = dict(rtol=2e-4, atol=1e-5)
+LABELS = np.array([3, 1, 4, 1])
+
+temperatures = st.sampled_from([0.5, 1.0, 4.0, 20.0])
+logits = hnp.arrays(
+  np.float32, (3, 5), elements=st.floats(-8, 8, width=32, allow_subnormal=False)
+)
+
+
+def wave(a: float, b: float, c: float, shape=(4, 10)) -> np.ndarray:
+  """The inputs of the golden values: c sin(a i + b), i in C order."""
+  return c * np.sin(a * np.arange(np.prod(shape)) + b).reshape(shape)
+
+
+STUDENT, TEACHER = wave(0.7, 0.3, 2), wave(1.1, 0.5, 3)
+
+
+def softmax(z: np.ndarray) -> np.ndarray:
+  e = np.exp(z - z.max(axis=-1, keepdims=True))
+  return e / e.sum(axis=-1, keepdims=True)
+
+
+def one_hot(labels: np.ndarray, num_classes: int) -> np.ndarray:
+  return np.eye(num_classes)[labels]
+
+
+def random(*shape: int, seed: int = 0) -> np.ndarray:
+  return np.random.default_rng(seed).normal(size=shape) * 3
+
+
+@partial(jax.jit, static_argnums=(0, 3))
+def gradient(loss, z, other, setting=()):
+  """Of the sum of loss(z, other, *setting) over the examples, at z."""
+  return jax.grad(lambda z: jnp.sum(loss(z, other, *setting)))(z)
+
+
+def kd_to_teacher(t, s):
+  return losses.kd(s, t)
+
+
+class AgainstNumpyTest(chex.TestCase):
+  @chex.variants(with_jit=True, without_jit=True)
+  @parameterized.product(leading=[(), (2, 3)])
+  def test_cross_entropy(self, leading):
+    z = random(*leading, 5)
+    y = np.arange(np.prod(leading, dtype=int)).reshape(leading) % 5
+    want = -np.sum(one_hot(y, 5) * np.log(softmax(z)), axis=-1)
+    got = self.variant(losses.cross_entropy)(z, jnp.asarray(y))
+    np.testing.assert_allclose(got, want, **TOLERANCE)
+
+  @chex.variants(with_jit=True, without_jit=True)
+  def test_cross_entropy_of_probabilities(self):
+    z, y = random(2, 3, 5), softmax(random(2, 3, 5, seed=1))
+    want = -np.sum(y * np.log(softmax(z)), axis=-1)
+    got = self.variant(losses.cross_entropy)(z, y)
+    np.testing.assert_allclose(got, want, **TOLERANCE)
+
+  @chex.variants(with_jit=True, without_jit=True)
+  @parameterized.product(reduction=['sum', 'mean'])
+  def test_brier(self, reduction):
+    z, y = random(2, 3, 5), np.arange(6).reshape(2, 3) % 5
+    error = (softmax(z) - one_hot(y, 5)) ** 2
+    want = getattr(np, reduction)(error, axis=-1)
+    loss = self.variant(losses.brier, static_argnums=2)
+    np.testing.assert_allclose(loss(z, y, reduction), want, **TOLERANCE)
+
+  @chex.variants(with_jit=True, without_jit=True)
+  @parameterized.product(leading=[(), (2, 3)], temperature=[1.0, 4.0])
+  def test_kd(self, leading, temperature):
+    s, t = random(*leading, 5), random(*leading, 5, seed=1)
+    p, q = softmax(t / temperature), softmax(s / temperature)
+    want = temperature**2 * np.sum(p * np.log(p / q), axis=-1)
+    got = self.variant(losses.kd, static_argnums=2)(s, t, temperature)
+    np.testing.assert_allclose(got, want, **TOLERANCE)
+
+
+@pytest.mark.parametrize(
+  ('loss', 'want'),
+  [
+    (lambda s, t: losses.cross_entropy(s, LABELS), 2.88296662648),
+    (lambda s, t: losses.kd(s, t, 4.0), 3.0618594069),
+    (lambda s, t: losses.kd(s, t, 1.0), 1.69503738965),
+  ],
+  ids=['cross_entropy', 'kd at 4', 'kd at 1'],
+)
+def test_equals_the_original_code(loss, want):
+  """Computed with the CIFAR-100 benchmark's PyTorch code in float64."""
+  with jax.enable_x64(True):
+    got = loss(jnp.asarray(STUDENT), jnp.asarray(TEACHER))
+    assert got.dtype == np.float64
+    np.testing.assert_allclose(np.mean(got), want, rtol=1e-9)
+
+
+@hypothesis.given(logits, st.integers(0, 4))
+def test_an_index_means_its_one_hot_vector(z, label):
+  index = jnp.full(3, label)
+  vector = jax.nn.one_hot(index, 5)
+  for loss in (losses.cross_entropy, losses.brier):
+    np.testing.assert_array_equal(loss(z, index), loss(z, vector))
+
+
+@hypothesis.given(logits, logits, st.floats(-50, 50, width=32), temperatures)
+def test_a_shift_of_all_logits_changes_nothing(s, t, shift, temperature):
+  y = jnp.array([0, 4, 2])
+  for loss in (
+    lambda z: losses.cross_entropy(z, y),
+    lambda z: losses.brier(z, y),
+    lambda z: losses.kd(z, t, temperature),
+    lambda z: losses.kd(s, z, temperature),
+  ):
+    # The shift rounds the logits, which T² magnifies by T.
+    np.testing.assert_allclose(
+      loss(s + shift), loss(s), rtol=2e-4, atol=1e-5 * (1 + temperature)
+    )
+
+
+@hypothesis.given(logits)
+def test_brier_is_a_squared_distance_of_distributions(z):
+  y = jnp.array([0, 4, 2])
+  score = losses.brier(z, y)
+  assert np.all((score >= 0) & (score <= 2))
+  np.testing.assert_allclose(losses.brier(z, y, 'mean') * 5, score, rtol=1e-5)
+
+
+def test_brier_reaches_its_bounds():
+  z = jnp.array([[1e4, 0.0, 0.0], [0.0, 0.0, 1e4]])
+  np.testing.assert_array_equal(losses.brier(z, jnp.array([0, 0])), [0, 2])
+
+
+@pytest.mark.parametrize(
+  ('num_classes', 'cross_entropy', 'mean', 'sum_'),
+  [(10, 0.95, 0.019, 0.19), (100, 0.995, 2.0e-4, 2.0e-2)],
+)
+def test_gradient_at_a_uniform_output(num_classes, cross_entropy, mean, sum_):
+  """How much slower than cross-entropy the Brier score starts."""
+  z, y = np.zeros(num_classes, np.float32), jnp.array(0)
+  norm = lambda *args: np.linalg.norm(gradient(*args))
+  exact = np.sqrt(1 - 1 / num_classes)
+  for got, rounded, factor in (
+    (norm(losses.cross_entropy, z, y), cross_entropy, 1),
+    (norm(losses.brier, z, y, ('sum',)), sum_, 2 / num_classes),
+    (norm(losses.brier, z, y, ('mean',)), mean, 2 / num_classes**2),
+  ):
+    np.testing.assert_allclose(got, rounded, rtol=1e-2)
+    np.testing.assert_allclose(got, factor * exact, rtol=1e-5)
+
+
+@hypothesis.given(logits, temperatures)
+def test_kd_is_zero_and_flat_at_the_teacher(t, temperature):
+  np.testing.assert_array_equal(losses.kd(t, t, temperature), np.zeros(3))
+  slope = gradient(losses.kd, t, t, (temperature,))
+  np.testing.assert_allclose(slope, np.zeros_like(t), atol=1e-5 * temperature)
+
+
+@hypothesis.given(logits, logits, temperatures)
+def test_kd_is_not_negative(s, t, temperature):
+  assert np.all(losses.kd(s, t, temperature) >= -1e-6 * temperature**2)
+
+
+@hypothesis.given(logits, logits, temperatures)
+def test_gradient_of_kd_is_a_difference_of_softmaxes(s, t, temperature):
+  p, q = softmax(t / temperature), softmax(s / temperature)
+  np.testing.assert_allclose(
+    gradient(losses.kd, s, t, (temperature,)),
+    temperature * (q - p),
+    rtol=2e-4,
+    atol=1e-5 * temperature,
+  )
+
+
+@pytest.mark.parametrize('temperature', [1e2, 1e3, 1e4])
+def test_gradient_of_kd_keeps_its_scale_at_high_temperatures(temperature):
+  """It tends to the difference of the centred logits over K."""
+  with jax.enable_x64(True):
+    got = gradient(losses.kd, STUDENT, TEACHER, (temperature,))
+  centred = lambda z: z - z.mean(axis=-1, keepdims=True)
+  want = (centred(STUDENT) - centred(TEACHER)) / 10
+  np.testing.assert_allclose(got, want, atol=3 / temperature)
+
+
+def test_kd_pulls_the_teacher_unless_told_otherwise():
+  assert jnp.all(gradient(kd_to_teacher, TEACHER, STUDENT) != 0)
+
+
+@pytest.mark.parametrize(
+  ('loss', 'other'),
+  [
+    (losses.cross_entropy, LABELS),
+    (losses.brier, LABELS),
+    (losses.kd, TEACHER),
+    (kd_to_teacher, TEACHER),
+  ],
+  ids=['cross_entropy', 'brier', 'kd', 'kd to the teacher'],
+)
+class TestExtremes:
+  def test_saturated_logits(self, loss, other):
+    z = np.where(STUDENT > 0, 1e4, -1e4).astype(np.float32)
+    assert np.all(np.isfinite(jax.jit(loss)(z, other)))
+    assert np.all(np.isfinite(gradient(loss, z, other)))
+
+  def test_bfloat16(self, loss, other):
+    z = STUDENT.astype(jnp.bfloat16)
+    exact = loss(z.astype(np.float32), other)
+    other = other if other is LABELS else other.astype(jnp.bfloat16)
+    # Eight bits of mantissa, a few of which each sum costs.
+    got = jax.jit(loss)(z, other).astype(np.float32)
+    np.testing.assert_allclose(got, exact, rtol=0.05, atol=0.05)
+    assert np.all(np.isfinite(gradient(loss, z, other).astype(np.float32)))
+
+
+def test_saturated_values_are_right():
+  z = jnp.array([[1e4, -1e4], [-1e4, 1e4]])
+  y = jnp.array([0, 0])
+  np.testing.assert_allclose(losses.cross_entropy(z, y), [0, 2e4])
+  np.testing.assert_allclose(losses.kd(z, -z, 1.0), [2e4, 2e4])
+
+
+def test_brier_names_its_reductions():
+  with pytest.raises(ValueError, match="'sum' or 'mean', got 'batch'"):
+    losses.brier(STUDENT, LABELS, 'batch')
+
+
+@pytest.mark.parametrize('temperature', [0, -4.0])
+def test_kd_refuses_a_temperature(temperature):
+  with pytest.raises(ValueError, match=f'above 0, got {temperature}'):
+    losses.kd(STUDENT, TEACHER, temperature)
+
+
+def test_kd_refuses_logits_of_other_shapes():
+  with pytest.raises(AssertionError, match=r'\(4, 10\).*\(4, 9\)'):
+    losses.kd(STUDENT, TEACHER[:, :9])
+
+
+@pytest.mark.parametrize('loss', [losses.cross_entropy, losses.brier])
+def test_refuses_probabilities_of_other_classes(loss):
+  with pytest.raises(AssertionError, match=r'\(4, 10\), \(4, 9\)'):
+    loss(STUDENT, np.ones((4, 9)) / 9)

@@ -1,0 +1,330 @@
+"""The networks: their sizes, their taps, and what training does to them."""
+
+import functools
+import math
+import re
+
+import jax
+import jax.numpy as jnp
+import model_counts
+import numpy as np
+import pytest
+
+from jaxkd import models
+from jaxkd.models import layers
+from jaxkd.models.mlp import MLP
+from jaxkd.models.resnet_cifar import ResNetCifar
+from jaxkd.models.vgg import VGG
+from jaxkd.models.wide_resnet import WideResNet
+
+IMAGE = (32, 32, 3)
+SMALL = {  # one network of each family, a second to compile
+  'resnet': ResNetCifar(8, (4, 8, 8, 12), num_classes=5),
+  'wide_resnet': WideResNet(10, 2, num_classes=5, width=0.25),
+  'vgg': VGG(8, num_classes=5, width=1 / 16),
+  'mlp': MLP(num_classes=5, features=(8, 12)),
+}
+every = pytest.mark.parametrize('name', sorted(models.CATALOG))
+small = pytest.mark.parametrize('family', SMALL)
+normalised = pytest.mark.parametrize('family', sorted(set(SMALL) - {'mlp'}))
+
+
+@functools.cache
+def shapes(name, image=IMAGE):
+  """Outputs and variables of a catalogue network, without arithmetic."""
+  net = models.build(name, num_classes=100)
+  x = jax.ShapeDtypeStruct((2, *image), jnp.float32)
+  return jax.eval_shape(net.init_with_output, jax.random.key(0), x)
+
+
+@functools.cache
+def images(batch=4, side=8):
+  return np.random.default_rng(0).normal(size=(batch, side, side, 1)) * 0.5
+
+
+@functools.cache
+def fresh(family):
+  """Variables of a small network, drawn here: compiling `init` is slow."""
+  rng = np.random.default_rng(1)
+
+  def draw(path, leaf):
+    if leaf.ndim > 1:
+      fan_in = math.prod(leaf.shape[:-1])
+      array = rng.normal(size=leaf.shape) * math.sqrt(2 / fan_in)
+    else:
+      array = np.ones(leaf.shape) * (path[-1].key in ('scale', 'var'))
+    return jnp.asarray(array, jnp.float32)
+
+  shape = jax.eval_shape(SMALL[family].init, jax.random.key(0), images())
+  return jax.tree_util.tree_map_with_path(draw, shape)
+
+
+def initial(family, *path):
+  """One array or module of what `init` really gives."""
+
+  def init(key):
+    tree = SMALL[family].init(key, images())['params']
+    return functools.reduce(lambda node, name: node[name], path, tree)
+
+  return jax.jit(init)(jax.random.key(0))
+
+
+@functools.cache
+def evaluated(family):
+  return jax.jit(SMALL[family].apply)(fresh(family), images())
+
+
+@functools.cache
+def trained(family):
+  """Outputs and moved statistics of one pass in train mode."""
+  apply = functools.partial(
+    SMALL[family].apply, train=True, mutable=['batch_stats']
+  )
+  return jax.jit(apply)(fresh(family), images())
+
+
+def leaves(tree):
+  pairs = jax.tree_util.tree_leaves_with_path(tree)
+  name = functools.partial(jax.tree_util.keystr, simple=True, separator='/')
+  return {name(path): leaf for path, leaf in pairs}
+
+
+# Sizes
+
+
+@pytest.mark.parametrize('table', ['COUNTS', 'MACS', 'TAPS'])
+def test_every_model_is_in_the_table(table):
+  assert set(getattr(model_counts, table)) == set(models.CATALOG)
+
+
+@every
+def test_parameters_are_as_many_as_published(name):
+  _, variables = shapes(name)
+  assert models.count(variables['params']) == model_counts.COUNTS[name]
+
+
+@every
+def test_macs_are_as_many_as_published(name):
+  net = models.build(name, num_classes=100)
+  assert models.macs(net, IMAGE) == model_counts.MACS[name]
+
+
+@every
+def test_outputs_have_the_published_shapes(name):
+  outputs, _ = shapes(name)
+  assert outputs.logits.shape == (2, 100)
+  want = model_counts.TAPS[name]
+  before = {f'{k}_pre': v for k, v in want.items() if k.startswith('stage')}
+  got = {k: v.shape[1:] for k, v in outputs.taps.items()}
+  assert got == {**want, **before}
+
+
+@every
+def test_parameters_have_readable_names(name):
+  _, variables = shapes(name)
+  kernels = [k for k in leaves(variables['params']) if k.endswith('/kernel')]
+  assert 'head/kernel' in kernels
+  assert all(re.fullmatch(r'([a-z]+\d*[_/])+kernel', k) for k in kernels)
+
+
+# What a user asks for
+
+
+def test_unknown_names_get_suggestions():
+  with pytest.raises(KeyError, match="'resnet9'. Did you mean 'resnet8'"):
+    models.build('resnet9', num_classes=10)
+  with pytest.raises(ValueError, match="'widht'. Did you mean 'width'"):
+    models.build('resnet8', num_classes=10, widht=2)
+  with pytest.raises(ValueError, match="no setting 'depth'"):
+    models.build('resnet8', num_classes=10, depth=20)
+
+
+@pytest.mark.parametrize(
+  'make, message',
+  [
+    (lambda: ResNetCifar(18, (1,) * 4, 10), r'6n \+ 2, n >= 1, got 18'),
+    (lambda: ResNetCifar(2, (1,) * 4, 10), r'6n \+ 2, n >= 1, got 2'),
+    (lambda: WideResNet(20, 1, 10), r'6n \+ 4, n >= 1, got 20'),
+    (lambda: VGG(12, 10), '8, 11, 13, 16, 19, got 12'),
+    (lambda: MLP(10, features=()), 'at least one hidden layer'),
+    (lambda: models.build('resnet8', 10, width=0.3), 'width 0.3 .* whole'),
+    (lambda: models.build('wrn_16_2', 10, width=0.3), 'width 0.3 .* whole'),
+    (lambda: models.build('vgg8', 10, width=0), 'width 0 .* whole'),
+    (lambda: models.build('mlp', 10, width=1.01), 'width 1.01 .* whole'),
+  ],
+)
+def test_impossible_sizes_are_refused(make, message):
+  with pytest.raises(ValueError, match=message):
+    make()
+
+
+@pytest.mark.parametrize('name', ['resnet8', 'wrn_16_2', 'vgg8', 'mlp'])
+@pytest.mark.parametrize('width', [2, 0.5])
+def test_width_multiplies_every_tap(name, width):
+  net = models.build(name, num_classes=100, width=width)
+  x = jax.ShapeDtypeStruct((2, *IMAGE), jnp.float32)
+  wide, _ = jax.eval_shape(net.init_with_output, jax.random.key(0), x)
+  assert wide.logits.shape == (2, 100)
+  for tap, array in shapes(name)[0].taps.items():
+    assert wide.taps[tap].shape[-1] == width * array.shape[-1]
+
+
+@pytest.mark.parametrize('name', ['resnet8', 'wrn_16_2', 'vgg8', 'mlp'])
+@pytest.mark.parametrize('image', [(8, 8, 1), (6, 6, 1), (64, 64, 3)])
+def test_any_image_size_will_do(name, image):
+  outputs, _ = shapes(name, image)
+  assert outputs.logits.shape == (2, 100)
+  assert all(0 not in tap.shape for tap in outputs.taps.values())
+
+
+def test_vgg_pools_a_fourth_time_for_large_images():
+  taps = shapes('vgg8', (64, 64, 3))[0].taps
+  assert taps['stage3'].shape == (2, 8, 8, 512)
+  assert taps['stage4'].shape == (2, 4, 4, 512)
+
+
+# What the arrays are
+
+
+@pytest.mark.parametrize('family', ['resnet', 'vgg', 'mlp'])
+def test_stage_taps_are_rectified(family):
+  taps = evaluated(family).taps
+  for tap in [k for k in taps if k.endswith('_pre')]:
+    assert jnp.min(taps[tap]) < 0
+    np.testing.assert_array_equal(jnp.maximum(taps[tap], 0), taps[tap[:-4]])
+
+
+def test_wide_resnet_taps_are_sums_and_their_normalisation():
+  taps = evaluated('wide_resnet').taps
+  for i in (1, 2, 3):
+    raw, pre = taps[f'stage{i}'], taps[f'stage{i}_pre']
+    assert jnp.min(raw) < 0
+    np.testing.assert_allclose(pre, raw / np.sqrt(1 + 1e-5), rtol=1e-5)
+
+
+@small
+def test_logits_are_linear_in_the_pooled_tap(family):
+  taps = evaluated(family).taps
+  head = fresh(family)['params']['head']
+  want = np.asarray(taps['pooled']) @ head['kernel'] + head['bias'][None]
+  np.testing.assert_allclose(evaluated(family).logits, want, atol=1e-5)
+  last = {'vgg': 'stage4', 'mlp': 'stage2'}.get(family, 'stage3')
+  active = np.maximum(taps[f'{last}_pre'], 0)
+  mean = active.mean(axis=tuple(range(1, active.ndim - 1)))
+  np.testing.assert_allclose(taps['pooled'], mean, atol=1e-6)
+
+
+@small
+def test_a_gradient_reaches_every_parameter(family):
+  net, variables = SMALL[family], fresh(family)
+
+  def loss(params):
+    logits = net.apply({**variables, 'params': params}, images()).logits
+    return jnp.mean(jnp.square(logits - 1))
+
+  for path, g in leaves(jax.jit(jax.grad(loss))(variables['params'])).items():
+    assert np.all(np.isfinite(g)), path
+    assert np.any(g != 0), path
+
+
+@small
+def test_half_precision_stays_inside(family):
+  net = SMALL[family].clone(dtype=jnp.bfloat16)
+  variables = jax.eval_shape(net.init, jax.random.key(0), images())
+  assert {v.dtype.name for v in jax.tree.leaves(variables)} == {'float32'}
+  outputs, moved = jax.jit(
+    functools.partial(net.apply, train=True, mutable=['batch_stats'])
+  )(fresh(family), images())
+  assert outputs.logits.dtype == jnp.float32
+  assert outputs.taps['stage1'].dtype == jnp.bfloat16
+  assert all(v.dtype == jnp.float32 for v in jax.tree.leaves(moved))
+  want = trained(family)[0].logits
+  np.testing.assert_allclose(outputs.logits, want, atol=0.1)
+
+
+@small
+def test_traces_once(family):
+  traces = []
+
+  @jax.jit
+  def apply(variables, x):
+    traces.append(x)
+    return SMALL[family].apply(variables, x)
+
+  apply(fresh(family), images())
+  apply(fresh(family), images() + 1)
+  assert len(traces) == 1
+
+
+# BatchNorm
+
+
+@normalised
+def test_training_moves_all_statistics(family):
+  before, after = (
+    fresh(family)['batch_stats'],
+    trained(family)[1]['batch_stats'],
+  )
+  assert jax.tree.structure(before) == jax.tree.structure(after)
+  for path, old in leaves(before).items():
+    assert np.all(leaves(after)[path] != old), path
+
+
+@normalised
+def test_evaluation_moves_nothing(family):
+  variables = fresh(family)
+  apply = functools.partial(SMALL[family].apply, mutable=['batch_stats'])
+  _, after = jax.jit(apply)(variables, images())
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    after['batch_stats'],
+    variables['batch_stats'],
+  )
+
+
+@pytest.mark.parametrize('i, name', [(1, 'stage2_block0/bn1'), (3, 'bn_last')])
+def test_running_statistics_follow_one_update_of_the_biased_rule(i, name):
+  outputs, moved = trained('wide_resnet')
+  raw = np.asarray(outputs.taps[f'stage{i}'], np.float64)
+  got = leaves(moved['batch_stats'])
+  mean, var = raw.mean(axis=(0, 1, 2)), raw.var(axis=(0, 1, 2))
+  np.testing.assert_allclose(got[f'{name}/mean'], 0.1 * mean, atol=1e-6)
+  np.testing.assert_allclose(got[f'{name}/var'], 0.9 + 0.1 * var, rtol=1e-6)
+
+
+# Initialisers
+
+
+def spread(kernel):
+  """Standard deviation, and the largest entry in its units."""
+  kernel = np.asarray(kernel)
+  return kernel.std(), np.abs(kernel).max() / kernel.std()
+
+
+@pytest.mark.parametrize('size', [1, 3])
+def test_convolutions_start_normal_in_fan_out(size):
+  conv = layers.Conv(128, size)
+  kernel = conv.init(jax.random.key(0), jnp.zeros((1, 4, 4, 64)))
+  std, largest = spread(kernel['params']['kernel'])
+  assert std == pytest.approx(math.sqrt(2 / (size * size * 128)), rel=0.02)
+  assert largest > 3.5  # a truncated normal ends at 2 / 0.88
+
+
+def test_heads_start_as_in_the_references():
+  bound = 1 / math.sqrt(12)  # of the small ResNet's pooled features
+  for array in initial('resnet', 'head').values():
+    assert 0.7 * bound < np.abs(array).max() <= bound
+    assert np.min(array) < 0 < np.max(array)
+  head = initial('wide_resnet', 'head')
+  assert not np.any(head['bias'])
+  assert np.abs(head['kernel']).max() <= 1 / math.sqrt(32)
+  head = initial('vgg', 'head')
+  assert not np.any(head['bias'])
+  assert spread(head['kernel'])[0] == pytest.approx(0.01, rel=0.2)
+  assert not np.any(initial('vgg', 'stem', 'conv0', 'bias'))
+
+
+def test_the_default_bias_is_uniform_on_both_sides():
+  bias = np.asarray(layers.bias_uniform(16)(jax.random.key(0), (4096,)))
+  np.testing.assert_allclose([bias.min(), bias.max()], [-0.25, 0.25], rtol=0.01)
+  assert bias.mean() == pytest.approx(0, abs=0.01)

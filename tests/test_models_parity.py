@@ -1,0 +1,103 @@
+"""The networks agree with the original PyTorch ones on the same weights."""
+
+import json
+import pathlib
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from jaxkd import models
+
+PARITY = pathlib.Path(__file__).parent / 'parity'
+RULES = {  # module names there -> here, the first full match wins
+  'resnet8x4': [
+    (r'conv1', 'conv_stem'),
+    (r'bn1', 'bn_stem'),
+    (r'fc', 'head'),
+    (r'layer(\d)\.(\d)\.(conv\d|bn\d)', r'stage\1_block\2/\3'),
+    (r'layer(\d)\.(\d)\.downsample\.0', r'stage\1_block\2/conv_shortcut'),
+    (r'layer(\d)\.(\d)\.downsample\.1', r'stage\1_block\2/bn_shortcut'),
+  ],
+  'wrn_16_2': [
+    (r'conv1', 'conv_stem'),
+    (r'bn1', 'bn_last'),
+    (r'fc', 'head'),
+    (r'block(\d)\.layer\.(\d)\.(conv\d|bn\d)', r'stage\1_block\2/\3'),
+    (r'block(\d)\.layer\.(\d).convShortcut', r'stage\1_block\2/conv_shortcut'),
+  ],
+  'vgg8': [
+    (r'block0\.0', 'stem/conv0'),
+    (r'block0\.1', 'stem/bn0'),
+    (r'classifier', 'head'),
+    (r'block(\d)\.0', r'stage\1/conv0'),
+    (r'block(\d)\.1', r'stage\1/bn0'),
+  ],
+}
+
+
+def draw(case):
+  """The state dict of a case, as tests/parity/README.md tells."""
+  rng = np.random.Generator(np.random.PCG64(case['seed']))
+  state = {}
+  for name, shape in case['names']:
+    if name.endswith('running_var'):
+      array = rng.uniform(0.5, 1.5, shape)
+    elif name.endswith(('running_mean', 'bias')):
+      array = 0.1 * rng.standard_normal(shape)
+    elif len(shape) == 1:
+      array = rng.uniform(0.2, 0.6, shape)
+    else:
+      fan_in = np.prod(shape[1:])
+      array = rng.standard_normal(shape) * np.sqrt(2 / fan_in)
+    state[name] = array.astype(np.float32)
+  return state
+
+
+def convert(state, rules):
+  """State dict -> {'params': ..., 'batch_stats': ...}."""
+  variables = {}
+  for name, array in state.items():
+    module, leaf = name.rsplit('.', 1)
+    rule = next(r for r in rules if re.fullmatch(r[0], module))
+    path = re.sub(*rule, module).split('/')
+    collection = 'batch_stats' if leaf.startswith('running_') else 'params'
+    if leaf == 'weight':
+      leaf = 'scale' if array.ndim == 1 else 'kernel'
+      axes = {1: (0,), 2: (1, 0), 4: (2, 3, 1, 0)}[array.ndim]
+      array = array.transpose(axes)
+    node = variables
+    for key in (collection, *path):
+      node = node.setdefault(key, {})
+    node[leaf.removeprefix('running_')] = array
+  return variables
+
+
+@pytest.mark.parametrize('name', RULES)
+def test_agrees_with_the_original(name):
+  case = json.loads((PARITY / f'{name}.json').read_text())
+  rng = np.random.Generator(np.random.PCG64(case['input_seed']))
+  image = rng.standard_normal(case['input_shape']).astype(np.float32)
+  image = image.transpose(0, 2, 3, 1)
+  variables = convert(draw(case), RULES[name])
+
+  net = models.build(name, num_classes=100)
+  expected = jax.eval_shape(net.init, jax.random.key(0), image)
+  assert jax.tree.structure(variables) == jax.tree.structure(expected)
+  with jax.default_matmul_precision('highest'):
+    logits, taps = jax.jit(net.apply)(variables, image)
+
+  want = np.asarray(case['logits'])
+  atol = 2e-5 * max(1, np.abs(want).max())
+  np.testing.assert_allclose(logits, want, rtol=0, atol=atol)
+  stages = [f'stage{i}' for i in range(1, len(case['tap_shapes']))]
+  pre = [f'{stage}_pre' for stage in stages]
+  for names, field in [(stages, 'tap'), (pre, 'preact')]:
+    for tap, power in zip(
+      ['stem', *names], case[f'{field}_mean_square'], strict=True
+    ):
+      got = np.mean(np.square(taps[tap], dtype=np.float64))
+      np.testing.assert_allclose(got, power, rtol=1e-4, err_msg=tap)
+  shapes = [(b, h, w, c) for b, c, h, w in case['tap_shapes']]
+  assert [taps[tap].shape for tap in ['stem', *stages]] == shapes
