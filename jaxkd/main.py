@@ -68,7 +68,8 @@ def _eval() -> None:
 def _main(argv: list[str]) -> None:
   if argv[1:]:
     raise ValueError(f'not understood: {" ".join(argv[1:])}')
-  logging.set_verbosity(logging.WARNING)
+  # orbax logs whole tracebacks of errors that it also raises.
+  logging.set_verbosity(logging.WARNING if DEBUG.value else logging.FATAL)
   if DESCRIBE.value:
     print(_experiment().describe())
   elif MODE.value == 'eval':
@@ -85,7 +86,7 @@ def main() -> None:
   try:
     app.run(_main)
   except MISTAKES as error:
-    if '--debug' in sys.argv:
+    if '--debug' in sys.argv:  # flags may not have been parsed
       raise
     print(f'\njaxkd: {_explain(error)}\n(--debug shows where)', file=sys.stderr)
     sys.exit(1)

@@ -6,6 +6,7 @@ arrays (`variables.npz`, whose entries carry checksums) and a card
 (`network.json`) that says what they are.
 """
 
+import errno
 import json
 import os
 import pathlib
@@ -43,14 +44,23 @@ class Checkpoints:
     return self._manager.latest_step()
 
   def save(self, state: State, record: dict[str, Any]) -> None:
-    """Saves the state and a JSON-able record of the loop around it."""
-    self._manager.save(
-      int(state.step),
-      args=ocp.args.Composite(
-        state=ocp.args.StandardSave(state),
-        record=ocp.args.JsonSave(record),
-      ),
+    """Saves the state and a JSON-able record of the loop around it.
+
+    Raises:
+      OSError: the disk is full.
+    """
+    args = ocp.args.Composite(
+      state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record)
     )
+    try:
+      self._manager.save(int(state.step), args=args)
+    except ValueError as error:
+      # How tensorstore, below orbax, says it.
+      if f"os_error_code='{errno.ENOSPC}'" not in str(error):
+        raise
+      folder = str(self._manager.directory)
+      full = os.strerror(errno.ENOSPC)
+      raise OSError(errno.ENOSPC, full, folder) from error
 
   def restore(self, like: State) -> tuple[State, dict[str, Any]]:
     """Returns the last save.
