@@ -103,7 +103,9 @@ def save_network(
   write_json(folder / CARD, card)
 
 
-def load_network(folder: pathlib.Path) -> tuple[Variables, dict[str, Any]]:
+def load_network(
+  folder: str | os.PathLike[str],
+) -> tuple[Variables, dict[str, Any]]:
   """Reads what `save_network` wrote.
 
   Returns:
@@ -113,6 +115,7 @@ def load_network(folder: pathlib.Path) -> tuple[Variables, dict[str, Any]]:
     FileNotFoundError: there is no network in the folder.
     ValueError: a file is damaged.
   """
+  folder = pathlib.Path(folder)
   for name in (CARD, ARRAYS):
     if not (folder / name).exists():
       raise FileNotFoundError(f'no network in {folder}: {name} is missing')
