@@ -42,10 +42,14 @@ def _train() -> None:
 
 
 def _experiment():
+  from jaxkd.config import check
   from jaxkd.experiment import build
+  from jaxkd.train.mesh import use_cores
 
   if CONFIG.value is None:
     raise ValueError('--config=FILE is needed, e.g. configs/kd_digits.py')
+  check(CONFIG.value)
+  use_cores(CONFIG.value.batch_size)
   return build(CONFIG.value)
 
 

@@ -6,9 +6,11 @@ Convolutions pad k // 2 zeros on both sides, as the reference networks do. XLA's
 
 import math
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -82,34 +84,85 @@ class Conv(nn.Module):
     """Returns the map [B, ceil(H / stride), ceil(W / stride), features]."""
     shape = (self.size, self.size, x.shape[-1] // self.groups, self.features)
     kernel = self.param('kernel', self.kernel_init, shape, jnp.float32)
-    x = lax.conv_general_dilated(
-      x.astype(self.dtype),
-      kernel.astype(self.dtype),
-      window_strides=(self.stride, self.stride),
-      padding=[(self.size // 2, self.size // 2)] * 2,
-      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-      feature_group_count=self.groups,
-    )
+    x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+    if self.size == self.groups == 1 and jax.default_backend() == 'cpu':
+      # The kernel's gradient is three to five times faster as a product.
+      x = x[:, :: self.stride, :: self.stride] @ kernel[0, 0]
+    else:
+      x = lax.conv_general_dilated(
+        x,
+        kernel,
+        window_strides=(self.stride, self.stride),
+        padding=[(self.size // 2, self.size // 2)] * 2,
+        dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+        feature_group_count=self.groups,
+      )
     if self.use_bias:
       bias = self.param('bias', nn.initializers.zeros, (self.features,))
       x = x + bias.astype(self.dtype).reshape(1, 1, 1, -1)
     return x
 
 
-def batch_norm(train: bool, dtype: Any, name: str) -> nn.BatchNorm:
-  """Returns BatchNorm with PyTorch's constants (its momentum 0.1 is 0.9 here).
+class BatchNorm(nn.Module):
+  """BatchNorm with PyTorch's constants and Flax's names: NHWC -> NHWC.
 
-  Statistics are float32 whatever `dtype` is. Deviation: the running variance
-  averages the biased batch variance, as Flax does; PyTorch averages the
-  unbiased one, n / (n - 1) times larger with n = B H W.
+  The map is read as x * a + b with one pair (a, b) per channel, so that the
+  gradient is two sums per channel and not one per operation; with
+  `nn.BatchNorm` it takes two to five times as long on a CPU. Statistics are
+  float32 whatever `dtype` is.
+
+  Deviation: the running variance averages the biased batch variance, as Flax
+  does; PyTorch averages the unbiased one, n / (n - 1) times larger with
+  n = B H W.
+
+  Attributes:
+    dtype: compute type of the result.
+    momentum: of the running statistics; PyTorch calls 0.9 momentum 0.1.
+    epsilon: added to the variance.
   """
-  return nn.BatchNorm(
-    use_running_average=not train,
-    momentum=0.9,
-    epsilon=1e-5,
-    dtype=dtype,
-    name=name,
-  )
+
+  dtype: Any = jnp.float32
+  momentum: float = 0.9
+  epsilon: float = 1e-5
+
+  @nn.compact
+  def __call__(self, x: Array, train: bool) -> Array:
+    """Returns [B, H, W, C]; with `train`, moves 'mean' and 'var'."""
+    shape = x.shape[-1:]
+    scale = self.param('scale', nn.initializers.ones, shape, jnp.float32)
+    bias = self.param('bias', nn.initializers.zeros, shape, jnp.float32)
+    zeros, ones = partial(jnp.zeros, shape), partial(jnp.ones, shape)
+    running_mean = self.variable('batch_stats', 'mean', zeros)
+    running_var = self.variable('batch_stats', 'var', ones)
+    x = x.astype(jnp.float32)
+    mean, var = running_mean.value, running_var.value
+    if train:
+      mean = jnp.mean(x, axis=(0, 1, 2))
+      # The mean minimises this sum, so no gradient flows through it.
+      center = lax.stop_gradient(mean).reshape(1, 1, 1, -1)
+      var = jnp.mean(jnp.square(x - center), axis=(0, 1, 2))
+      if not self.is_initializing():
+        old, new = self.momentum, 1 - self.momentum
+        running_mean.value = old * running_mean.value + new * mean
+        running_var.value = old * running_var.value + new * var
+    scale = scale * lax.rsqrt(var + self.epsilon)
+    bias = bias - mean * scale
+    x = x * scale.reshape(1, 1, 1, -1) + bias.reshape(1, 1, 1, -1)
+    return x.astype(self.dtype)
+
+
+def max_pool(x: Array) -> Array:
+  """Returns the maximum of each 2 x 2 window, [B, H // 2, W // 2, C].
+
+  A maximum of four slices, because the gradient of `nn.max_pool` is ten times
+  slower on a CPU. Windows do not overlap; an odd last row or column is left
+  out. Entries that tie share the gradient.
+  """
+  b, h, w, c = x.shape
+  h, w = h // 2, w // 2
+  x = x[:, : 2 * h, : 2 * w].reshape(b, h, 2, w, 2, c)
+  x = jnp.maximum(x[:, :, 0], x[:, :, 1])
+  return jnp.maximum(x[:, :, :, 0], x[:, :, :, 1])
 
 
 def global_average(x: Array) -> Array:

@@ -6,14 +6,15 @@ not zero padding; 'resnet8x4' has four times the channels, but twice in the
 stem.
 """
 
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from jaxkd.models.layers import (
+  BatchNorm,
   Conv,
-  batch_norm,
   bias_uniform,
   fan_in_uniform,
   global_average,
@@ -48,7 +49,7 @@ class Block(nn.Module):
       return Conv(self.features, size, stride, dtype=self.dtype, name=name)
 
     def bn(name):
-      return batch_norm(train, self.dtype, name)
+      return partial(BatchNorm(self.dtype, name=name), train=train)
 
     y = nn.relu(bn('bn1')(conv('conv1', stride=self.stride)(x)))
     y = bn('bn2')(conv('conv2')(y))
@@ -86,7 +87,7 @@ class ResNetCifar(nn.Module):
     stem, *stages = widen(self.channels, self.width)
     taps = {}
     x = Conv(stem, dtype=self.dtype, name='conv_stem')(image)
-    x = nn.relu(batch_norm(train, self.dtype, 'bn_stem')(x))
+    x = nn.relu(BatchNorm(self.dtype, name='bn_stem')(x, train))
     taps['stem'] = x
     for i, features in enumerate(stages, start=1):
       for j in range(blocks_per_stage(self.depth)):

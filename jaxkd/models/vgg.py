@@ -11,7 +11,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from jaxkd.models.layers import Conv, batch_norm, global_average, widen
+from jaxkd.models.layers import BatchNorm, Conv, global_average, max_pool, widen
 from jaxkd.types import Array, Outputs
 
 CHANNELS = (64, 128, 256, 512, 512)
@@ -38,7 +38,7 @@ class Stage(nn.Module):
       x = x if i == 0 else nn.relu(x)
       conv = partial(Conv, use_bias=True, dtype=self.dtype)
       x = conv(self.features, name=f'conv{i}')(x)
-      x = batch_norm(train, self.dtype, f'bn{i}')(x)
+      x = BatchNorm(self.dtype, name=f'bn{i}')(x, train)
     return x
 
 
@@ -76,7 +76,7 @@ class VGG(nn.Module):
     for i, n in enumerate(CONVOLUTIONS[self.depth]):
       # A map of one pixel has nothing to pool: images below 8 x 8.
       if 0 < i <= pools and min(x.shape[1:3]) > 1:
-        x = nn.max_pool(x, (2, 2), strides=(2, 2))
+        x = max_pool(x)
       name = f'stage{i}' if i else 'stem'
       x = Stage(channels[i], n, self.dtype, name=name)(x, train)
       if i:

@@ -12,8 +12,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from jaxkd.models.layers import (
+  BatchNorm,
   Conv,
-  batch_norm,
   fan_in_uniform,
   global_average,
   widen,
@@ -48,10 +48,10 @@ class Block(nn.Module):
     def conv(name, size=3, stride=1):
       return Conv(self.features, size, stride, dtype=self.dtype, name=name)
 
-    normed = batch_norm(train, self.dtype, 'bn1')(x)
+    normed = BatchNorm(self.dtype, name='bn1')(x, train)
     active = nn.relu(normed)
     y = conv('conv1', stride=self.stride)(active)
-    y = nn.relu(batch_norm(train, self.dtype, 'bn2')(y))
+    y = nn.relu(BatchNorm(self.dtype, name='bn2')(y, train))
     y = conv('conv2')(y)
     if x.shape[-1] != self.features:
       x = conv('conv_shortcut', 1, self.stride)(active)
@@ -96,7 +96,8 @@ class WideResNet(nn.Module):
         if i > 1 and j == 0:
           taps[f'stage{i - 1}_pre'] = normed
       taps[f'stage{i}'] = x
-    x = taps['stage3_pre'] = batch_norm(train, self.dtype, 'bn_last')(x)
+    x = BatchNorm(self.dtype, name='bn_last')(x, train)
+    taps['stage3_pre'] = x
     x = taps['pooled'] = global_average(nn.relu(x))
     head = nn.Dense(self.num_classes, kernel_init=fan_in_uniform, name='head')
     return Outputs(head(x), taps)

@@ -5,6 +5,7 @@ global batch, whatever the number of devices. (The PyTorch references computed
 them per device.)
 """
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,22 @@ from jax.sharding import PartitionSpec as P
 
 from jaxkd.data.base import Split
 from jaxkd.types import Array
+
+CORES = 4  # more CPU devices than this have not been tried
+
+
+def use_cores(batch_size: int) -> None:
+  """Makes a CPU device for each core, as far as they can share a batch.
+
+  XLA's CPU backend runs most of a train step on one core; with two devices on
+  two cores, steps take about two thirds of the time. To be called before
+  anything is computed; $JAX_NUM_CPU_DEVICES takes precedence. Other backends
+  are not affected.
+  """
+  if 'JAX_NUM_CPU_DEVICES' not in os.environ:
+    cores = min(os.cpu_count() or 1, CORES)
+    devices = max(n for n in range(1, cores + 1) if batch_size % n == 0)
+    jax.config.update('jax_num_cpu_devices', devices)
 
 
 def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
