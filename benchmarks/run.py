@@ -111,7 +111,7 @@ class Case:
 
 
 def _task(pair: str, method: str, sizes: Sizes) -> Task:
-  """Returns the last stage of a method, on the default device alone."""
+  """Returns the last stage of a method, on all devices."""
   teacher, colon, student = pair.partition(':')
   if not colon:
     raise ValueError(
@@ -135,8 +135,8 @@ def _task(pair: str, method: str, sizes: Sizes) -> Task:
     test_size=1,
   )
   experiment = Experiment(config, stages_of(config))
-  task = experiment.task(experiment.stages[-1])
-  return dataclasses.replace(task, mesh=meshes.make_mesh(jax.devices()[:1]))
+  meshes.check_batch_size(meshes.make_mesh(), sizes.batch)
+  return experiment.task(experiment.stages[-1])
 
 
 def _feed(task: Task, sizes: Sizes) -> Feed:
@@ -209,6 +209,7 @@ def result(case: Case, milliseconds: list[float]) -> dict[str, Any]:
     'image_size': case.sizes.image_size,
     'num_classes': case.sizes.num_classes,
     'device': jax.devices()[0].device_kind,
+    'devices': jax.device_count(),
     'jax': jax.__version__,
   }
 
@@ -239,7 +240,8 @@ def _positive(text: str) -> int:
   return number
 
 
-def _arguments(argv: list[str] | None) -> argparse.Namespace:
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+  """Returns the command's arguments; None takes the process's own."""
   parser = argparse.ArgumentParser(
     prog='python -m benchmarks.run',
     description='Times the real training step, compilation excluded.',
@@ -283,9 +285,8 @@ def _cases(arguments: argparse.Namespace) -> list[Case]:
   return [Case(pair, method, sizes) for pair, method in named]
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(arguments: argparse.Namespace) -> int:
   """Runs the command; returns its exit status."""
-  arguments = _arguments(argv)
   try:
     cases = _cases(arguments)
   except (KeyError, ValueError) as error:
@@ -300,7 +301,8 @@ def main(argv: list[str] | None = None) -> int:
     result(case, milliseconds)
     for case, milliseconds in zip(cases, measure(cases, calls), strict=True)
   ]
-  print(f'{results_table(results)}\n\non {results[0]["device"]}')
+  print(results_table(results))
+  print(f'\non {results[0]["devices"]} x {results[0]["device"]}')
   if arguments.json:
     all_cases = {'cases': results} if len(results) > 1 else {}
     print(json.dumps({**results[0], **all_cases}))
@@ -308,4 +310,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-  sys.exit(main())
+  given = parse()
+  meshes.use_cores(given.batch)
+  sys.exit(main(given))

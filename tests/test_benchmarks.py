@@ -18,7 +18,7 @@ MLP = run.Sizes(batch=8, image_size=8, num_classes=5, chunk=1)
 
 def bench(capsys, *arguments: str) -> tuple[list[str], dict]:
   """Returns the lines above the JSON line, and what that line says."""
-  assert run.main([*SMALL, *arguments, '--json']) == 0
+  assert run.main(run.parse([*SMALL, *arguments, '--json'])) == 0
   *above, last = capsys.readouterr().out.splitlines()
   return above, json.loads(last)
 
@@ -33,6 +33,7 @@ def test_one_case(capsys):
     'image_size': 8,
     'num_classes': 5,
     'device': jax.devices()[0].device_kind,
+    'devices': jax.device_count(),
     'jax': jax.__version__,
   }
   assert {name: got[name] for name in want} == want
@@ -76,7 +77,7 @@ def test_several_cases(capsys, instant):
 
 
 def test_without_json_there_is_no_json(capsys, instant):
-  assert run.main([*SMALL, '--pair=mlp:mlp', '--method=plain']) == 0
+  assert run.main(run.parse([*SMALL, '--pair=mlp:mlp', '--method=plain'])) == 0
   assert '{' not in capsys.readouterr().out
 
 
@@ -176,7 +177,7 @@ def test_the_median_is_reported():
   ],
 )
 def test_a_mistake_is_one_line(capsys, arguments, message):
-  assert run.main([*SMALL, *arguments]) == 1
+  assert run.main(run.parse([*SMALL, *arguments])) == 1
   captured = capsys.readouterr()
   assert captured.out == ''
   assert captured.err.startswith('benchmarks: ')
@@ -187,6 +188,6 @@ def test_a_mistake_is_one_line(capsys, arguments, message):
 @pytest.mark.parametrize('wrong', ['--steps=0', '--batch=-8', '--chunks=2'])
 def test_an_impossible_flag_is_refused(capsys, wrong):
   with pytest.raises(SystemExit) as end:
-    run.main(['--pair=mlp:mlp', '--method=kd', wrong])
+    run.main(run.parse(['--pair=mlp:mlp', '--method=kd', wrong]))
   assert end.value.code
   assert wrong.split('=')[0] in capsys.readouterr().err

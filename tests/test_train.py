@@ -174,3 +174,22 @@ def test_a_batch_that_devices_cannot_share_is_refused(task):
   mesh = meshes.make_mesh()
   with pytest.raises(ValueError, match=r'batch_size 6 .* 4 devices.*=8'):
     Feed(task.dataset, mesh, 6, 0, step=None)
+
+
+@pytest.mark.parametrize(
+  ('cores', 'batch', 'devices'),
+  [(1, 64, 1), (2, 64, 2), (2, 63, 1), (3, 64, 2), (3, 63, 3), (64, 64, 4)],
+)
+def test_cores_share_a_batch_evenly(monkeypatch, cores, batch, devices):
+  told = {}
+  monkeypatch.delenv('JAX_NUM_CPU_DEVICES', raising=False)
+  monkeypatch.setattr(meshes.os, 'cpu_count', lambda: cores)
+  monkeypatch.setattr(meshes.jax.config, 'update', told.__setitem__)
+  meshes.use_cores(batch)
+  assert told == {'jax_num_cpu_devices': devices}
+
+
+def test_the_environment_says_how_many_devices(monkeypatch):
+  monkeypatch.setenv('JAX_NUM_CPU_DEVICES', '3')
+  monkeypatch.setattr(meshes.jax.config, 'update', None)
+  meshes.use_cores(64)
