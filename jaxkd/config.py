@@ -170,7 +170,7 @@ def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 def _flat(tree: Mapping[str, Any], at: str = '') -> Iterator[tuple[str, Any]]:
   for key, value in tree.items():
-    if isinstance(value, Mapping) and value:
+    if isinstance(value, Mapping):
       yield from _flat(value, f'{at}{key}.')
     else:
       yield f'{at}{key}', value

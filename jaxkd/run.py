@@ -24,7 +24,7 @@ from jaxkd.experiment import Experiment, build
 from jaxkd.graph import Stage
 from jaxkd.train import checkpoint, mesh
 from jaxkd.train.evaluation import Evaluator
-from jaxkd.train.log import write_json
+from jaxkd.train.log import PARTIAL, write_json
 from jaxkd.train.provenance import provenance
 from jaxkd.train.stage import fitted, train_stage
 from jaxkd.train.teacher_cache import TeacherCache
@@ -81,7 +81,11 @@ class Run:
     if self._check(DATA, new, 'data set'):
       return
     self.workdir.mkdir(parents=True, exist_ok=True)
-    foreign = {p.name for p in self.workdir.iterdir()} - {CONFIG}
+    foreign = {
+      path.name
+      for path in self.workdir.iterdir()
+      if path.name != CONFIG and path.suffix != PARTIAL
+    }
     if foreign:
       raise ValueError(
         f'{self.workdir} is not empty and holds no run ({min(foreign)!r} is'

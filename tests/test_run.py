@@ -175,6 +175,10 @@ class TestRefusals:
     with pytest.raises(ValueError, match=r'holds no run .*thesis\.tex'):
       finish(tmp_path, cache=cache)
 
+  def test_what_a_kill_has_left_is_nothing_else(self, tmp_path, cache):
+    (tmp_path / 'config.json.partial').write_text('{"se')
+    assert finish(tmp_path, cache=cache)['epochs'] == 2
+
   @pytest.mark.usefixtures('summary')
   @pytest.mark.parametrize(
     ('changes', 'message'),

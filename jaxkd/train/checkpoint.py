@@ -18,7 +18,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxkd import tree
-from jaxkd.train.log import write_json
+from jaxkd.train.log import PARTIAL, write_json
 from jaxkd.train.state import State
 from jaxkd.types import Variables
 
@@ -95,7 +95,7 @@ def save_network(
   """
   folder.mkdir(parents=True, exist_ok=True)
   (folder / CARD).unlink(missing_ok=True)
-  partial = folder / (ARRAYS + '.partial')
+  partial = folder / (ARRAYS + PARTIAL)
   with partial.open('wb') as file:
     arrays = {n: np.asarray(x) for n, x in tree.leaves(dict(variables)).items()}
     np.savez(file, allow_pickle=False, **arrays)

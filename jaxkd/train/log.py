@@ -8,10 +8,12 @@ from typing import Any
 
 from tensorboardX import SummaryWriter
 
+PARTIAL = '.partial'  # what a kill may leave behind, and nothing reads
+
 
 def write_json(path: pathlib.Path, value: Any) -> None:
   """Writes a file whole or not at all."""
-  partial = path.with_name(path.name + '.partial')
+  partial = path.with_name(path.name + PARTIAL)
   partial.write_text(json.dumps(value, indent=2) + '\n')
   os.replace(partial, path)
 
@@ -31,7 +33,7 @@ class Log:
       for record in read(self._path)
       if record['stage'] != stage or record['step'] <= step
     ]
-    partial = self._path.with_name('metrics.jsonl.partial')
+    partial = self._path.with_name(self._path.name + PARTIAL)
     partial.write_text(''.join(json.dumps(record) + '\n' for record in keep))
     os.replace(partial, self._path)
     self._events = SummaryWriter(
