@@ -136,7 +136,6 @@ def test_max_pool_shares_the_gradient_of_a_tie():
 # Several devices
 
 
-@pytest.mark.skipif(jax.device_count() < 4, reason='needs four devices')
 def test_statistics_of_a_sharded_batch_are_global():
   mesh = jax.make_mesh((4,), ('data',), axis_types=(AxisType.Auto,))
   whole = NamedSharding(mesh, PartitionSpec())
