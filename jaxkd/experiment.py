@@ -83,9 +83,11 @@ class Experiment:
 
   def section(self, stage: Stage, name: str) -> Config:
     """Returns the config's section on a network's architecture."""
-    like = stage.graph.networks[name].like or name
-    lookup('architecture', dict.fromkeys(ARCHITECTURES), like)
-    return self.config[like]
+    return self._architecture(stage.graph.networks[name].like or name)
+
+  def _architecture(self, name: str) -> Config:
+    sections = {name: self.config[name] for name in ARCHITECTURES}
+    return lookup('architecture', sections, name)
 
   def program(self, stage: Stage) -> Program:
     """Returns the stage's graph with a module in each node.
@@ -97,8 +99,7 @@ class Experiment:
     dtype = lookup('compute_dtype', DTYPES, self.config.compute_dtype)
 
     def build(like, width):
-      lookup('architecture', dict.fromkeys(ARCHITECTURES), like)
-      section = self.config[like]
+      section = self._architecture(like)
       width = section.width * width
       extra = {} if width == 1 else {'width': width}
       return models.build(section.name, self.num_classes, dtype=dtype, **extra)
