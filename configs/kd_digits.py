@@ -1,6 +1,14 @@
 """Hinton distillation on the embedded digits: the whole path in a minute.
 
 Paper: Hinton, Vinyals, Dean, 2015, https://arxiv.org/abs/1503.02531.
+
+Command:
+
+  python -m jaxkd.main --config=configs/kd_digits.py --workdir=runs/kd_digits
+
+Cost: about a minute and a half on 2 CPU cores, most of it compilation.
+Expected: all three networks above 97 % of the 360 test images, of which one is
+0.28 %; that is too few to rank them.
 """
 
 from jaxkd.config import default

@@ -237,6 +237,7 @@ def test_half_precision_stays_inside(family):
   )(fresh(family), images())
   assert outputs.logits.dtype == jnp.float32
   assert outputs.taps['stage1'].dtype == jnp.bfloat16
+  assert outputs.taps['pooled'].dtype == jnp.float32
   assert all(v.dtype == jnp.float32 for v in jax.tree.leaves(moved))
   want = trained(family)[0].logits
   np.testing.assert_allclose(outputs.logits, want, atol=0.1)

@@ -38,7 +38,7 @@ RULES = {  # module names there -> here, the first full match wins
 
 
 def draw(case):
-  """The state dict of a case, as tests/parity/README.md tells."""
+  """The state dict of a case: one generator, in the order of the names."""
   rng = np.random.Generator(np.random.PCG64(case['seed']))
   state = {}
   for name, shape in case['names']:
