@@ -13,6 +13,8 @@ Deviation: squared errors are summed over the classes; the released toy code
 averages them, which at 100 classes makes steps 100 times smaller
 (--config.teacher.reduction=mean, with --config.teacher.scale to make up).
 
+Cost: as teacher_cifar.py.
+
 Expected: no figure of the paper can be reproduced from its released code, which
 trains by cross-entropy. Measured by this code: docs/results.md.
 """
