@@ -15,7 +15,8 @@ from jaxkd.data.base import Dataset
 from jaxkd.graph import OBJECTIVES, Frozen, Stage
 from jaxkd.program import Program, bind
 from jaxkd.train import mesh, optim
-from jaxkd.train.stage import Task, steps_per_epoch
+from jaxkd.train.feed import steps_per_epoch
+from jaxkd.train.stage import Task
 
 DTYPES = {'bfloat16': jnp.bfloat16, 'float32': jnp.float32}
 ARCHITECTURES = ('student', 'teacher')  # the sections that describe networks

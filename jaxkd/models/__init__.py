@@ -20,7 +20,7 @@ from jaxkd.models.mlp import MLP
 from jaxkd.models.resnet_cifar import ResNetCifar
 from jaxkd.models.vgg import VGG
 from jaxkd.models.wide_resnet import WideResNet
-from jaxkd.types import Tree
+from jaxkd.tree import count
 
 __all__ = ['CATALOG', 'build', 'count', 'macs']
 
@@ -62,11 +62,6 @@ def build(name: str, num_classes: int, **kwargs: Any) -> nn.Module:
   """
   make = lookup('model', CATALOG, name)
   return call(f'model {name!r}', make, {'num_classes': num_classes, **kwargs})
-
-
-def count(params: Tree) -> int:
-  """Returns the number of scalars in a tree of arrays or of their shapes."""
-  return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
 
 
 def macs(net: nn.Module, input_shape: tuple[int, int, int]) -> int:

@@ -44,6 +44,11 @@ class Call(NamedTuple):
 CHUNK = 50
 
 
+def steps_per_epoch(dataset: Dataset, batch_size: int) -> int:
+  """Full batches, and a last smaller one if the epoch does not divide."""
+  return -(-len(dataset.train) // batch_size)
+
+
 @dataclasses.dataclass
 class Feed:
   """Feeds the epochs of one data set to one step.
@@ -70,8 +75,8 @@ class Feed:
 
   @property
   def steps_per_epoch(self) -> int:
-    """Full batches, and a last smaller one if the epoch does not divide."""
-    return -(-len(self.dataset.train) // self.batch_size)
+    """Steps of one epoch of this feed."""
+    return steps_per_epoch(self.dataset, self.batch_size)
 
   def compile(self, state: State) -> None:
     """Compiles what a whole epoch calls, so that training can be timed."""

@@ -18,7 +18,7 @@ from jaxkd.train import mesh as meshes
 from jaxkd.train import state as states
 from jaxkd.train.checkpoint import Checkpoints
 from jaxkd.train.evaluation import Evaluator
-from jaxkd.train.feed import Feed
+from jaxkd.train.feed import Feed, steps_per_epoch
 from jaxkd.train.log import Log
 from jaxkd.train.loop import Loop, Record
 from jaxkd.train.step import make_step
@@ -118,11 +118,6 @@ def train_stage(
   checkpoints.close()
   log.close()
   return _trained(task, state, record)
-
-
-def steps_per_epoch(dataset: Dataset, batch_size: int) -> int:
-  """Full batches, and a last smaller one if the epoch does not divide."""
-  return -(-len(dataset.train) // batch_size)
 
 
 def fitted(
