@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_dict
 
 from jaxkd.catalog import UnknownNameError, suggestion
 
@@ -24,6 +24,7 @@ def default() -> Config:
       batch_size=64,  # over all devices
       compute_dtype='float32',  # or bfloat16; parameters stay float32
       baseline=False,  # also train the student's twin from labels alone
+      kd_baseline=False,  # also distil a twin from the teacher, by plain KD
       save_every_steps=0,  # besides the save after each epoch; 0: none
       cache='',  # of trained teachers; '': $JAXKD_CACHE or ~/.cache/jaxkd
       data=dict(
@@ -38,6 +39,7 @@ def default() -> Config:
       student=dict(
         name='resnet8x4',
         width=1.0,  # channels, in multiples of the architecture's
+        branches=1,  # of its convolutions while it is trained, 1 to 6
         checkpoint='',  # to start from
       ),
       teacher=dict(
@@ -92,6 +94,7 @@ MINIMA = {
   'data.few_shot': 0,
   'data.validation': 0,
   'data.image_size': 0,
+  'student.branches': 1,
   'teacher.epochs': 0,
   'teacher.learning_rate': 0,
   'teacher.seed': 0,
@@ -108,13 +111,28 @@ def check(config: Config) -> None:
 
   Raises:
     KeyError: a key that is missing from the tree or from the config.
-    ValueError: a value of another type than the tree's, or below its minimum.
+    ValueError: a value of another type than the tree's, or below its minimum; a
+      value that the config file leaves to its user and that is not given.
   """
+  for key in _missing(config, ''):
+    raise ValueError(f'this config needs --config.{key}=...')
   _compare(config.to_dict(), default().to_dict(), '')
   flat = dict(_flat(config.to_dict()))
   for key, least in MINIMA.items():
     if flat[key] < least:
       raise ValueError(f'{key} is {flat[key]}, the least is {least}')
+
+
+def _missing(config: Config, at: str) -> Iterator[str]:
+  """Yields the names of required placeholders that nothing has replaced."""
+  for key in config:
+    try:
+      value = config[key]
+    except config_dict.RequiredValueError:
+      yield f'{at}{key}'
+      continue
+    if isinstance(value, ConfigDict):
+      yield from _missing(value, f'{at}{key}.')
 
 
 def _compare(given: Mapping[str, Any], tree: Mapping[str, Any], at: str):

@@ -1,6 +1,7 @@
 """Prints what will be trained before anything is: stages, networks, arrows."""
 
 import jax
+import jax.numpy as jnp
 
 from jaxkd import models
 from jaxkd.graph import Frozen, Learner, Shared, Stage
@@ -36,7 +37,8 @@ def sizes(program: Program, name: str) -> tuple[int, int]:
 
 
 def _shapes(program: Program, name: str) -> Tree:
-  return jax.eval_shape(lambda: program.init_network(name, jax.random.key(0)))
+  image = jax.ShapeDtypeStruct((1, *program.input_shape), jnp.float32)
+  return jax.eval_shape(program.modules[name].init, jax.random.key(0), image)
 
 
 def stage_text(
@@ -89,7 +91,9 @@ def stage_text(
 def _role(network: Learner | Frozen | Shared) -> str:
   if isinstance(network, Shared):
     return f'shares {network.owner}'
-  return 'frozen' if isinstance(network, Frozen) else 'learns'
+  if isinstance(network, Frozen):
+    return 'frozen'
+  return f'grows out of {network.like}' if network.growing else 'learns'
 
 
 def _indent(text: str) -> str:

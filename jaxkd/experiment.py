@@ -43,6 +43,8 @@ def stages_of(config: Config) -> tuple[Stage, ...]:
     # Its settings are the config's section on the teacher.
     return call('method teacher', lambda: train_teacher, arguments)
   stages = call(f'method {name}', method, arguments)
+  if config.kd_baseline:
+    stages = (*methods.kd_baseline(), *stages)
   if config.baseline:
     stages = (*methods.baseline(), *stages)
   guided = any(
@@ -99,11 +101,17 @@ class Experiment:
     """
     dtype = lookup('compute_dtype', DTYPES, self.config.compute_dtype)
 
-    def build(like, width):
+    def build(like, width, branches):
       section = self._architecture(like)
-      width = section.width * width
-      extra = {} if width == 1 else {'width': width}
-      return models.build(section.name, self.num_classes, dtype=dtype, **extra)
+      settings = {
+        'width': section.width * width,
+        'branches': section.get('branches', 1) if branches is None else branches,
+      }
+      # A network need not have them.
+      settings = {key: x for key, x in settings.items() if x != 1}
+      return models.build(
+        section.name, self.num_classes, dtype=dtype, **settings
+      )
 
     return bind(stage.graph, build, self.image_shape)
 

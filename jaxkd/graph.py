@@ -6,12 +6,13 @@ puts a Flax module into each node.
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import flax.linen as nn
 
 from jaxkd import catalog
 from jaxkd.objectives import Objective
-from jaxkd.types import Array, Tree
+from jaxkd.types import Array, Tree, Variables
 
 LABELS = 'labels'
 OBJECTIVES = 'objectives'  # the owner of what objectives learn
@@ -32,19 +33,38 @@ def same(
   return lambda params: params
 
 
+class Growth(NamedTuple):
+  """How a network grows out of a narrower one.
+
+  grow: (where the narrow one starts, key) -> what is stored for the wide one.
+  read: what is stored -> the parameters that the wide one computes with.
+  """
+
+  grow: Callable[[Variables, Array], Variables]
+  read: Callable[[Tree], Tree]
+
+
+# (the narrow module, the wide one, input shape [H, W, C]) -> how.
+Growing = Callable[[nn.Module, nn.Module, tuple[int, int, int]], Growth]
+
+
 @dataclasses.dataclass(frozen=True)
 class Learner:
   """A network that owns its parameters and learns them.
 
   like: the network whose architecture it has; its own name if None.
   width: channels, in multiples of that architecture's.
-  same_start: starts from the random values of the network it is like, so that
-    two trainings can be compared; otherwise from random values of its own.
+  branches: of its convolutions; None has the architecture's.
+  same_start: starts where the network it is like starts, so that two trainings
+    can be compared; otherwise from random values of its own.
+  growing: starts by growing out of the network it is like.
   """
 
   like: str | None = None
   width: float = 1.0
+  branches: int | None = None
   same_start: bool = False
+  growing: Growing | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +76,7 @@ class Frozen:
 
   like: str | None = None
   width: float = 1.0
+  branches: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +90,7 @@ class Shared:
   sharing: Sharing = same
   like: str | None = None
   width: float = 1.0
+  branches: int | None = None
 
 
 Network = Learner | Frozen | Shared
@@ -134,6 +156,8 @@ class Graph:
       if reserved in self.networks:
         raise ValueError(f'{reserved!r} cannot be the name of a network')
     for name, network in self.networks.items():
+      if isinstance(network, Learner) and network.growing and not network.like:
+        raise ValueError(f'{name!r} grows: say out of which network (like=...)')
       if isinstance(network, Shared):
         owner = catalog.lookup('network', self.networks, network.owner)
         if isinstance(owner, Shared):

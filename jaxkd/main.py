@@ -18,9 +18,22 @@ WORKDIR = flags.DEFINE_string('workdir', None, 'The folder of the run.')
 MODE = flags.DEFINE_enum(
   'mode',
   'train',
-  ['train', 'eval'],
-  'train: run to the end, or go on with an interrupted run. eval: measure the'
-  ' student of a run.',
+  ['train', 'eval', 'export'],
+  'train: run to the end, or go on with an interrupted run. eval: measure a'
+  ' network of a run. export: write a network of a run to --output, without'
+  ' what only its training needed.',
+)
+NETWORK = flags.DEFINE_string(
+  'network',
+  '',
+  'eval and export: which network of the run; its student (or else its'
+  ' teacher) if not given.',
+)
+OUTPUT = flags.DEFINE_string(
+  'output',
+  None,
+  'export: the file to write. eval: an exported file to measure instead of the'
+  " run's network.",
 )
 DESCRIBE = flags.DEFINE_bool('describe', False, 'Print the graph and stop.')
 DEBUG = flags.DEFINE_bool('debug', False, 'Show where an error comes from.')
@@ -60,13 +73,25 @@ def _workdir() -> str:
 
 
 def _eval() -> None:
-  from jaxkd.run import evaluate_run
+  from jaxkd.deploy import evaluate
 
-  result = evaluate_run(pathlib.Path(_workdir()))
+  file = pathlib.Path(OUTPUT.value) if OUTPUT.value else None
+  workdir = pathlib.Path(_workdir())
+  result = evaluate(workdir, NETWORK.value, file, CONFIG.value)
   print(
     f'{result["network"]} ({result["model"]}): {100 * result["top1"]:.2f} %'
     f' top-1, NLL {result["nll"]:.4f}, on {result["images"]:,} test images'
   )
+
+
+def _export() -> None:
+  from jaxkd.deploy import export
+
+  if not OUTPUT.value:
+    raise ValueError('--output=FILE is needed, the file to write')
+  output = pathlib.Path(OUTPUT.value)
+  print(export(pathlib.Path(_workdir()), output, NETWORK.value))
+  print(f'Written: {output}')
 
 
 def _main(argv: list[str]) -> None:
@@ -78,6 +103,8 @@ def _main(argv: list[str]) -> None:
     print(_experiment().describe())
   elif MODE.value == 'eval':
     _eval()
+  elif MODE.value == 'export':
+    _export()
   else:
     _train()
 

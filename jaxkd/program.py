@@ -17,23 +17,40 @@ from jaxkd.types import Array, Batch, Metrics, Outputs, Tree, Variables
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-  """A graph with a module in each node. Made by `bind`."""
+  """A graph with a module in each node. Made by `bind`.
+
+  graph: the description.
+  modules: by network.
+  takes: network -> (its owner's parameters -> its own).
+  grows: network -> how it starts out of a narrower one.
+  starts: module by name of a start: a network's own, or, of one that grows,
+    that of the narrower one.
+  input_shape: of one image, [H, W, C].
+  """
 
   graph: Graph
   modules: Mapping[str, nn.Module]
   takes: Mapping[str, Callable[[Tree], Tree]]
+  grows: Mapping[str, Callable[[Variables, Array], Variables]]
+  starts: Mapping[str, nn.Module]
   input_shape: tuple[int, int, int]
 
   def source(self, name: str) -> str:
     """Returns the network whose start network `name` has: mostly its own."""
-    network = self.graph.networks[name]
-    if isinstance(network, Learner) and network.same_start and network.like:
-      return network.like
+    network = self.graph.networks.get(name)
+    if isinstance(network, Learner) and network.like:
+      if network.same_start or network.growing:
+        return network.like
     return name
 
   def init_network(self, name: str, key: Array) -> Variables:
-    """Returns fresh variables; `key` is the run's, the name is folded in."""
-    variables = self.modules[name].init(
+    """Returns fresh variables; `key` is the run's, the name is folded in.
+
+    Args:
+      name: of a start.
+      key: the run's.
+    """
+    variables = self.starts[name].init(
       fold_in(key, f'init {self.source(name)}'),
       jnp.zeros((1, *self.input_shape)),
     )
@@ -41,6 +58,21 @@ class Program:
       'params': variables['params'],
       'batch_stats': variables.get('batch_stats', {}),
     }
+
+  def start(
+    self, name: str, key: Array, known: Mapping[str, Variables]
+  ) -> Variables:
+    """Returns where a network starts.
+
+    Args:
+      name: of the network.
+      key: the run's.
+      known: variables by name of a start; what is not there is drawn.
+    """
+    if name in self.grows:
+      narrow = self.start(self.source(name), key, known)
+      return self.grows[name](narrow, fold_in(key, f'grow {name}'))
+    return known[name] if name in known else self.init_network(name, key)
 
   def init_objectives(self, key: Array, examples: int) -> tuple[Tree, Tree]:
     """Returns (params, memory) of the transfers that own any, by name."""
@@ -146,30 +178,35 @@ class Program:
 
 def bind(
   graph: Graph,
-  build: Callable[[str, float], nn.Module],
+  build: Callable[[str, float, int | None], nn.Module],
   input_shape: tuple[int, int, int],
 ) -> Program:
   """Puts a module into every node.
 
   Args:
     graph: the description.
-    build: (name of an architecture, width) -> module. The name is the
+    build: (name of an architecture, width, branches) -> module. The name is the
       network's own, or the one that it is `like`.
     input_shape: of one image, [H, W, C].
   """
   modules = {
-    name: build(network.like or name, network.width)
+    name: build(network.like or name, network.width, network.branches)
     for name, network in graph.networks.items()
   }
-  takes = {
-    name: (
-      network.sharing(modules[name], modules[network.owner], input_shape)
-      if isinstance(network, Shared)
-      else lambda params: params
-    )
-    for name, network in graph.networks.items()
-  }
-  return Program(graph, modules, takes, input_shape)
+  takes, grows, starts = {}, {}, dict(modules)
+  for name, network in graph.networks.items():
+    takes[name] = lambda params: params
+    if isinstance(network, Shared):
+      owner = modules[network.owner]
+      takes[name] = network.sharing(modules[name], owner, input_shape)
+    elif isinstance(network, Learner) and network.growing and network.like:
+      del starts[name]
+      like = network.like
+      if like not in modules:
+        starts[like] = build(like, 1.0, network.branches)
+      growth = network.growing(starts[like], modules[name], input_shape)
+      takes[name], grows[name] = growth.read, growth.grow
+  return Program(graph, modules, takes, grows, starts, input_shape)
 
 
 def predict(

@@ -1,4 +1,4 @@
-"""A run and its folder: start, resume, refuse, finish, evaluate.
+"""A run and its folder: start, resume, refuse, finish.
 
 A run lives in its workdir:
 
@@ -211,7 +211,7 @@ class Run:
         frozen[name] = {key: result[key] for key in ('top1', 'nll')}
       else:
         card = self._card(stage, name.removesuffix('_ema'), variables)
-        networks[name] = variables, {**card, **result}
+        networks[name] = variables, {'network': name, **card, **result}
     if self.experiment.is_teacher(stage):
       settings = self.experiment.teacher_settings(stage)
       path = self._cache.store(settings, *networks['teacher'])
@@ -230,13 +230,15 @@ class Run:
   ) -> dict[str, Any]:
     """Returns what a network is, but for how good it is."""
     section = self.experiment.section(stage, name)
+    network = stage.graph.networks[name]
     program = self.experiment.program(stage)
     params, macs = describe.sizes(program, name)
     dataset = self.experiment.dataset
     return {
       'stage': stage.name,
       'model': section.name,
-      'width': section.width,
+      'width': section.width * network.width,
+      'branches': getattr(program.modules[name], 'branches', 1),
       'num_classes': dataset.num_classes,
       'class_names': list(dataset.class_names),
       'image_shape': list(dataset.image_shape),
@@ -291,44 +293,20 @@ def _measured(
 
 
 def load_checkpoint(path: pathlib.Path) -> Network:
-  """Reads a network from its folder, or a run's student or else teacher.
+  """Reads a network from its folder or file, or a run's student or teacher.
 
   Raises:
-    FileNotFoundError: there is neither.
+    FileNotFoundError: there is none.
   """
   run = path / 'networks'
-  for folder in (path, run / 'student', run / 'teacher'):
-    if (folder / checkpoint.CARD).exists():
-      return checkpoint.load_network(folder)
+  for place in (path, run / 'student', run / 'teacher'):
+    if checkpoint.is_network(place):
+      return checkpoint.load_network(place)
   raise FileNotFoundError(
-    f'no checkpoint in {path}: expected a finished run, or a folder with'
-    f' {checkpoint.CARD} and {checkpoint.ARRAYS}'
+    f'no checkpoint in {path}: expected a finished run, a file that'
+    f' --mode=export has written, or a folder with {checkpoint.CARD} and'
+    f' {checkpoint.ARRAYS}'
   )
-
-
-def evaluate_run(workdir: pathlib.Path) -> dict[str, Any]:
-  """Measures a run's student, or else teacher, on the test split.
-
-  Raises:
-    FileNotFoundError: the run does not exist or has no finished network.
-  """
-  path = workdir / CONFIG
-  if not path.exists():
-    raise FileNotFoundError(f'no run in {workdir}: config.json is missing')
-  experiment = build(ConfigDict(json.loads(path.read_text())))
-  variables, card = load_checkpoint(workdir)
-  name = 'student' if (workdir / 'networks' / 'student').exists() else 'teacher'
-  stage = next(s for s in experiment.stages if name in s.graph.networks)
-  program = experiment.program(stage)
-  variables = fitted(program, {name: variables})[name]
-  dataset = experiment.dataset
-  test = Evaluator(dataset, mesh.make_mesh())
-  return {
-    'network': name,
-    'model': card['model'],
-    'images': len(dataset.test),
-    **test(program.modules[name], variables),
-  }
 
 
 def result_table(summary: dict[str, Any]) -> str:

@@ -1,4 +1,20 @@
-"""Published sizes: 100 classes, images 32 x 32 x 3."""
+"""Published sizes, and the classes and images that they are for."""
+
+CIFAR = (100, (32, 32, 3))
+IMAGENET = (1000, (224, 224, 3))
+PROTOCOLS = {  # of the names that are not here: CIFAR
+  'imagenet_resnet18': IMAGENET,
+  'imagenet_resnet34': IMAGENET,
+  'imagenet_resnet50': IMAGENET,
+  'imagenet_resnet101': IMAGENET,
+  'imagenet_mobilenet_v1': IMAGENET,
+  'vit_tiny': IMAGENET,
+  'vit_small': IMAGENET,
+  'deit_tiny': IMAGENET,
+  'deit_small': IMAGENET,
+  'rvt_tiny': IMAGENET,
+  'rvt_small': IMAGENET,
+}
 
 COUNTS = {
   'resnet8': 83_892,
@@ -19,6 +35,21 @@ COUNTS = {
   'vgg13': 9_462_180,
   'vgg16': 14_774_436,
   'vgg19': 20_086_692,
+  'resnet18': 11_220_132,
+  'resnet34': 21_328_292,
+  'resnet50': 23_705_252,
+  'imagenet_resnet18': 11_689_512,
+  'imagenet_resnet34': 21_797_672,
+  'imagenet_resnet50': 25_557_032,
+  'imagenet_resnet101': 44_549_160,
+  'mobilenet_v2': 812_836,
+  'imagenet_mobilenet_v1': 4_231_976,
+  'vit_tiny': 5_717_416,
+  'vit_small': 22_050_664,
+  'deit_tiny': 5_717_416,
+  'deit_small': 22_050_664,
+  'rvt_tiny': 8_646_376,
+  'rvt_small': 22_148_392,
   'mlp': 207_332,  # 3072 x 64 + 64 + 64 x 64 + 64 + 64 x 100 + 100
 }
 
@@ -41,10 +72,35 @@ MACS = {
   'vgg13': 284_936_192,
   'vgg16': 398_182_400,
   'vgg19': 511_428_608,
+  'resnet18': 555_468_800,
+  'resnet34': 1_159_448_576,
+  'resnet50': 1_298_014_208,
+  'imagenet_resnet18': 1_814_073_344,
+  'imagenet_resnet34': 3_663_761_408,
+  'imagenet_resnet50': 4_089_184_256,
+  'imagenet_resnet101': 7_801_405_440,
+  'mobilenet_v2': 6_523_648,
+  'imagenet_mobilenet_v1': 568_740_352,
+  'vit_tiny': 1_074_851_328,
+  'vit_small': 4_241_218_560,
+  'deit_tiny': 1_074_851_328,
+  'deit_small': 4_241_218_560,
+  'rvt_tiny': 1_133_130_720,
+  'rvt_small': 4_291_189_344,
   'mlp': 207_104,  # 3072 x 64 + 64 x 64 + 64 x 100
 }
 
-# Shapes without the batch; each stage has a '_pre' tap of the same shape.
+# Shapes without the batch; each stage has a '_pre' tap of the same shape, but
+# not in the networks of LINEAR, whose stages end without an activation.
+LINEAR = {
+  'mobilenet_v2',
+  'vit_tiny',
+  'vit_small',
+  'deit_tiny',
+  'deit_small',
+  'rvt_tiny',
+  'rvt_small',
+}
 NARROW = {
   'stem': (32, 32, 16),
   'stage1': (32, 32, 16),
@@ -74,6 +130,80 @@ VGG = {
   'stage4': (4, 4, 512),
   'pooled': (512,),
 }
+BASIC = {
+  'stem': (32, 32, 64),
+  'stage1': (32, 32, 64),
+  'stage2': (16, 16, 128),
+  'stage3': (8, 8, 256),
+  'stage4': (4, 4, 512),
+  'pooled': (512,),
+}
+BOTTLENECK = {
+  'stem': (32, 32, 64),
+  'stage1': (32, 32, 256),
+  'stage2': (16, 16, 512),
+  'stage3': (8, 8, 1024),
+  'stage4': (4, 4, 2048),
+  'pooled': (2048,),
+}
+LARGE_BASIC = {
+  'stem': (112, 112, 64),
+  'stage1': (56, 56, 64),
+  'stage2': (28, 28, 128),
+  'stage3': (14, 14, 256),
+  'stage4': (7, 7, 512),
+  'pooled': (512,),
+}
+LARGE_BOTTLENECK = {
+  'stem': (112, 112, 64),
+  'stage1': (56, 56, 256),
+  'stage2': (28, 28, 512),
+  'stage3': (14, 14, 1024),
+  'stage4': (7, 7, 2048),
+  'pooled': (2048,),
+}
+MOBILE_1 = {
+  'stage1': (56, 56, 128),
+  'stage2': (28, 28, 256),
+  'stage3': (14, 14, 512),
+  'stage4': (7, 7, 1024),
+  'pooled': (1024,),
+}
+MOBILE_2 = {
+  'stem': (16, 16, 16),
+  'stage1': (16, 16, 12),
+  'stage2': (8, 8, 16),
+  'stage3': (4, 4, 48),
+  'stage4': (2, 2, 160),
+  'pooled': (1280,),
+}
+VIT_TINY = {
+  'stem': (197, 192),
+  'stage1': (197, 192),
+  'stage2': (197, 192),
+  'stage3': (197, 192),
+  'stage4': (197, 192),
+  'pooled': (192,),
+}
+VIT_SMALL = {
+  'stem': (197, 384),
+  'stage1': (197, 384),
+  'stage2': (197, 384),
+  'stage3': (197, 384),
+  'stage4': (197, 384),
+  'pooled': (384,),
+}
+RVT_TINY = {
+  'stem': (14, 14, 192),
+  'stage1': (14, 14, 192),
+  'stage2': (7, 7, 384),
+  'pooled': (384,),
+}
+RVT_SMALL = {
+  'stem': (14, 14, 384),
+  'stage1': (14, 14, 384),
+  'pooled': (384,),
+}
 TAPS = {
   'resnet8': NARROW,
   'resnet14': NARROW,
@@ -93,5 +223,20 @@ TAPS = {
   'vgg13': VGG,
   'vgg16': VGG,
   'vgg19': VGG,
+  'resnet18': BASIC,
+  'resnet34': BASIC,
+  'resnet50': BOTTLENECK,
+  'imagenet_resnet18': LARGE_BASIC,
+  'imagenet_resnet34': LARGE_BASIC,
+  'imagenet_resnet50': LARGE_BOTTLENECK,
+  'imagenet_resnet101': LARGE_BOTTLENECK,
+  'mobilenet_v2': MOBILE_2,
+  'imagenet_mobilenet_v1': MOBILE_1,
+  'vit_tiny': VIT_TINY,
+  'vit_small': VIT_SMALL,
+  'deit_tiny': VIT_TINY,
+  'deit_small': VIT_SMALL,
+  'rvt_tiny': RVT_TINY,
+  'rvt_small': RVT_SMALL,
   'mlp': {'stage1': (64,), 'stage2': (64,), 'pooled': (64,)},
 }

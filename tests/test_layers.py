@@ -26,6 +26,7 @@ LEVEL = {
     6.0: 'config describe',
     6.3: 'experiment',
     6.6: 'run',
+    6.8: 'deploy',
     7.0: 'main',
   }.items()
   for name in names.split()

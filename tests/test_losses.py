@@ -54,6 +54,33 @@ def kd_to_teacher(t, s):
   return losses.kd(s, t)
 
 
+def dkd(s, t, *setting, **settings):
+  labels = LABELS[: len(s)] % s.shape[-1]
+  return losses.dkd(s, t, labels, *setting, **settings)
+
+
+def dkd_to_teacher(t, s):
+  return dkd(s, t)
+
+
+def soft_cross_entropy_to_teacher(t, s):
+  return losses.soft_cross_entropy(s, t, 0.1)
+
+
+def divergence(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+  return np.sum(p * np.log(p / q), axis=-1)
+
+
+def tckd_and_nckd(s, t, labels, temperature):
+  """Parts of T² KL: of the target or not, and among the other classes."""
+  p, q = softmax(t / temperature), softmax(s / temperature)
+  target = one_hot(labels, p.shape[-1]).astype(bool)
+  pair = lambda x: np.stack([x[target], 1 - x[target]], axis=-1)
+  other = lambda z: softmax(z[~target].reshape(*z.shape[:-1], -1) / temperature)
+  tckd = divergence(pair(p), pair(q)).reshape(labels.shape)
+  return temperature**2 * tckd, temperature**2 * divergence(other(t), other(s))
+
+
 class AgainstNumpyTest(chex.TestCase):
   @chex.variants(with_jit=True, without_jit=True)
   @parameterized.product(leading=[(), (2, 3)])
@@ -85,9 +112,33 @@ class AgainstNumpyTest(chex.TestCase):
   def test_kd(self, leading, temperature):
     s, t = random(*leading, 5), random(*leading, 5, seed=1)
     p, q = softmax(t / temperature), softmax(s / temperature)
-    want = temperature**2 * np.sum(p * np.log(p / q), axis=-1)
+    want = temperature**2 * divergence(p, q)
     got = self.variant(losses.kd, static_argnums=2)(s, t, temperature)
     np.testing.assert_allclose(got, want, **TOLERANCE)
+
+  @chex.variants(with_jit=True, without_jit=True)
+  @parameterized.product(
+    leading=[(), (2, 3)], smoothing=[0.0, 0.1, 1.0], temperature=[1.0, 4.0]
+  )
+  def test_soft_cross_entropy(self, leading, smoothing, temperature):
+    s, t = random(*leading, 5), random(*leading, 5, seed=1)
+    target = (1 - smoothing) * softmax(t / temperature) + smoothing / 5
+    want = -np.sum(target * np.log(softmax(s / temperature)), axis=-1)
+    loss = self.variant(losses.soft_cross_entropy, static_argnums=(2, 3))
+    got = loss(s, t, smoothing, temperature)
+    np.testing.assert_allclose(got, want, **TOLERANCE)
+
+  @chex.variants(with_jit=True, without_jit=True)
+  @parameterized.product(leading=[(), (2, 3)], temperature=[1.0, 4.0])
+  def test_dkd(self, leading, temperature):
+    s, t = random(*leading, 5), random(*leading, 5, seed=1)
+    y = np.arange(np.prod(leading, dtype=int)).reshape(leading) % 5
+    tckd, nckd = tckd_and_nckd(s, t, y, temperature)
+    loss = self.variant(losses.dkd, static_argnums=(3, 4, 5))
+    for alpha, beta in ((1.0, 0.0), (0.0, 1.0), (1.5, 8.0)):
+      got = loss(s, t, y, alpha, beta, temperature)
+      want = alpha * tckd + beta * nckd
+      np.testing.assert_allclose(got, want, **TOLERANCE)
 
 
 @pytest.mark.parametrize(
@@ -96,8 +147,11 @@ class AgainstNumpyTest(chex.TestCase):
     (lambda s, t: losses.cross_entropy(s, LABELS), 2.88296662648),
     (lambda s, t: losses.kd(s, t, 4.0), 3.0618594069),
     (lambda s, t: losses.kd(s, t, 1.0), 1.69503738965),
+    (lambda s, t: dkd(s, t, 1.0, 8.0, 4.0), 21.9831282569),
+    (lambda s, t: dkd(s, t, 1.0, 0.0, 4.0), 0.693172094668),
+    (lambda s, t: dkd(s, t, 0.0, 1.0, 4.0), 2.66124452027),
   ],
-  ids=['cross_entropy', 'kd at 4', 'kd at 1'],
+  ids=['cross_entropy', 'kd at 4', 'kd at 1', 'dkd', 'tckd', 'nckd'],
 )
 def test_equals_the_original_code(loss, want):
   """Computed with the CIFAR-100 benchmark's PyTorch code in float64."""
@@ -105,6 +159,21 @@ def test_equals_the_original_code(loss, want):
     got = loss(jnp.asarray(STUDENT), jnp.asarray(TEACHER))
     assert got.dtype == np.float64
     np.testing.assert_allclose(np.mean(got), want, rtol=1e-9)
+
+
+def test_gradient_equals_the_original_code():
+  """Of SLKD's loss: its two learning teachers are fused for the student."""
+  teachers = wave(0.5, 0.1, 2.5), wave(0.9, 0.4, 1.5)
+
+  def total(student):
+    from_labels = 1.1 * losses.cross_entropy(student, LABELS)
+    from_teacher = 0.9 * losses.kd(student, TEACHER)
+    fused = losses.kd(student, sum(teachers) / 2)
+    return jnp.mean(from_labels + from_teacher + fused)
+
+  with jax.enable_x64(True):
+    norm = np.linalg.norm(jax.grad(total)(jnp.asarray(STUDENT)))
+  np.testing.assert_allclose(norm, 0.799726110327, rtol=1e-9)
 
 
 @hypothesis.given(logits, st.integers(0, 4))
@@ -123,6 +192,10 @@ def test_a_shift_of_all_logits_changes_nothing(s, t, shift, temperature):
     lambda z: losses.brier(z, y),
     lambda z: losses.kd(z, t, temperature),
     lambda z: losses.kd(s, z, temperature),
+    lambda z: losses.soft_cross_entropy(z, t, 0.1, temperature),
+    lambda z: losses.soft_cross_entropy(s, z, 0.1, temperature),
+    lambda z: losses.dkd(z, t, y, 1.0, 1.0, temperature),
+    lambda z: losses.dkd(s, z, y, 1.0, 1.0, temperature),
   ):
     # The shift rounds the logits, which T² magnifies by T.
     np.testing.assert_allclose(
@@ -205,14 +278,40 @@ def test_kd_pulls_the_teacher_unless_told_otherwise():
     (losses.brier, LABELS),
     (losses.kd, TEACHER),
     (kd_to_teacher, TEACHER),
+    (losses.soft_cross_entropy, TEACHER),
+    (soft_cross_entropy_to_teacher, TEACHER),
+    (dkd, TEACHER),
+    (dkd_to_teacher, TEACHER),
   ],
-  ids=['cross_entropy', 'brier', 'kd', 'kd to the teacher'],
+  ids=[
+    'cross_entropy',
+    'brier',
+    'kd',
+    'kd to the teacher',
+    'soft_cross_entropy',
+    'soft_cross_entropy to the teacher',
+    'dkd',
+    'dkd to the teacher',
+  ],
 )
 class TestExtremes:
   def test_saturated_logits(self, loss, other):
     z = np.where(STUDENT > 0, 1e4, -1e4).astype(np.float32)
     assert np.all(np.isfinite(jax.jit(loss)(z, other)))
     assert np.all(np.isfinite(gradient(loss, z, other)))
+
+  @pytest.mark.parametrize('num_classes', [2, 10])
+  def test_a_guide_as_sure(self, loss, other, num_classes):
+    z = np.where(STUDENT > 0, 1e4, -1e4).astype(np.float32)[:, :num_classes]
+    y = LABELS % num_classes
+    for guide in (z, -z, np.zeros_like(z)):
+      guide = y if other is LABELS else guide
+      assert np.all(np.isfinite(jax.jit(loss)(z, guide)))
+      assert np.all(np.isfinite(gradient(loss, z, guide)))
+
+  def test_one_example(self, loss, other):
+    got = loss(STUDENT[:1], other[:1])
+    np.testing.assert_allclose(got, loss(STUDENT, other)[:1], rtol=1e-5)
 
   def test_bfloat16(self, loss, other):
     z = STUDENT.astype(jnp.bfloat16)
@@ -237,14 +336,17 @@ def test_brier_names_its_reductions():
 
 
 @pytest.mark.parametrize('temperature', [0, -4.0])
-def test_kd_refuses_a_temperature(temperature):
-  with pytest.raises(ValueError, match=f'above 0, got {temperature}'):
-    losses.kd(STUDENT, TEACHER, temperature)
+@pytest.mark.parametrize('loss', [losses.kd, losses.soft_cross_entropy, dkd])
+def test_refuses_a_temperature(loss, temperature):
+  message = f'{loss.__name__} needs .* above 0, got {temperature}'
+  with pytest.raises(ValueError, match=message):
+    loss(STUDENT, TEACHER, temperature=temperature)
 
 
-def test_kd_refuses_logits_of_other_shapes():
+@pytest.mark.parametrize('loss', [losses.kd, losses.soft_cross_entropy, dkd])
+def test_refuses_logits_of_other_shapes(loss):
   with pytest.raises(AssertionError, match=r'\(4, 10\).*\(4, 9\)'):
-    losses.kd(STUDENT, TEACHER[:, :9])
+    loss(STUDENT, TEACHER[:, :9])
 
 
 @pytest.mark.parametrize('loss', [losses.cross_entropy, losses.brier])

@@ -13,27 +13,64 @@ import pytest
 from jaxkd import models
 from jaxkd.models import layers
 from jaxkd.models.mlp import MLP
+from jaxkd.models.mobilenet import MobileNetV1, MobileNetV2
+from jaxkd.models.resnet import BASIC, BOTTLENECK, ResNet
 from jaxkd.models.resnet_cifar import ResNetCifar
+from jaxkd.models.rvt import RVT
 from jaxkd.models.vgg import VGG
+from jaxkd.models.vit import ViT
 from jaxkd.models.wide_resnet import WideResNet
 
-IMAGE = (32, 32, 3)
 SMALL = {  # one network of each family, a second to compile
   'resnet': ResNetCifar(8, (4, 8, 8, 12), num_classes=5),
   'wide_resnet': WideResNet(10, 2, num_classes=5, width=0.25),
   'vgg': VGG(8, num_classes=5, width=1 / 16),
+  'bottleneck': ResNet(7, BOTTLENECK, (1, 1), (4, 4, 8), num_classes=5),
+  'mobilenet_v1': MobileNetV1(4, (((8, 1, 1), (8, 2, 1)),), num_classes=5),
+  'mobilenet_v2': MobileNetV2(
+    4, (((1, 6, 1, 1), (2, 8, 2, 2)),), 12, num_classes=5
+  ),
+  'vit': ViT((1, 1), 2, 4, num_classes=5, patch=4),
+  'rvt': RVT((1, 1), (2, 4), 4, num_classes=5, patch=4),
   'mlp': MLP(num_classes=5, features=(8, 12)),
 }
+LAST = {  # the stage that is pooled
+  'resnet': 'stage3',
+  'wide_resnet': 'stage3',
+  'vgg': 'stage4',
+  'bottleneck': 'stage2',
+  'mobilenet_v1': 'stage1',
+  'mlp': 'stage2',
+}
+# One variant of each family, for what does not depend on the depth.
+VARIANTS = [
+  'resnet8',
+  'wrn_16_2',
+  'vgg8',
+  'resnet18',
+  'imagenet_resnet50',
+  'mobilenet_v2',
+  'imagenet_mobilenet_v1',
+  'mlp',
+]
 every = pytest.mark.parametrize('name', sorted(models.CATALOG))
 small = pytest.mark.parametrize('family', SMALL)
-normalised = pytest.mark.parametrize('family', sorted(set(SMALL) - {'mlp'}))
+normalised = pytest.mark.parametrize(
+  'family', sorted(set(SMALL) - {'mlp', 'vit'})
+)
+
+
+def protocol(name):
+  """Classes and image of the published sizes."""
+  return model_counts.PROTOCOLS.get(name, model_counts.CIFAR)
 
 
 @functools.cache
-def shapes(name, image=IMAGE):
+def shapes(name, image=None, **kwargs):
   """Outputs and variables of a catalogue network, without arithmetic."""
-  net = models.build(name, num_classes=100)
-  x = jax.ShapeDtypeStruct((2, *image), jnp.float32)
+  num_classes, published = protocol(name)
+  net = models.build(name, num_classes, **kwargs)
+  x = jax.ShapeDtypeStruct((2, *(image or published)), jnp.float32)
   return jax.eval_shape(net.init_with_output, jax.random.key(0), x)
 
 
@@ -53,6 +90,8 @@ def fresh(family):
       array = rng.normal(size=leaf.shape) * math.sqrt(2 / fan_in)
     else:
       array = np.ones(leaf.shape) * (path[-1].key in ('scale', 'var'))
+      if path[-1].key == 'bias':  # else what is linear has the mean zero
+        array = rng.normal(size=leaf.shape) / 10
     return jnp.asarray(array, jnp.float32)
 
   shape = jax.eval_shape(SMALL[family].init, jax.random.key(0), images())
@@ -105,16 +144,19 @@ def test_parameters_are_as_many_as_published(name):
 
 @every
 def test_macs_are_as_many_as_published(name):
-  net = models.build(name, num_classes=100)
-  assert models.macs(net, IMAGE) == model_counts.MACS[name]
+  num_classes, image = protocol(name)
+  net = models.build(name, num_classes)
+  assert models.macs(net, image) == model_counts.MACS[name]
 
 
 @every
 def test_outputs_have_the_published_shapes(name):
   outputs, _ = shapes(name)
-  assert outputs.logits.shape == (2, 100)
+  assert outputs.logits.shape == (2, protocol(name)[0])
   want = model_counts.TAPS[name]
-  before = {f'{k}_pre': v for k, v in want.items() if k.startswith('stage')}
+  stages = {k: v for k, v in want.items() if k.startswith('stage')}
+  rectified = stages if name not in model_counts.LINEAR else {}
+  before = {f'{k}_pre': v for k, v in rectified.items()}
   got = {k: v.shape[1:] for k, v in outputs.taps.items()}
   assert got == {**want, **before}
 
@@ -146,6 +188,8 @@ def test_unknown_names_get_suggestions():
     (lambda: ResNetCifar(2, (1,) * 4, 10), r'6n \+ 2, n >= 1, got 2'),
     (lambda: WideResNet(20, 1, 10), r'6n \+ 4, n >= 1, got 20'),
     (lambda: VGG(12, 10), '8, 11, 13, 16, 19, got 12'),
+    (lambda: ResNet(5, BASIC, (1,), (4, 4), 10), 'size 3 or 7, got 5'),
+    (lambda: ResNet(3, BASIC, (1,), (4,), 10), r'got \(4,\) for .* \(1,\)'),
     (lambda: MLP(10, features=()), 'at least one hidden layer'),
     (lambda: models.build('resnet8', 10, width=0.3), 'width 0.3 .* whole'),
     (lambda: models.build('wrn_16_2', 10, width=0.3), 'width 0.3 .* whole'),
@@ -158,22 +202,20 @@ def test_impossible_sizes_are_refused(make, message):
     make()
 
 
-@pytest.mark.parametrize('name', ['resnet8', 'wrn_16_2', 'vgg8', 'mlp'])
+@pytest.mark.parametrize('name', VARIANTS)
 @pytest.mark.parametrize('width', [2, 0.5])
 def test_width_multiplies_every_tap(name, width):
-  net = models.build(name, num_classes=100, width=width)
-  x = jax.ShapeDtypeStruct((2, *IMAGE), jnp.float32)
-  wide, _ = jax.eval_shape(net.init_with_output, jax.random.key(0), x)
-  assert wide.logits.shape == (2, 100)
+  wide, _ = shapes(name, width=width)
+  assert wide.logits.shape == (2, protocol(name)[0])
   for tap, array in shapes(name)[0].taps.items():
     assert wide.taps[tap].shape[-1] == width * array.shape[-1]
 
 
-@pytest.mark.parametrize('name', ['resnet8', 'wrn_16_2', 'vgg8', 'mlp'])
+@pytest.mark.parametrize('name', VARIANTS)
 @pytest.mark.parametrize('image', [(8, 8, 1), (6, 6, 1), (64, 64, 3)])
 def test_any_image_size_will_do(name, image):
   outputs, _ = shapes(name, image)
-  assert outputs.logits.shape == (2, 100)
+  assert outputs.logits.shape == (2, protocol(name)[0])
   assert all(0 not in tap.shape for tap in outputs.taps.values())
 
 
@@ -186,7 +228,7 @@ def test_vgg_pools_a_fourth_time_for_large_images():
 # What the arrays are
 
 
-@pytest.mark.parametrize('family', ['resnet', 'vgg', 'mlp'])
+@pytest.mark.parametrize('family', sorted(set(LAST) - {'wide_resnet'}))
 def test_stage_taps_are_rectified(family):
   taps = evaluated(family).taps
   for tap in [k for k in taps if k.endswith('_pre')]:
@@ -196,10 +238,21 @@ def test_stage_taps_are_rectified(family):
 
 def test_wide_resnet_taps_are_sums_and_their_normalisation():
   taps = evaluated('wide_resnet').taps
-  for i in (1, 2, 3):
+  params = leaves(fresh('wide_resnet')['params'])
+  readers = ['stage2_block0/bn1', 'stage3_block0/bn1', 'bn_last']
+  for i, reader in enumerate(readers, start=1):
     raw, pre = taps[f'stage{i}'], taps[f'stage{i}_pre']
     assert jnp.min(raw) < 0
-    np.testing.assert_allclose(pre, raw / np.sqrt(1 + 1e-5), rtol=1e-5)
+    bias = np.asarray(params[f'{reader}/bias'])
+    want = np.asarray(raw) / np.sqrt(1 + 1e-5) + bias
+    np.testing.assert_allclose(pre, want, rtol=1e-5, atol=1e-6)
+
+
+def test_mobilenet_v2_taps_are_linear():
+  taps = evaluated('mobilenet_v2').taps
+  assert set(taps) == {'stem', 'stage1', 'pooled'}
+  assert jnp.min(taps['stem']) == 0
+  assert jnp.min(taps['stage1']) < 0
 
 
 @small
@@ -208,8 +261,12 @@ def test_logits_are_linear_in_the_pooled_tap(family):
   head = fresh(family)['params']['head']
   want = np.asarray(taps['pooled']) @ head['kernel'] + head['bias'][None]
   np.testing.assert_allclose(evaluated(family).logits, want, atol=1e-5)
-  last = {'vgg': 'stage4', 'mlp': 'stage2'}.get(family, 'stage3')
-  active = np.maximum(taps[f'{last}_pre'], 0)
+
+
+@pytest.mark.parametrize('family', LAST)
+def test_the_pooled_tap_is_the_mean_of_the_last_stage(family):
+  taps = evaluated(family).taps
+  active = np.maximum(taps[f'{LAST[family]}_pre'], 0)
   mean = active.mean(axis=tuple(range(1, active.ndim - 1)))
   np.testing.assert_allclose(taps['pooled'], mean, atol=1e-6)
 

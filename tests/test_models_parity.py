@@ -11,15 +11,44 @@ import pytest
 from jaxkd import models
 
 PARITY = pathlib.Path(__file__).parent / 'parity'
-RULES = {  # module names there -> here, the first full match wins
-  'resnet8x4': [
-    (r'conv1', 'conv_stem'),
-    (r'bn1', 'bn_stem'),
-    (r'fc', 'head'),
-    (r'layer(\d)\.(\d)\.(conv\d|bn\d)', r'stage\1_block\2/\3'),
-    (r'layer(\d)\.(\d)\.downsample\.0', r'stage\1_block\2/conv_shortcut'),
-    (r'layer(\d)\.(\d)\.downsample\.1', r'stage\1_block\2/bn_shortcut'),
-  ],
+MODELS = {  # file -> network, where the names differ
+  'ResNet50': 'resnet50',
+  'MobileNetV2': 'mobilenet_v2',
+  'imagenet_ResNet18': 'imagenet_resnet18',
+  'imagenet_MobileNetV1': 'imagenet_mobilenet_v1',
+}
+
+
+def numbered(template, counts, start=1):
+  """The template with i and j < counts[i - start], for all i and j."""
+  pairs = [(i, j) for i, n in enumerate(counts, start) for j in range(n)]
+  return [template.format(*pair) for pair in pairs]
+
+
+def in_turn(there, here, layers):
+  """Rules for blocks that are numbered otherwise there, in the same order."""
+  return [
+    (rf'{a}\.{i}', f'{b}/{layer}')
+    for a, b in zip(there, here, strict=True)
+    for i, layer in layers.items()
+  ]
+
+
+TAPS = ['stem', *(f'stage{i}' for i in range(1, 5))]
+
+# Module names there -> here; the first full match wins.
+RESNET = [
+  (r'conv1', 'conv_stem'),
+  (r'bn1', 'bn_stem'),
+  (r'fc|linear', 'head'),
+  (r'layer(\d)\.(\d)\.(conv\d|bn\d)', r'stage\1_block\2/\3'),
+  (r'layer(\d)\.(\d)\.\w+\.0', r'stage\1_block\2/conv_shortcut'),
+  (r'layer(\d)\.(\d)\.\w+\.1', r'stage\1_block\2/bn_shortcut'),
+]
+RULES = {
+  'resnet8x4': RESNET,
+  'ResNet50': RESNET,
+  'imagenet_ResNet18': RESNET,
   'wrn_16_2': [
     (r'conv1', 'conv_stem'),
     (r'bn1', 'bn_last'),
@@ -33,6 +62,40 @@ RULES = {  # module names there -> here, the first full match wins
     (r'classifier', 'head'),
     (r'block(\d)\.0', r'stage\1/conv0'),
     (r'block(\d)\.1', r'stage\1/bn0'),
+  ],
+  'MobileNetV2': [
+    (r'conv1\.0', 'conv_stem'),
+    (r'conv1\.1', 'bn_stem'),
+    (r'conv2\.0', 'conv_last'),
+    (r'conv2\.1', 'bn_last'),
+    (r'classifier\.0', 'head'),
+    *in_turn(
+      numbered(r'blocks\.{}\.{}\.conv', (1, 2, 3, 4, 3, 3, 1), start=0),
+      numbered('stage{}_block{}', (3, 3, 7, 4)),
+      {
+        0: 'conv_expand',
+        1: 'bn_expand',
+        3: 'conv_depthwise',
+        4: 'bn_depthwise',
+        6: 'conv_project',
+        7: 'bn_project',
+      },
+    ),
+  ],
+  'imagenet_MobileNetV1': [
+    (r'model\.0\.0', 'conv_stem'),
+    (r'model\.0\.1', 'bn_stem'),
+    (r'fc', 'head'),
+    *in_turn(
+      [rf'model\.{i}' for i in range(1, 14)],
+      numbered('stage{}_block{}', (3, 2, 6, 2)),
+      {
+        0: 'conv_depthwise',
+        1: 'bn_depthwise',
+        3: 'conv_pointwise',
+        4: 'bn_pointwise',
+      },
+    ),
   ],
 }
 
@@ -60,8 +123,8 @@ def convert(state, rules):
   variables = {}
   for name, array in state.items():
     module, leaf = name.rsplit('.', 1)
-    rule = next(r for r in rules if re.fullmatch(r[0], module))
-    path = re.sub(*rule, module).split('/')
+    there, here = next(r for r in rules if re.fullmatch(r[0], module))
+    path = re.sub(there, here, module).split('/')
     collection = 'batch_stats' if leaf.startswith('running_') else 'params'
     if leaf == 'weight':
       leaf = 'scale' if array.ndim == 1 else 'kernel'
@@ -82,7 +145,8 @@ def test_agrees_with_the_original(name):
   image = image.transpose(0, 2, 3, 1)
   variables = convert(draw(case), RULES[name])
 
-  net = models.build(name, num_classes=100)
+  num_classes = len(case['logits'][0])
+  net = models.build(MODELS.get(name) or name, num_classes)
   expected = jax.eval_shape(net.init, jax.random.key(0), image)
   assert jax.tree.structure(variables) == jax.tree.structure(expected)
   with jax.default_matmul_precision('highest'):
@@ -91,13 +155,14 @@ def test_agrees_with_the_original(name):
   want = np.asarray(case['logits'])
   atol = 2e-5 * max(1, np.abs(want).max())
   np.testing.assert_allclose(logits, want, rtol=0, atol=atol)
-  stages = [f'stage{i}' for i in range(1, len(case['tap_shapes']))]
-  pre = [f'{stage}_pre' for stage in stages]
-  for names, field in [(stages, 'tap'), (pre, 'preact')]:
-    for tap, power in zip(
-      ['stem', *names], case[f'{field}_mean_square'], strict=True
-    ):
+  after = [tap for tap in TAPS if tap in taps]
+  before = [tap if tap == 'stem' else f'{tap}_pre' for tap in after]
+  if 'stage1_pre' not in taps:  # the original, too, then names none
+    before = []
+  for names, field in [(after, 'tap'), (before, 'preact')]:
+    powers = case[f'{field}_mean_square']
+    for tap, power in zip(names, powers, strict=True):
       got = np.mean(np.square(taps[tap], dtype=np.float64))
       np.testing.assert_allclose(got, power, rtol=1e-4, err_msg=tap)
   shapes = [(b, h, w, c) for b, c, h, w in case['tap_shapes']]
-  assert [taps[tap].shape for tap in ['stem', *stages]] == shapes
+  assert [taps[tap].shape for tap in after] == shapes

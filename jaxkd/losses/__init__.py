@@ -4,6 +4,12 @@ Logit losses return one value per example, [B]; nothing here reduces over the
 batch, weighs or stops gradients: that is the caller's decision.
 """
 
-from jaxkd.losses.logits import brier, cross_entropy, kd
+from jaxkd.losses.logits import (
+  brier,
+  cross_entropy,
+  dkd,
+  kd,
+  soft_cross_entropy,
+)
 
-__all__ = ['brier', 'cross_entropy', 'kd']
+__all__ = ['brier', 'cross_entropy', 'dkd', 'kd', 'soft_cross_entropy']

@@ -14,6 +14,11 @@ def _probabilities(labels: Array, num_classes: int) -> Array:
   return labels
 
 
+def _check_temperature(loss: str, temperature: float) -> None:
+  if temperature <= 0:
+    raise ValueError(f'{loss} needs a temperature above 0, got {temperature}')
+
+
 def cross_entropy(logits: Array, labels: Array) -> Array:
   """Cross-entropy of softmax(logits) against labels, at temperature 1.
 
@@ -90,8 +95,134 @@ def kd(student: Array, teacher: Array, temperature: float = 4.0) -> Array:
   Array([0.], dtype=float32)
   """
   chex.assert_equal_shape([student, teacher])
-  if temperature <= 0:
-    raise ValueError(f'kd needs a temperature above 0, got {temperature}')
+  _check_temperature('kd', temperature)
   log_q = jax.nn.log_softmax(student / temperature)
   log_p = jax.nn.log_softmax(teacher / temperature)
   return temperature**2 * jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
+
+
+def soft_cross_entropy(
+  student: Array,
+  teacher: Array,
+  smoothing: float = 0.0,
+  temperature: float = 1.0,
+) -> Array:
+  """Cross-entropy of the student against the teacher's smoothed softmax.
+
+  The target is (1 - smoothing) softmax(teacher / T) + smoothing / K. There is
+  no factor T², so the gradient, softmax(student / T) less the target, all over
+  T, shrinks as T grows. The value is at least the target's entropy.
+
+  Args:
+    student: logits [..., K].
+    teacher: logits [..., K]; the caller decides whether gradients flow here.
+    smoothing: weight of the uniform distribution in the target, 0 to 1.
+    temperature: T > 0, in units of logits, of both softmaxes.
+
+  Returns:
+    Loss in nats, one per example: [...].
+
+  Raises:
+    ValueError: a smoothing outside of [0, 1], or a temperature that is not
+      positive.
+
+  References:
+    Hinton, Vinyals, Dean, 2015, https://arxiv.org/abs/1503.02531, eq. 1-2;
+    Szegedy et al., CVPR 2016, https://arxiv.org/abs/1512.00567, section 7. With
+    smoothing 0.1, the loss from the dynamic teacher to the student in the
+    published code of gap preserving distillation (Guo et al., ICLR 2025,
+    https://arxiv.org/abs/2410.04140).
+
+  >>> soft_cross_entropy(jnp.zeros((1, 4)), jnp.ones((1, 4)), 0.1).round(4)
+  Array([1.3863], dtype=float32)
+  """
+  chex.assert_equal_shape([student, teacher])
+  _check_temperature('soft_cross_entropy', temperature)
+  if not 0 <= smoothing <= 1:
+    raise ValueError(
+      f'soft_cross_entropy needs a smoothing from 0 to 1, got {smoothing}'
+    )
+  p = jax.nn.softmax(teacher / temperature)
+  targets = (1 - smoothing) * p + smoothing / student.shape[-1]
+  return -jnp.sum(targets * jax.nn.log_softmax(student / temperature), axis=-1)
+
+
+def _split(
+  logits: Array, is_target: Array, temperature: float
+) -> tuple[Array, Array]:
+  """Returns logits as DKD's two distributions see them, at temperature T.
+
+  They are computed in float32 at least: T² magnifies what rounding costs.
+
+  Args:
+    logits: [..., K].
+    is_target: booleans [..., K], one of them true.
+    temperature: T.
+
+  Returns:
+    The log-odds of the target against all other classes, [...], and the log
+    probabilities of the other classes among themselves, [..., K], with 0 in the
+    target's place.
+  """
+  z = jnp.asarray(logits)
+  z = z.astype(jnp.promote_types(z.dtype, jnp.float32)) / temperature
+  target = jnp.sum(jnp.where(is_target, z, 0), axis=-1)
+  rest = jax.nn.logsumexp(z, axis=-1, where=~is_target)
+  others = jnp.where(is_target, 0, z - jnp.expand_dims(rest, -1))
+  return target - rest, others
+
+
+def dkd(
+  student: Array,
+  teacher: Array,
+  labels: Array,
+  alpha: float = 1.0,
+  beta: float = 8.0,
+  temperature: float = 4.0,
+) -> Array:
+  """Decoupled distillation: T² (alpha TCKD + beta NCKD) at temperature T.
+
+  With p the teacher's and q the student's probabilities and y the label, TCKD
+  is the divergence of (p_y, 1 - p_y) from (q_y, 1 - q_y), and NCKD that of the
+  distributions over the other classes alone. KL = TCKD + (1 - p_y) NCKD.
+
+  Args:
+    student: logits [..., K], with K at least 2.
+    teacher: logits [..., K]; the caller decides whether gradients flow here.
+    labels: class indices, integers [...].
+    alpha: weight of TCKD.
+    beta: weight of NCKD.
+    temperature: T > 0, in units of logits.
+
+  Returns:
+    Loss in nats, one per example: [...]; float32 or better.
+
+  Raises:
+    ValueError: a single class, or a temperature that is not positive.
+
+  References:
+    Zhao et al., CVPR 2022, https://arxiv.org/abs/2203.08679, eq. 7. The
+    published code lowers the target's logit by 1000 to take it out of NCKD;
+    here it is left out of the sum, which is the same for any logits.
+
+  >>> z = jnp.array([[2.0, 1.0, 0.0]])
+  >>> dkd(z, z, jnp.array([0]))
+  Array([0.], dtype=float32)
+  >>> dkd(z, -z, jnp.array([0]), alpha=0.0, beta=1.0).round(3)
+  Array([0.497], dtype=float32)
+  """
+  chex.assert_equal_shape([student, teacher])
+  chex.assert_shape(labels, student.shape[:-1])
+  chex.assert_type(labels, int)
+  _check_temperature('dkd', temperature)
+  if student.shape[-1] < 2:
+    raise ValueError('dkd needs at least 2 classes, got logits of 1')
+  is_target = jax.nn.one_hot(labels, student.shape[-1], dtype=bool)
+  odds_q, log_q = _split(student, is_target, temperature)
+  odds_p, log_p = _split(teacher, is_target, temperature)
+  tckd = sum(
+    jax.nn.sigmoid(p) * (jax.nn.log_sigmoid(p) - jax.nn.log_sigmoid(q))
+    for p, q in ((odds_p, odds_q), (-odds_p, -odds_q))
+  )
+  nckd = jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
+  return temperature**2 * (alpha * tckd + beta * nckd)

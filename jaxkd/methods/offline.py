@@ -1,9 +1,15 @@
 """One network learns: from labels alone, or also from a frozen teacher."""
 
+import dataclasses
+
 from jaxkd import objectives
 from jaxkd.catalog import lookup
 from jaxkd.graph import LABELS, Frozen, Graph, Learner, Stage, Transfer
 from jaxkd.objectives import Objective
+
+
+# Without branches, as the student is deployed.
+TWIN = Learner(like='student', branches=1, same_start=True)
 
 
 def from_labels(name: str, network: Learner, objective: Objective) -> Graph:
@@ -19,9 +25,19 @@ def plain() -> tuple[Stage, ...]:
 
 def baseline() -> tuple[Stage, ...]:
   """Plain training of the student's twin: same start, same order of data."""
-  twin = Learner(like='student', same_start=True)
-  graph = from_labels('plain_student', twin, objectives.cross_entropy())
+  graph = from_labels('plain_student', TWIN, objectives.cross_entropy())
   return (Stage('baseline', graph),)
+
+
+def kd_baseline() -> tuple[Stage, ...]:
+  """Hinton distillation of the student's twin, with the settings of `kd`."""
+  (stage,) = kd()
+  transfers = tuple(
+    dataclasses.replace(transfer, learner='kd_student')
+    for transfer in stage.graph.transfers
+  )
+  graph = Graph({'teacher': Frozen(), 'kd_student': TWIN}, transfers)
+  return (Stage('kd_baseline', graph),)
 
 
 def teacher(

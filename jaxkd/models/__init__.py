@@ -1,24 +1,29 @@
 """Networks: image [B, H, W, C] -> Outputs(logits [B, K], taps), by name.
 
-Every network takes any image size and any number of input channels, and has
-the attributes `num_classes`, `width` (channel multiplier) and `dtype` (compute
-type; parameters and logits are float32). With `train=True` apply it with
-`mutable=['batch_stats']`; under a sharded batch BatchNorm sees all of it.
+Every network takes any number of input channels and any image size (for a
+transformer a multiple of its `patch`), and has the attributes `num_classes`,
+`width` (channel multiplier), `branches` (see `layers.Conv`) and `dtype`
+(compute type; parameters and logits are float32). With `train=True` apply it
+with `mutable=['batch_stats']`; under a sharded batch BatchNorm sees all of it.
 """
 
-import math
 from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxkd.catalog import call, lookup
 from jaxkd.models.layers import Conv
 from jaxkd.models.mlp import MLP
+from jaxkd.models.mobilenet import V1, V2_HALF, MobileNetV1, MobileNetV2
+from jaxkd.models.resnet import BASIC, BOTTLENECK, CHANNELS, ResNet
 from jaxkd.models.resnet_cifar import ResNetCifar
+from jaxkd.models.rvt import RVT
 from jaxkd.models.vgg import VGG
+from jaxkd.models.vit import ViT
 from jaxkd.models.wide_resnet import WideResNet
 from jaxkd.tree import count
 
@@ -44,6 +49,22 @@ CATALOG = {
   'vgg13': partial(VGG, 13),
   'vgg16': partial(VGG, 16),
   'vgg19': partial(VGG, 19),
+  'resnet18': partial(ResNet, 3, BASIC, (2, 2, 2, 2), CHANNELS),
+  'resnet34': partial(ResNet, 3, BASIC, (3, 4, 6, 3), CHANNELS),
+  'resnet50': partial(ResNet, 3, BOTTLENECK, (3, 4, 6, 3), CHANNELS),
+  'imagenet_resnet18': partial(ResNet, 7, BASIC, (2, 2, 2, 2), CHANNELS),
+  'imagenet_resnet34': partial(ResNet, 7, BASIC, (3, 4, 6, 3), CHANNELS),
+  'imagenet_resnet50': partial(ResNet, 7, BOTTLENECK, (3, 4, 6, 3), CHANNELS),
+  'imagenet_resnet101': partial(ResNet, 7, BOTTLENECK, (3, 4, 23, 3), CHANNELS),
+  'mobilenet_v2': partial(MobileNetV2, *V2_HALF),
+  'imagenet_mobilenet_v1': partial(MobileNetV1, *V1),
+  # timm's ViT and DeiT of one size are one network with one initialisation.
+  'vit_tiny': partial(ViT, (3, 3, 3, 3), 3, 64),
+  'vit_small': partial(ViT, (3, 3, 3, 3), 6, 64),
+  'deit_tiny': partial(ViT, (3, 3, 3, 3), 3, 64),
+  'deit_small': partial(ViT, (3, 3, 3, 3), 6, 64),
+  'rvt_tiny': partial(RVT, (10, 2), (6, 12), 32),
+  'rvt_small': partial(RVT, (12,), (6,), 64),
   'mlp': MLP,
 }
 
@@ -67,8 +88,9 @@ def build(name: str, num_classes: int, **kwargs: Any) -> nn.Module:
 def macs(net: nn.Module, input_shape: tuple[int, int, int]) -> int:
   """Returns the multiply-accumulates of one image, from shapes alone.
 
-  Convolutions and linear layers count; their biases, BatchNorm, activations and
-  pooling do not.
+  Convolutions and linear layers count; their biases, normalisation, activations
+  and pooling do not, nor do the two products of an attention, of queries with
+  keys and of weights with values.
 
   Args:
     net: any network of `CATALOG`.
@@ -79,9 +101,10 @@ def macs(net: nn.Module, input_shape: tuple[int, int, int]) -> int:
   def record(layer, args, kwargs, context):
     nonlocal total
     y = layer(*args, **kwargs)
-    if isinstance(context.module, Conv | nn.Dense):
-      kernel = context.module.variables['params']['kernel']
-      total += math.prod(y.shape) * math.prod(kernel.shape[:-1])
+    module, linear = context.module, Conv | nn.Conv | nn.Dense | nn.DenseGeneral
+    if context.method_name == '__call__' and isinstance(module, linear):
+      kernel = module.variables['params']['kernel']
+      total += y.size * kernel.size // int(np.prod(module.features))
     return y
 
   image = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)

@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
 
+from jaxkd.reparam import branches as branching
 from jaxkd.types import Array
 
 Initializer = nn.initializers.Initializer
@@ -36,23 +37,23 @@ def bias_uniform(fan_in: int) -> Initializer:
 
 
 def widen(channels: Iterable[int], width: float) -> tuple[int, ...]:
-  """Returns every entry of `channels` times `width`.
+  """Returns every entry of `channels` times `width`, as a whole number.
+
+  Equal entries give equal results, so what can be added stays so.
 
   Args:
     channels: channel counts of the plain network.
-    width: the multiplier, usually an integer.
+    width: the multiplier.
 
   Raises:
-    ValueError: a product is not a positive whole number.
+    ValueError: nothing would be left of an entry.
   """
   channels = tuple(channels)
   wide = tuple(round(c * width) for c in channels)
-  if min(wide) < 1 or any(
-    w != c * width for c, w in zip(channels, wide, strict=True)
-  ):
+  if min(wide) < 1:
     raise ValueError(
-      f'width {width} does not turn the channels {channels} into whole '
-      'numbers; use an integer, or a fraction that divides all of them'
+      f'width {width} leaves no channel of {min(channels)}; the least is'
+      f' {1 / min(channels):.3g}'
     )
   return wide
 
@@ -66,6 +67,10 @@ class Conv(nn.Module):
     stride: the same along H and W.
     groups: feature groups; `features` is also the depthwise case.
     use_bias: adds a bias, zero at the start.
+    branches: M of parallel kernels (see `jaxkd.reparam.branches`); only a 3 x 3
+      convolution of stride 1 has them.
+    branch_bias: a convolution with branches has a bias, as in the published
+      code; false where no BatchNorm follows that could take it up.
     kernel_init: of the kernel [k, k, C / groups, features].
     dtype: compute type; parameters are float32.
   """
@@ -75,14 +80,24 @@ class Conv(nn.Module):
   stride: int = 1
   groups: int = 1
   use_bias: bool = False
+  branches: int = 1
+  branch_bias: bool = True
   kernel_init: Initializer = fan_out_normal
   dtype: Any = jnp.float32
+
+  def __post_init__(self):
+    """Refuses an impossible number of branches before anything is traced."""
+    branching.check(self.branches)
+    super().__post_init__()
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
     """Returns the map [B, ceil(H / stride), ceil(W / stride), features]."""
     shape = (self.size, self.size, x.shape[-1] // self.groups, self.features)
     kernel = self.param('kernel', self.kernel_init, shape, jnp.float32)
+    branched = self.branches > 1 and self.size == 3 and self.stride == 1
+    if branched:
+      kernel = branching.merged({'kernel': kernel, **self._branches(shape)})
     x = lax.conv_general_dilated(
       x.astype(self.dtype),
       kernel.astype(self.dtype),
@@ -91,10 +106,22 @@ class Conv(nn.Module):
       dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
       feature_group_count=self.groups,
     )
-    if self.use_bias:
+    if self.use_bias or (branched and self.branch_bias):
       bias = self.param('bias', nn.initializers.zeros, (self.features,))
       x = x + bias.astype(self.dtype).reshape(1, 1, 1, -1)
     return x
+
+  def _branches(self, shape: tuple[int, ...]) -> dict[str, Array]:
+    """Returns what branches add to the kernel of a shape."""
+    learned = branching.parameters(self.branches, shape, self.groups)
+    fixed = branching.constants(self.branches, shape, self.groups)
+    return {
+      name: self.param(name, init, size)
+      for name, (init, size) in learned.items()
+    } | {
+      name: self.variable('batch_stats', name, lambda x=value: x).value
+      for name, value in fixed.items()
+    }
 
 
 class BatchNorm(nn.Module):

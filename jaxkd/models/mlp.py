@@ -16,12 +16,14 @@ class MLP(nn.Module):
     num_classes: K.
     features: units of each hidden layer; layer i is the tap 'stage<i>'.
     width: multiplies every entry of `features`.
+    branches: changes nothing, as there is no convolution to have them.
     dtype: compute type; parameters and head are float32.
   """
 
   num_classes: int
   features: tuple[int, ...] = (64, 64)
   width: float = 1
+  branches: int = 1
   dtype: Any = jnp.float32
 
   def __post_init__(self):

@@ -39,6 +39,7 @@ class Block(nn.Module):
 
   features: int
   stride: int = 1
+  branches: int = 1
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -46,7 +47,8 @@ class Block(nn.Module):
     """Returns the sum before its ReLU, [B, H / stride, W / stride, C]."""
 
     def conv(name, size=3, stride=1):
-      return Conv(self.features, size, stride, dtype=self.dtype, name=name)
+      settings = dict(branches=self.branches, dtype=self.dtype)
+      return Conv(self.features, size, stride, **settings, name=name)
 
     def bn(name):
       return partial(BatchNorm(self.dtype, name=name), train=train)
@@ -66,6 +68,7 @@ class ResNetCifar(nn.Module):
     channels: of the stem and of the three stages.
     num_classes: K.
     width: multiplies every channel count.
+    branches: of each 3 x 3 convolution of stride 1.
     dtype: compute type; parameters, pooling and head are float32.
   """
 
@@ -73,6 +76,7 @@ class ResNetCifar(nn.Module):
   channels: tuple[int, ...]
   num_classes: int
   width: float = 1
+  branches: int = 1
   dtype: Any = jnp.float32
 
   def __post_init__(self):
@@ -86,14 +90,15 @@ class ResNetCifar(nn.Module):
     """Returns logits [B, K] and taps of the image [B, H, W, C]."""
     stem, *stages = widen(self.channels, self.width)
     taps = {}
-    x = Conv(stem, dtype=self.dtype, name='conv_stem')(image)
+    settings = dict(branches=self.branches, dtype=self.dtype)
+    x = Conv(stem, **settings, name='conv_stem')(image)
     x = nn.relu(BatchNorm(self.dtype, name='bn_stem')(x, train))
     taps['stem'] = x
     for i, features in enumerate(stages, start=1):
       for j in range(blocks_per_stage(self.depth)):
         stride = 2 if i > 1 and j == 0 else 1
         name = f'stage{i}_block{j}'
-        x = Block(features, stride, self.dtype, name=name)(x, train)
+        x = Block(features, stride, **settings, name=name)(x, train)
         taps[f'stage{i}_pre'] = x  # the stage's last block stays
         x = nn.relu(x)
       taps[f'stage{i}'] = x

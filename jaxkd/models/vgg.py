@@ -5,7 +5,6 @@ al. 2020): five stages, max pooling after the first three, one linear layer.
 There the fourth pooling is for 64 x 64 images only; here for 64 pixels or more.
 """
 
-from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -29,6 +28,7 @@ class Stage(nn.Module):
 
   features: int
   convolutions: int
+  branches: int = 1
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -36,8 +36,8 @@ class Stage(nn.Module):
     """Returns the map before its last ReLU, [B, H, W, features]."""
     for i in range(self.convolutions):
       x = x if i == 0 else nn.relu(x)
-      conv = partial(Conv, use_bias=True, dtype=self.dtype)
-      x = conv(self.features, name=f'conv{i}')(x)
+      settings = dict(branches=self.branches, dtype=self.dtype)
+      x = Conv(self.features, use_bias=True, **settings, name=f'conv{i}')(x)
       x = BatchNorm(self.dtype, name=f'bn{i}')(x, train)
     return x
 
@@ -49,12 +49,14 @@ class VGG(nn.Module):
     depth: 8, 11, 13, 16 or 19.
     num_classes: K.
     width: multiplies every channel count.
+    branches: of each convolution.
     dtype: compute type; parameters, pooling and head are float32.
   """
 
   depth: int
   num_classes: int
   width: float = 1
+  branches: int = 1
   dtype: Any = jnp.float32
 
   def __post_init__(self):
@@ -78,7 +80,8 @@ class VGG(nn.Module):
       if 0 < i <= pools and min(x.shape[1:3]) > 1:
         x = max_pool(x)
       name = f'stage{i}' if i else 'stem'
-      x = Stage(channels[i], n, self.dtype, name=name)(x, train)
+      stage = Stage(channels[i], n, self.branches, self.dtype, name=name)
+      x = stage(x, train)
       if i:
         taps[f'stage{i}_pre'] = x
       x = taps[name] = nn.relu(x)

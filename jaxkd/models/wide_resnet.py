@@ -39,20 +39,24 @@ class Block(nn.Module):
 
   features: int
   stride: int = 1
+  branches: int = 1
   dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(self, x: Array, train: bool) -> tuple[Array, Array]:
     """Returns the raw sum, and the normalised input before its ReLU."""
 
-    def conv(name, size=3, stride=1):
-      return Conv(self.features, size, stride, dtype=self.dtype, name=name)
+    def conv(name, size=3, stride=1, branch_bias=True):
+      settings = dict(branches=self.branches, branch_bias=branch_bias)
+      return Conv(
+        self.features, size, stride, **settings, dtype=self.dtype, name=name
+      )
 
     normed = BatchNorm(self.dtype, name='bn1')(x, train)
     active = nn.relu(normed)
     y = conv('conv1', stride=self.stride)(active)
     y = nn.relu(BatchNorm(self.dtype, name='bn2')(y, train))
-    y = conv('conv2')(y)
+    y = conv('conv2', branch_bias=False)(y)  # what follows is a sum
     if x.shape[-1] != self.features:
       x = conv('conv_shortcut', 1, self.stride)(active)
     return x + y, normed
@@ -66,6 +70,7 @@ class WideResNet(nn.Module):
     factor: the k of wrn_d_k; the stem keeps its 16 channels.
     num_classes: K.
     width: multiplies every channel count, the stem's too.
+    branches: of each 3 x 3 convolution of stride 1.
     dtype: compute type; parameters, pooling and head are float32.
   """
 
@@ -73,6 +78,7 @@ class WideResNet(nn.Module):
   factor: int
   num_classes: int
   width: float = 1
+  branches: int = 1
   dtype: Any = jnp.float32
 
   def __post_init__(self):
@@ -86,12 +92,14 @@ class WideResNet(nn.Module):
     """Returns logits [B, K] and taps of the image [B, H, W, C]."""
     stem, *stages = widen(CHANNELS, self.width)
     taps = {}
-    x = taps['stem'] = Conv(stem, dtype=self.dtype, name='conv_stem')(image)
+    settings = dict(branches=self.branches, dtype=self.dtype)
+    x = Conv(stem, branch_bias=False, **settings, name='conv_stem')(image)
+    taps['stem'] = x
     for i, features in enumerate(stages, start=1):
       for j in range(blocks_per_stage(self.depth)):
         stride = 2 if i > 1 and j == 0 else 1
         name = f'stage{i}_block{j}'
-        block = Block(features * self.factor, stride, self.dtype, name=name)
+        block = Block(features * self.factor, stride, **settings, name=name)
         x, normed = block(x, train)
         if i > 1 and j == 0:
           taps[f'stage{i - 1}_pre'] = normed

@@ -95,38 +95,80 @@ def save_network(
   """
   folder.mkdir(parents=True, exist_ok=True)
   (folder / CARD).unlink(missing_ok=True)
-  partial = folder / (ARRAYS + PARTIAL)
-  with partial.open('wb') as file:
-    arrays = {n: np.asarray(x) for n, x in tree.leaves(dict(variables)).items()}
-    np.savez(file, allow_pickle=False, **arrays)
-  os.replace(partial, folder / ARRAYS)
+  _save_arrays(folder / ARRAYS, variables)
   write_json(folder / CARD, card)
 
 
+def save_file(
+  path: pathlib.Path, variables: Variables, card: dict[str, Any]
+) -> None:
+  """Writes a network as one file: the arrays' .npz with the card in it.
+
+  Args:
+    path: of the file; its folder is made if need be.
+    variables: the network's arrays.
+    card: JSON-able; what `load_network` gives back.
+  """
+  path.parent.mkdir(parents=True, exist_ok=True)
+  _save_arrays(path, variables, {CARD: json.dumps(card, indent=2)})
+
+
+def _save_arrays(
+  path: pathlib.Path, variables: Variables, texts: dict[str, str] | None = None
+) -> None:
+  """Writes arrays and texts as one .npz, all or nothing."""
+  partial = path.with_name(path.name + PARTIAL)
+  arrays = {n: np.asarray(x) for n, x in tree.leaves(dict(variables)).items()}
+  with partial.open('wb') as file:
+    np.savez(file, allow_pickle=False, **arrays)
+  if texts:
+    with zipfile.ZipFile(partial, 'a') as file:
+      for name, text in texts.items():
+        file.writestr(name, text)
+  os.replace(partial, path)
+
+
+def is_network(path: pathlib.Path) -> bool:
+  """Is it a file, or a folder with a network in it?"""
+  return path.is_file() or (path / CARD).exists()
+
+
 def load_network(
-  folder: str | os.PathLike[str],
+  path: str | os.PathLike[str],
 ) -> tuple[Variables, dict[str, Any]]:
-  """Reads what `save_network` wrote.
+  """Reads what `save_network` or `save_file` wrote.
+
+  Args:
+    path: a folder or a file.
 
   Returns:
     The network's variables, as NumPy arrays, and its card.
 
   Raises:
-    FileNotFoundError: there is no network in the folder.
-    ValueError: a file is damaged.
+    FileNotFoundError: there is no network.
+    ValueError: a file is damaged, or is not a network.
   """
-  folder = pathlib.Path(folder)
-  for name in (CARD, ARRAYS):
-    if not (folder / name).exists():
-      raise FileNotFoundError(f'no network in {folder}: {name} is missing')
+  path = pathlib.Path(path)
+  arrays = path if path.is_file() else path / ARRAYS
+  for needed in (arrays,) if path.is_file() else (path / CARD, arrays):
+    if not needed.exists():
+      raise FileNotFoundError(f'no network in {path}: {needed.name} is missing')
   try:
-    card = json.loads((folder / CARD).read_text())
     # NumPy would not close the file itself if it is damaged.
-    with (folder / ARRAYS).open('rb') as stream, np.load(stream) as file:
+    with arrays.open('rb') as stream, np.load(stream) as file:
       named = {name: file[name] for name in file.files}
-  except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+    text = named.pop(CARD) if path.is_file() else (path / CARD).read_text()
+    card = json.loads(text)
+  except (
+    AttributeError,  # an .npy file
+    EOFError,
+    KeyError,
+    OSError,
+    ValueError,
+    zipfile.BadZipFile,
+  ) as error:
     raise ValueError(
-      f'the network in {folder} is damaged ({error}); copy or train it again'
+      f'the network in {path} is damaged ({error}); copy or train it again'
     ) from error
   found = tree.from_leaves(named)
   return {

@@ -7,6 +7,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from jaxkd import evaluate
@@ -43,6 +44,21 @@ class Evaluator:
     ]
     return evaluate.means(sums, len(self.dataset.test))
 
+  def logits(
+    self, module: nn.Module, variables: Variables, examples: int
+  ) -> np.ndarray:
+    """Returns the logits [N, K] of the first N = `examples` test images."""
+    found = []
+    for raw, _ in self._batches():
+      found.append(
+        np.asarray(
+          _logits(module, self.dataset.view, variables, self._arrays, raw)[0]
+        )
+      )
+      if sum(map(len, found)) >= examples:
+        break
+    return np.concatenate(found)[: min(examples, len(self.dataset.test))]
+
   def _batches(self) -> Iterator[tuple[Any, Array]]:
     size = len(self.dataset.test)
     devices = self.mesh.size
@@ -65,8 +81,20 @@ def _counts(
   raw: Any,
   mask: Array,
 ) -> Metrics:
-  """Counts over one batch: of indices into `arrays`, or of raw images."""
+  """Counts over one batch."""
+  logits, labels = _logits(module, view, variables, arrays, raw)
+  return evaluate.counts(logits, labels, mask)
+
+
+@partial(jax.jit, static_argnames=('module', 'view'))
+def _logits(
+  module: nn.Module,
+  view: View,
+  variables: Variables,
+  arrays: dict[str, Array],
+  raw: Any,
+) -> tuple[Array, Array]:
+  """Logits and labels of a batch: of indices into `arrays`, or raw images."""
   raw = batches.gather(arrays, raw) if arrays else raw
   image = augment.eval_view(raw['image'], view=view)
-  logits = predict(module, variables, image).logits
-  return evaluate.counts(logits, raw['label'], mask)
+  return predict(module, variables, image).logits, raw['label']

@@ -11,7 +11,7 @@ import optax
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from jaxkd import tree
+from jaxkd import reparam, tree
 from jaxkd.data.base import Dataset
 from jaxkd.program import Program
 from jaxkd.train import mesh as meshes
@@ -80,7 +80,7 @@ def train_stage(
   Raises:
     ValueError: known weights do not fit a network; the loss is lost.
   """
-  known = fitted(task.program, known)
+  known = fitted(task.program, known, task.seed)
   feed = Feed(
     dataset=task.dataset,
     mesh=task.mesh,
@@ -121,24 +121,47 @@ def train_stage(
 
 
 def fitted(
-  program: Program, known: Mapping[str, Variables]
+  program: Program, known: Mapping[str, Variables], seed: int
 ) -> dict[str, Variables]:
-  """Returns what is known of the program's networks, in their structure.
+  """Returns what is known of the program's starts, in their structure.
+
+  Args:
+    program: the graph with its modules.
+    known: variables by network.
+    seed: of what is drawn: the branches of a network that is known without.
+      (Of one that is known with branches and has none, they are merged.)
 
   Raises:
     ValueError: with every array that is missing, extra or of another shape.
   """
-  shapes = jax.eval_shape(
-    lambda: {
-      name: program.init_network(name, jax.random.key(0))
-      for name in program.modules
-    }
-  )
-  return {
-    name: tree.fit(known[name], shapes[name], f'the checkpoint of {name!r}')
-    for name in program.modules
-    if name in known
-  }
+  found = {}
+  for name in program.starts:
+    source = program.source(name)
+    if source not in known:
+      continue
+    init = functools.partial(program.init_network, name)
+    key, variables = initial_key(seed), known[source]
+    shapes = jax.eval_shape(init, key)
+    wants, has = (
+      bool(reparam.prefixes(x['params'])) for x in (shapes, variables)
+    )
+    if wants and not has:
+      variables = reparam.add(variables, jax.jit(init)(key))
+    if has and not wants:
+      module, image = program.starts[name], program.input_shape
+      variables = reparam.fold_biases(reparam.merge(variables), module, image)
+    what = f'the checkpoint of {source!r}'
+    found[name] = tree.fit(variables, shapes, what)
+  return found
+
+
+def initial_key(seed: int) -> jax.Array:
+  """Returns the key that initial values are drawn with.
+
+  They are many small draws, which XLA compiles three times faster from its own
+  generator than from threefry.
+  """
+  return jax.random.key(seed, impl='rbg')
 
 
 def start(
@@ -148,7 +171,7 @@ def start(
 
   Args:
     task: what to train.
-    known: variables by network, in the structure of the networks.
+    known: variables by name of a start, in the structure of its module.
     checkpoints: where saves would be.
   """
   init = jax.jit(
@@ -161,10 +184,7 @@ def start(
     ),
     out_shardings=meshes.whole(task.mesh),
   )
-  # Initial values are many small draws, which XLA compiles three times faster
-  # from its own generator than from threefry.
-  key = jax.random.key(task.seed, impl='rbg')
-  state, record = init(key, known), Record()
+  state, record = init(initial_key(task.seed), known), Record()
   if checkpoints.latest() is not None:
     state, saved = checkpoints.restore(state)
     record = Record(**saved)

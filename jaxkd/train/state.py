@@ -53,8 +53,8 @@ def init(
     program: the graph with its modules.
     optimizer: over the learning owners.
     key: the run's.
-    known: variables by network, from checkpoints and earlier stages; every
-      frozen network must be there. The others start from random values.
+    known: variables by name of a start, from checkpoints and earlier stages;
+      every frozen network must be there. The others start from random values.
     examples: size of the training set.
     ema: whether to carry the moving average of what is learned.
 
@@ -63,16 +63,12 @@ def init(
   """
   params, stats = {}, {}
   for name in program.graph.networks:
-    source = program.source(name)
-    if source in known:
-      variables = known[source]
-    elif name in program.graph.frozen:
+    if name in program.graph.frozen and name not in known:
       raise UnknownNameError(
         f'{name!r} is frozen and has no weights: train it in an earlier'
         f' stage, or name its checkpoint'
       )
-    else:
-      variables = program.init_network(name, key)
+    variables = program.start(name, key, known)
     stats[name] = variables['batch_stats']
     if program.graph.owner(name) == name:
       params[name] = variables['params']

@@ -1,0 +1,207 @@
+"""What is done with finished networks: measure them, and export them.
+
+To export a network is to leave out what only its training needed: it has been
+cut out of the dynamic teacher when it was saved, and here its branches are
+merged and the biases that they brought are folded into BatchNorm.
+"""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from jaxkd import config as configs
+from jaxkd import data, describe, models, reparam, tree
+from jaxkd.run import CONFIG, Network, load_checkpoint
+from jaxkd.train import checkpoint, mesh
+from jaxkd.train.evaluation import Evaluator
+
+COMPARED = 1000  # test images, at most, whose logits are compared
+TOLERANCE = 1e-5  # of the largest logit
+
+
+@dataclasses.dataclass(frozen=True)
+class Exported:
+  """What `export` has done.
+
+  before, after: cards of the network as it was trained, and as it is written.
+  images: of the test split, on which both gave the same logits.
+  difference: the largest between their logits, in units of the largest logit.
+  """
+
+  before: dict[str, Any]
+  after: dict[str, Any]
+  images: int
+  difference: float
+
+  def __str__(self) -> str:
+    rows = [('', 'model', 'branches', 'parameters', 'MACs')]
+    for when, card in (('trained', self.before), ('exported', self.after)):
+      rows.append(
+        (
+          when,
+          card['model'],
+          str(card.get('branches', 1)),
+          f'{card["params"]:,}',
+          f'{card["macs"] / 1e6:,.1f} M',
+        )
+      )
+    return (
+      f'{describe.table(rows, right=(2, 3, 4))}\n\nLogits of'
+      f' {self.images:,} test images differ by {self.difference:.1e} of the'
+      f' largest at most. Test top-1: {100 * self.after["top1"]:.2f} %'
+    )
+
+
+def find(workdir: pathlib.Path, name: str = '') -> Network:
+  """Reads a network of a run, or a network that is not in a run.
+
+  Args:
+    workdir: the folder of a run, of a network, or an exported file.
+    name: of the network in the run; '' takes its student or else its teacher.
+
+  Raises:
+    FileNotFoundError: there is no such network; the message names those that
+      there are.
+  """
+  if not name:
+    return load_checkpoint(workdir)
+  folder = workdir / 'networks'
+  if not checkpoint.is_network(folder / name):
+    there = sorted(x.name for x in folder.glob('*') if checkpoint.is_network(x))
+    raise FileNotFoundError(
+      f'no network {name!r} in {workdir}; there are: {", ".join(there)}'
+    )
+  return checkpoint.load_network(folder / name)
+
+
+def module_of(card: dict[str, Any], **changes: Any) -> nn.Module:
+  """Returns the module that a card describes, with some attributes changed."""
+  settings = {key: card.get(key, 1) for key in ('width', 'branches')} | changes
+  settings = {key: value for key, value in settings.items() if value != 1}
+  return models.build(card['model'], card['num_classes'], **settings)
+
+
+def evaluator(workdir: pathlib.Path, card: dict[str, Any], config: Any = None):
+  """Returns what measures a network on its test split.
+
+  Args:
+    workdir: of its run, where the data's settings are.
+    card: of the network; an exported one has the data's settings.
+    config: whose section on data is taken instead, if it is given.
+
+  Raises:
+    ValueError: nothing says what the data are.
+  """
+  path = workdir / CONFIG
+  if config is not None:
+    section = configs.resolved(config)['data']
+  elif path.exists():
+    section = json.loads(path.read_text())['data']
+  elif 'data_settings' in card:
+    section = card['data_settings']
+  else:
+    raise ValueError(
+      f'{workdir} does not say what it was trained on: add --config=FILE'
+    )
+  settings = section.pop('settings')
+  dataset = data.load(**section, **settings)
+  if dataset.num_classes != card['num_classes']:
+    raise ValueError(
+      f'{dataset.name} has {dataset.num_classes} classes, the network'
+      f' {card["num_classes"]}'
+    )
+  return Evaluator(dataset, mesh.make_mesh())
+
+
+def evaluate(
+  workdir: pathlib.Path,
+  name: str = '',
+  file: pathlib.Path | None = None,
+  config: ConfigDict | None = None,
+) -> dict[str, Any]:
+  """Measures a network on the test split.
+
+  Args:
+    workdir: of a run, or a network itself.
+    name: of the network in the run; '' takes its student or else its teacher.
+    file: an exported network, to be measured in the run's place.
+    config: see `evaluator`.
+
+  Raises:
+    FileNotFoundError: there is no such run or network.
+  """
+  variables, card = load_checkpoint(file) if file else find(workdir, name)
+  test = evaluator(workdir, card, config)
+  return {
+    'network': card.get('network', name or 'network'),
+    'model': card['model'],
+    'images': len(test.dataset.test),
+    **test(module_of(card), _fitted(variables, card)),
+  }
+
+
+def _fitted(variables: Any, card: dict[str, Any]) -> Any:
+  """Returns the variables in the structure of the card's module."""
+  image = jnp.zeros((1, *card['image_shape']))
+  shapes = jax.eval_shape(module_of(card).init, jax.random.key(0), image)
+  return tree.fit(variables, {'batch_stats': {}, **shapes}, 'the network')
+
+
+def export(
+  workdir: pathlib.Path, output: pathlib.Path, name: str = ''
+) -> Exported:
+  """Writes a run's network as the plain architecture, in one file.
+
+  Args:
+    workdir: of a finished run.
+    output: the file to write.
+    name: of the network; '' takes the student or else the teacher.
+
+  Raises:
+    FileNotFoundError: there is no such run or network.
+    ValueError: the two networks do not agree on test images; nothing is
+      written.
+  """
+  variables, before = find(workdir, name)
+  variables = _fitted(variables, before)
+  test = evaluator(workdir, before)
+  plain, shape = module_of(before, branches=1), before['image_shape']
+  merged = reparam.merge(variables)
+  deployed = reparam.fold_biases(merged, plain, tuple(shape))
+  with jax.default_matmul_precision('highest'):
+    want = test.logits(module_of(before), variables, COMPARED)
+    got = test.logits(plain, deployed, COMPARED)
+  difference = float(np.max(np.abs(want - got)) / np.max(np.abs(want)))
+  if not difference <= TOLERANCE:
+    raise ValueError(
+      f'the exported network would differ from the trained one by'
+      f' {difference:.1e} of the largest logit, more than {TOLERANCE:.0e}, so'
+      ' it has not been written; are its weights finite?'
+    )
+  after = {
+    **before,
+    **test(plain, deployed),
+    'branches': 1,
+    'params': tree.count(deployed['params']),
+    'macs': models.macs(plain, shape),
+    'params_sha256': tree.digest(deployed),
+    'exported_from': before['params_sha256'],
+    'data_settings': _data_settings(workdir),
+  }
+  checkpoint.save_file(output, deployed, after)
+  return Exported(before, after, len(want), difference)
+
+
+def _data_settings(workdir: pathlib.Path) -> dict[str, Any]:
+  """Returns the run's settings of the data, but for where they lie here."""
+  path = workdir / CONFIG
+  if not path.exists():
+    raise FileNotFoundError(f'no run in {workdir}: {CONFIG} is missing')
+  return {**json.loads(path.read_text())['data'], 'dir': ''}

@@ -1,0 +1,248 @@
+"""MobileNets: networks of depthwise and 1 x 1 convolutions.
+
+MobileNetV1 (Howard et al. 2017, https://arxiv.org/abs/1704.04861) for large
+images, and MobileNetV2 (Sandler et al. 2018, https://arxiv.org/abs/1801.04381)
+for small ones, both as in the distillation benchmark (CRD, Tian et al. 2020).
+Deviations of the benchmark's MobileNetV2 from the paper: ReLU instead of ReLU6,
+an expansion also in the first block, strides for 32 x 32 images, and half the
+channels everywhere but before the head.
+"""
+
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from jaxkd.models.layers import (
+  BatchNorm,
+  Conv,
+  bias_uniform,
+  fan_in_uniform,
+  global_average,
+  widen,
+)
+from jaxkd.types import Array, Outputs
+
+# A stage ends where the benchmark taps the map. Each of its rows is c, n, s: n
+# blocks of c channels, the first of them with stride s. MobileNetV2 has the
+# expansion t before them.
+Stage = tuple[tuple[int, ...], ...]
+
+V1 = (  # the stem's channels, and the stages
+  32,
+  (
+    ((64, 1, 1), (128, 2, 2)),
+    ((256, 2, 2),),
+    ((512, 6, 2),),
+    ((1024, 2, 2),),
+  ),
+)
+V2_HALF = (  # the stem's channels, the stages, and the channels after them
+  16,
+  (
+    ((1, 8, 1, 1), (6, 12, 2, 1)),
+    ((6, 16, 3, 2),),
+    ((6, 32, 4, 2), (6, 48, 3, 1)),
+    ((6, 80, 3, 2), (6, 160, 1, 1)),
+  ),
+  1280,
+)
+
+
+def channels(stages: tuple[Stage, ...]) -> list[int]:
+  """Returns c of every row of all stages."""
+  return [row[-3] for stage in stages for row in stage]
+
+
+def blocks(stage: Stage, width: float) -> list[tuple[int, ...]]:
+  """Returns one c, s for each block of a stage, or t, c, s; c times `width`."""
+  return [
+    (*expansion, *widen([features], width), stride if i == 0 else 1)
+    for *expansion, features, n, stride in stage
+    for i in range(n)
+  ]
+
+
+def normed(
+  x: Array,
+  train: bool,
+  name: str,
+  features: int,
+  size: int = 1,
+  stride: int = 1,
+  **kwargs: Any,
+) -> Array:
+  """Returns convolution 'conv_<name>' and then BatchNorm 'bn_<name>' of x.
+
+  Args:
+    x: [B, H, W, C].
+    train: as of a network.
+    name: of the pair, in the module whose method calls this.
+    features: output channels.
+    size: of the kernel.
+    stride: the same along H and W.
+    **kwargs: further attributes of `Conv`, with 'dtype'.
+  """
+  conv = Conv(features, size, stride, name=f'conv_{name}', **kwargs)
+  return BatchNorm(kwargs['dtype'], name=f'bn_{name}')(conv(x), train)
+
+
+class Separable(nn.Module):
+  """Depthwise 3 x 3, then 1 x 1 convolution; the last ReLU is the caller's."""
+
+  features: int
+  stride: int = 1
+  branches: int = 1
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Array, train: bool) -> Array:
+    """Returns the map before its last ReLU, [B, H / stride, W / stride, C]."""
+    layer = partial(
+      normed,
+      train=train,
+      kernel_init=fan_in_uniform,
+      branches=self.branches,
+      dtype=self.dtype,
+    )
+    c = x.shape[-1]
+    x = layer(
+      x, name='depthwise', features=c, size=3, stride=self.stride, groups=c
+    )
+    return layer(nn.relu(x), name='pointwise', features=self.features)
+
+
+class Inverted(nn.Module):
+  """1 x 1 convolution up, depthwise 3 x 3, and 1 x 1 down without a ReLU.
+
+  Attributes:
+    expansion: channels between the 1 x 1 convolutions, over those of the input.
+    features: output channels; the input is added where the shapes agree.
+    stride: of the 3 x 3 convolution.
+    branches: of the 3 x 3 convolution if its stride is 1.
+    dtype: compute type.
+  """
+
+  expansion: int
+  features: int
+  stride: int = 1
+  branches: int = 1
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Array, train: bool) -> Array:
+    """Returns the linear bottleneck, [B, H / stride, W / stride, features]."""
+    layer = partial(
+      normed, train=train, branches=self.branches, dtype=self.dtype
+    )
+    c = x.shape[-1] * self.expansion
+    y = nn.relu(layer(x, name='expand', features=c))
+    y = layer(
+      y, name='depthwise', features=c, size=3, stride=self.stride, groups=c
+    )
+    y = layer(nn.relu(y), name='project', features=self.features)
+    same = self.stride == 1 and x.shape[-1] == self.features
+    return x + y if same else y
+
+
+class MobileNetV1(nn.Module):
+  """A stem with stride 2 and four stages of separable convolutions.
+
+  There is no tap 'stem'.
+
+  Attributes:
+    stem: channels of the stem.
+    stages: rows c, n, s.
+    num_classes: K.
+    width: multiplies every channel count.
+    branches: of each 3 x 3 convolution of stride 1.
+    dtype: compute type; parameters, pooling and head are float32.
+  """
+
+  stem: int
+  stages: tuple[Stage, ...]
+  num_classes: int
+  width: float = 1
+  branches: int = 1
+  dtype: Any = jnp.float32
+
+  def __post_init__(self):
+    """Refuses an impossible size before anything is traced."""
+    widen((self.stem, *channels(self.stages)), self.width)
+    super().__post_init__()
+
+  @nn.compact
+  def __call__(self, image: Array, train: bool = False) -> Outputs:
+    """Returns logits [B, K] and taps of the image [B, H, W, C]."""
+    settings: dict[str, Any] = dict(branches=self.branches, dtype=self.dtype)
+    taps = {}
+    (stem,) = widen([self.stem], self.width)
+    x = normed(
+      image, train, 'stem', stem, 3, 2, kernel_init=fan_in_uniform, **settings
+    )
+    x = nn.relu(x)
+    for i, stage in enumerate(self.stages, start=1):
+      for j, (features, stride) in enumerate(blocks(stage, self.width)):
+        name = f'stage{i}_block{j}'
+        block = Separable(features, stride, name=name, **settings)
+        x = taps[f'stage{i}_pre'] = block(x, train)  # the last block's stays
+        x = nn.relu(x)
+      taps[f'stage{i}'] = x
+    x = taps['pooled'] = global_average(x)
+    head = nn.Dense(
+      self.num_classes,
+      kernel_init=fan_in_uniform,
+      bias_init=bias_uniform(x.shape[-1]),
+      name='head',
+    )
+    return Outputs(head(x), taps)
+
+
+class MobileNetV2(nn.Module):
+  """A stem with stride 2, four stages and a 1 x 1 convolution.
+
+  The stages end without an activation and have no '_pre' taps.
+
+  Attributes:
+    stem: channels of the stem.
+    stages: rows t, c, n, s.
+    last: channels of the 1 x 1 convolution after the stages.
+    num_classes: K.
+    width: multiplies every channel count, `last` too.
+    branches: of each 3 x 3 convolution of stride 1.
+    dtype: compute type; parameters, pooling and head are float32.
+  """
+
+  stem: int
+  stages: tuple[Stage, ...]
+  last: int
+  num_classes: int
+  width: float = 1
+  branches: int = 1
+  dtype: Any = jnp.float32
+
+  def __post_init__(self):
+    """Refuses an impossible size before anything is traced."""
+    widen((self.stem, *channels(self.stages), self.last), self.width)
+    super().__post_init__()
+
+  @nn.compact
+  def __call__(self, image: Array, train: bool = False) -> Outputs:
+    """Returns logits [B, K] and taps of the image [B, H, W, C]."""
+    settings: dict[str, Any] = dict(branches=self.branches, dtype=self.dtype)
+    taps = {}
+    stem, last = widen([self.stem, self.last], self.width)
+    x = nn.relu(normed(image, train, 'stem', stem, 3, 2, **settings))
+    taps['stem'] = x
+    for i, stage in enumerate(self.stages, start=1):
+      for j, (t, features, stride) in enumerate(blocks(stage, self.width)):
+        name = f'stage{i}_block{j}'
+        x = Inverted(t, features, stride, name=name, **settings)(x, train)
+      taps[f'stage{i}'] = x
+    x = nn.relu(normed(x, train, 'last', last, **settings))
+    x = taps['pooled'] = global_average(x)
+    head = nn.Dense(
+      self.num_classes, kernel_init=nn.initializers.normal(0.01), name='head'
+    )
+    return Outputs(head(x), taps)

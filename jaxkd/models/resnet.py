@@ -1,0 +1,143 @@
+"""ResNets with four stages, for large and for small images (He et al. 2016).
+
+https://arxiv.org/abs/1512.03385. As in torchvision: a shortcut that changes
+shape is a 1 x 1 convolution with BatchNorm, and in a bottleneck the 3 x 3
+convolution has the stride, not the first 1 x 1. For small images, as in the
+distillation benchmark (CRD, Tian et al. 2020), the stem keeps the resolution.
+"""
+
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import lax
+
+from jaxkd.models.layers import (
+  BatchNorm,
+  Conv,
+  bias_uniform,
+  fan_in_uniform,
+  global_average,
+  widen,
+)
+from jaxkd.types import Array, Outputs
+
+CHANNELS = (64, 64, 128, 256, 512)  # of the stem and of the stages
+BASIC, BOTTLENECK = 1, 4  # what a block's output has over its 3 x 3 convolution
+STRIDE = {3: 1, 7: 2}  # of the stem, by its kernel
+
+
+class Block(nn.Module):
+  """Two 3 x 3 convolutions or a bottleneck; the last ReLU is the caller's.
+
+  Attributes:
+    features: channels of the 3 x 3 convolutions.
+    expansion: `BASIC` or `BOTTLENECK`; the output has this many times more.
+    stride: of the block's first 3 x 3 convolution.
+    branches: of each 3 x 3 convolution of stride 1.
+    dtype: compute type.
+  """
+
+  features: int
+  expansion: int
+  stride: int = 1
+  branches: int = 1
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Array, train: bool) -> Array:
+    """Returns the sum before its ReLU, [B, H / stride, W / stride, C]."""
+
+    def normed(x, name, features, size, stride=1):
+      conv = partial(Conv, branches=self.branches, dtype=self.dtype)
+      x = conv(features, size, stride, name=f'conv{name}')(x)
+      return BatchNorm(self.dtype, name=f'bn{name}')(x, train)
+
+    inner, outer = self.features, self.features * self.expansion
+    if self.expansion == BASIC:
+      y = nn.relu(normed(x, 1, inner, 3, self.stride))
+      y = normed(y, 2, outer, 3)
+    else:
+      y = nn.relu(normed(x, 1, inner, 1))
+      y = nn.relu(normed(y, 2, inner, 3, self.stride))
+      y = normed(y, 3, outer, 1)
+    if self.stride != 1 or x.shape[-1] != outer:
+      x = normed(x, '_shortcut', outer, 1, self.stride)
+    return x + y
+
+
+def overlapping_max_pool(x: Array) -> Array:
+  """Returns the maximum around every second pixel, [B, ~H / 2, ~W / 2, C].
+
+  Windows are 3 x 3 with stride 2; what is outside the map is -inf.
+  """
+  window, strides = (1, 3, 3, 1), (1, 2, 2, 1)
+  padding = ((0, 0), (1, 1), (1, 1), (0, 0))
+  return lax.reduce_window(x, -jnp.inf, lax.max, window, strides, padding)
+
+
+class ResNet(nn.Module):
+  """A stem and stages of blocks with strides 1, 2, 2, 2.
+
+  Attributes:
+    stem: kernel of the stem: 3, or 7 with stride 2 and max pooling after it.
+    expansion: `BASIC` or `BOTTLENECK` blocks.
+    blocks: how many, of each stage.
+    channels: of the stem, and of the 3 x 3 convolutions of each stage.
+    num_classes: K.
+    width: multiplies every channel count.
+    branches: of each 3 x 3 convolution of stride 1.
+    dtype: compute type; parameters, pooling and head are float32.
+  """
+
+  stem: int
+  expansion: int
+  blocks: tuple[int, ...]
+  channels: tuple[int, ...]
+  num_classes: int
+  width: float = 1
+  branches: int = 1
+  dtype: Any = jnp.float32
+
+  def __post_init__(self):
+    """Refuses an impossible size before anything is traced."""
+    if self.stem not in STRIDE:
+      raise ValueError(f'the stem of a ResNet has size 3 or 7, got {self.stem}')
+    if len(self.channels) != 1 + len(self.blocks):
+      raise ValueError(
+        'a ResNet has channels for the stem and for each stage, got '
+        f'{self.channels} for stages of {self.blocks} blocks'
+      )
+    widen(self.channels, self.width)
+    super().__post_init__()
+
+  @nn.compact
+  def __call__(self, image: Array, train: bool = False) -> Outputs:
+    """Returns logits [B, K] and taps of the image [B, H, W, C]."""
+    first, *stages = widen(self.channels, self.width)
+    settings: dict[str, Any] = dict(branches=self.branches, dtype=self.dtype)
+    taps = {}
+    conv = Conv(
+      first, self.stem, STRIDE[self.stem], name='conv_stem', **settings
+    )
+    x = nn.relu(BatchNorm(self.dtype, name='bn_stem')(conv(image), train))
+    taps['stem'] = x
+    if STRIDE[self.stem] == 2:
+      x = overlapping_max_pool(x)
+    for i, (features, n) in enumerate(zip(stages, self.blocks, strict=True), 1):
+      for j in range(n):
+        stride = 2 if i > 1 and j == 0 else 1
+        name = f'stage{i}_block{j}'
+        block = Block(features, self.expansion, stride, name=name, **settings)
+        x = taps[f'stage{i}_pre'] = block(x, train)  # the last block's stays
+        x = nn.relu(x)
+      taps[f'stage{i}'] = x
+    x = taps['pooled'] = global_average(x)
+    head = nn.Dense(
+      self.num_classes,
+      kernel_init=fan_in_uniform,
+      bias_init=bias_uniform(x.shape[-1]),
+      name='head',
+    )
+    return Outputs(head(x), taps)

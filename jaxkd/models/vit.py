@@ -1,0 +1,122 @@
+"""ViT (Dosovitskiy et al. 2021) and DeiT (Touvron et al. 2021).
+
+https://arxiv.org/abs/2010.11929, https://arxiv.org/abs/2012.12877. As in timm,
+where the DeiT without a distillation token is the ViT of the same size, down to
+the initial values: what differs is the recipe it is trained with. Dropout and
+stochastic depth belong to the recipes and are absent.
+"""
+
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from jaxkd.models.attention import (
+  MLP_RATIO,
+  Attention,
+  check_sides,
+  layer_norm,
+  normal_002,
+  widen_heads,
+)
+from jaxkd.models.layers import bias_uniform, fan_in_uniform
+from jaxkd.types import Array, Outputs
+
+
+class Block(nn.Module):
+  """Attention, then an MLP with exact GELU; both normalise and add."""
+
+  heads: int
+  head_dim: int
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    """Returns tokens [B, N, D] of tokens [B, N, D]."""
+    d = x.shape[-1]
+    dense = partial(nn.Dense, kernel_init=normal_002, dtype=self.dtype)
+    attention = Attention(
+      self.heads, self.head_dim, dtype=self.dtype, name='attention'
+    )
+    x = x + attention(layer_norm(self.dtype, 'norm1')(x))
+    y = dense(MLP_RATIO * d, name='fc1')(layer_norm(self.dtype, 'norm2')(x))
+    y = dense(d, name='fc2')(nn.gelu(y, approximate=False))
+    return x + y
+
+
+class ViT(nn.Module):
+  """Patches, a class token, learned positions, and pre-norm blocks.
+
+  Taps are tokens [B, N, D] with N = 1 + H W / patch², the class token first:
+  'stem' enters the blocks, 'stage<i>' leaves the last block of stage i. No
+  activation follows them, so there is no '_pre' tap. 'pooled' is the class
+  token after the last LayerNorm. Positions belong to the image size that `init`
+  sees.
+
+  Attributes:
+    blocks: of each stage; the stages differ in nothing and only name taps.
+    heads: attention heads of each block.
+    head_dim: channels of a head; D = heads * head_dim.
+    num_classes: K.
+    width: multiplies the number of heads, and so D.
+    branches: changes nothing; there is no 3 x 3 convolution.
+    dtype: compute type; parameters, softmax, pooling and head are float32.
+    patch: side of a patch; both sides of the image are multiples of it.
+  """
+
+  blocks: tuple[int, ...]
+  heads: int
+  head_dim: int
+  num_classes: int
+  width: float = 1
+  branches: int = 1
+  dtype: Any = jnp.float32
+  patch: int = 16
+
+  def __post_init__(self):
+    """Refuses an impossible size before anything is traced."""
+    widen_heads((self.heads,), self.width)
+    if self.patch < 1:
+      raise ValueError(f'a patch has 1 pixel or more a side, got {self.patch}')
+    super().__post_init__()
+
+  @nn.compact
+  def __call__(self, image: Array, train: bool = False) -> Outputs:
+    """Returns logits [B, K] and taps of the image [B, H, W, C]."""
+    del train  # nothing here behaves differently
+    (heads,) = widen_heads((self.heads,), self.width)
+    taps = {}
+    x = taps['stem'] = self.tokens(image, heads * self.head_dim)
+    for i, count in enumerate(self.blocks, start=1):
+      for j in range(count):
+        name = f'stage{i}_block{j}'
+        x = Block(heads, self.head_dim, self.dtype, name=name)(x)
+      taps[f'stage{i}'] = x
+    x = taps['pooled'] = layer_norm(jnp.float32, 'norm_last')(x[:, 0])
+    head = nn.Dense(self.num_classes, kernel_init=normal_002, name='head')
+    return Outputs(head(x), taps)
+
+  def tokens(self, image: Array, features: int) -> Array:
+    """Returns the class token and the patches with positions, [B, N, D]."""
+    check_sides(image, self.patch)
+    embed = nn.Conv(
+      features,
+      (self.patch, self.patch),
+      strides=self.patch,
+      padding='VALID',
+      kernel_init=fan_in_uniform,
+      bias_init=bias_uniform(self.patch**2 * image.shape[-1]),
+      dtype=self.dtype,
+      name='embed',
+    )
+    x = embed(image)
+    b, d = len(x), features
+    x = x.reshape(b, -1, d)
+    init = nn.initializers.normal(1e-6)
+    first = self.param('class_token', init, (1, 1, d), jnp.float32)
+    first = jnp.broadcast_to(first.astype(self.dtype), (b, 1, d))
+    x = jnp.concatenate([first, x], axis=1)
+    shape = (1, x.shape[1], d)
+    position = self.param('position_embedding', normal_002, shape, jnp.float32)
+    return x + position.astype(self.dtype)

@@ -1,0 +1,101 @@
+"""Parts of DKD, and what soft cross-entropy is one against."""
+
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_losses import (
+  LABELS,
+  STUDENT,
+  TEACHER,
+  dkd,
+  gradient,
+  logits,
+  softmax,
+  temperatures,
+)
+
+from jaxkd import losses
+
+
+@hypothesis.given(logits, logits, st.integers(0, 4), temperatures)
+def test_kd_is_the_sum_of_its_parts(s, t, label, temperature):
+  y = np.full(3, label)
+  p = softmax(t.astype(np.float64) / temperature)[:, label]
+  with jax.enable_x64(True):
+    s, t = jnp.asarray(s, float), jnp.asarray(t, float)
+    tckd = losses.dkd(s, t, y, 1.0, 0.0, temperature)
+    nckd = losses.dkd(s, t, y, 0.0, 1.0, temperature)
+    whole = losses.kd(s, t, temperature)
+  parts = tckd + (1 - p) * nckd
+  np.testing.assert_allclose(parts, whole, rtol=1e-9, atol=1e-11)
+
+
+@hypothesis.given(logits, temperatures)
+def test_dkd_is_zero_and_flat_at_the_teacher(t, temperature):
+  np.testing.assert_array_equal(dkd(t, t, 1.0, 8.0, temperature), np.zeros(3))
+  slope = gradient(dkd, t, t, (1.0, 8.0, temperature))
+  np.testing.assert_allclose(slope, np.zeros_like(t), atol=1e-4 * temperature)
+
+
+@hypothesis.given(logits, logits, st.sampled_from([0.0, 0.1, 1.0]))
+def test_soft_cross_entropy_is_one_against_the_mixed_target(s, t, smoothing):
+  with jax.enable_x64(True):
+    s, t = jnp.asarray(s, float), jnp.asarray(t, float)
+    target = (1 - smoothing) * softmax(t) + smoothing / 5
+    got = losses.soft_cross_entropy(s, t, smoothing)
+    slope = gradient(losses.soft_cross_entropy, s, t, (smoothing,))
+    plain = losses.cross_entropy(s, target)
+  np.testing.assert_allclose(got, plain, rtol=1e-9)
+  np.testing.assert_allclose(slope, softmax(s) - target, rtol=1e-9, atol=1e-12)
+
+
+def test_saturated_values_of_dkd_are_right():
+  """With the label at 1e4 or at -1e4, for the student and for the teacher."""
+  z = jnp.array([[1e4, -1e4, -1e4], [-1e4, -1e4, 1e4]])
+  y = jnp.array([0, 0])
+  parts = lambda s, t: (
+    losses.dkd(s, t, y, 1.0, 0.0, 1.0),
+    losses.dkd(s, t, y, 0.0, 1.0, 1.0),
+  )
+  np.testing.assert_array_equal(parts(z, z), np.zeros((2, 2)))
+  tckd, nckd = parts(z, z[::-1])
+  np.testing.assert_allclose(tckd, [2e4 - np.log(2), 2e4])
+  np.testing.assert_allclose(nckd, [np.log(2), (2e4 - np.log(4)) / 2])
+
+
+@hypothesis.given(logits, logits)
+def test_two_classes_have_one_part_only(s, t):
+  s, t = s[:, :2], t[:, :2]
+  y = jnp.array([0, 1, 0])
+  nckd = lambda z: losses.dkd(z, t, y, 0.0, 1.0)
+  np.testing.assert_array_equal(nckd(s), np.zeros(3))
+  slope = jax.grad(lambda z: jnp.sum(nckd(z)))(s)
+  np.testing.assert_array_equal(slope, np.zeros((3, 2)))
+  np.testing.assert_allclose(
+    losses.dkd(s, t, y), losses.kd(s, t), rtol=2e-4, atol=1e-5
+  )
+
+
+@pytest.mark.parametrize('smoothing', [-0.1, 1.5])
+def test_soft_cross_entropy_refuses_a_smoothing(smoothing):
+  with pytest.raises(ValueError, match=f'from 0 to 1, got {smoothing}'):
+    losses.soft_cross_entropy(STUDENT, TEACHER, smoothing)
+
+
+def test_dkd_refuses_a_single_class():
+  with pytest.raises(ValueError, match='at least 2 classes, got logits of 1'):
+    dkd(STUDENT[:, :1], TEACHER[:, :1])
+
+
+@pytest.mark.parametrize('labels', [LABELS[:3], LABELS[:, None]])
+def test_dkd_refuses_labels_of_other_shapes(labels):
+  with pytest.raises(AssertionError, match=r'expected \(4\)'):
+    losses.dkd(STUDENT, TEACHER, labels)
+
+
+def test_dkd_refuses_probabilities_for_labels():
+  with pytest.raises(AssertionError, match='int'):
+    losses.dkd(STUDENT, TEACHER, LABELS.astype(np.float32))
