@@ -6,19 +6,19 @@ Command:
 
   python -m jaxkd.main --config=configs/gpd_cifar.py --workdir=runs/gpd
 
-The method's settings are those of the authors' code: r = 2, lambda = 3 on a soft
-cross-entropy of smoothing 0.1 and temperature 1, six branches, noise 1e-6, one
-SGD for all, clipping at 5, moving average at 0.99996. The paper has no result
-on CIFAR-100, so the rest (schedule, rate, batch, weight decay) is the CIFAR-100
-distillation benchmark's, and the static objective is its plain KD with its
-weights (0.1 on the labels, 0.9 at temperature 4). DKD instead:
+The method's settings are those of the authors' code: r = 2, lambda = 3 on a
+soft cross-entropy of smoothing 0.1 and temperature 1, six branches, noise 1e-6,
+one SGD for all, clipping at 5, moving average at 0.99996. The paper has no
+result on CIFAR-100, so the rest (schedule, rate, batch, weight decay) is the
+CIFAR-100 distillation benchmark's, and the static objective is its plain KD
+with its weights (0.1 on the labels, 0.9 at temperature 4). DKD instead:
 
   --config.method.static.name=dkd --config.method.label_weight=1 \
     --config.method.static_weight=1
 
-The authors' own setting is DKD with alpha = 1, T = 1, weights of 1, and beta = 0.5
-or 2: configs/gpd_imagenet.py. The student moves r^2 times as far as its gradient
-says, since its kernels are r times a block of the dynamic teacher's.
+The authors' own setting is DKD with alpha = 1, T = 1, weights of 1, and beta =
+0.5 or 2: configs/gpd_imagenet.py. The student moves r^2 times as far as its
+gradient says, since its kernels are r times a block of the dynamic teacher's.
 
 Cost: 240 epochs of the default pair have not been run. A step costs as much as
 its parts: a plain step of the dynamic teacher (four times the student's

@@ -1,15 +1,14 @@
 """Gap preserving distillation on CIFAR-100: fine-tuning a trained student.
 
-Paper: Guo et al., ICLR 2025, https://arxiv.org/abs/2410.04140, where it is called
-fine-tuning.
+Paper: Guo et al., ICLR 2025, https://arxiv.org/abs/2410.04140 (fine-tuning).
 
 Command, with the workdir of an earlier run that has trained the student:
 
   python -m jaxkd.main --config=configs/gpd_finetune_cifar.py \
     --workdir=runs/gpd_finetune --config.student.checkpoint=runs/plain
 
-The student gets branches that do not change what it does, the dynamic teacher is
-grown out of it and is as accurate as it from the start, and both go on from
+The student gets branches that do not change what it does, the dynamic teacher
+is grown out of it and is as accurate as it from the start, and both go on from
 there. As in the authors' code for CNNs, half the epochs at a tenth of the rate,
 which falls once more after 0.6 of them (30 of 50), without warm-up; the rest as
 in configs/gpd_scratch_cifar.py. To compare with: as long a training of the same

@@ -1,6 +1,6 @@
 """Gap preserving distillation on CIFAR-100 from scratch: no static teacher.
 
-Paper: Guo et al., ICLR 2025, https://arxiv.org/abs/2410.04140, where it is GPD*.
+Paper: Guo et al., ICLR 2025, https://arxiv.org/abs/2410.04140 (GPD*).
 
 Command:
 

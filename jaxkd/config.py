@@ -15,6 +15,28 @@ from jaxkd.catalog import UnknownNameError, suggestion
 Config = Any  # an ml_collections.ConfigDict, whose values are of any type
 
 
+OPTIMIZER = dict(
+  name='sgd',  # or adamw
+  learning_rate=0.05,
+  rates=dict(),  # owner -> its own learning rate
+  momentum=0.9,
+  nesterov=False,
+  weight_decay=5e-4,
+  decay='all',  # or kernels: biases and normalisations do not
+  clip_norm=0.0,  # 0: no clipping
+  betas=(0.9, 0.999),
+  eps=1e-8,
+  ema=0.0,  # decay of the weights' moving average; 0: none
+)
+SCHEDULE = dict(
+  name='milestones',  # constant cosine
+  milestones=(0.625, 0.75, 0.875),  # 150, 180, 210 of 240 epochs
+  factor=0.1,
+  warmup_epochs=0.0,
+  final=0.0,  # where the cosine ends, as a fraction of the peak
+)
+
+
 def default() -> Config:
   """Returns the tree, with the CIFAR-100 benchmark's recipe in it."""
   return ConfigDict(
@@ -55,26 +77,8 @@ def default() -> Config:
         seed=0,  # its own, so that students of several seeds share it
       ),
       method=dict(name='kd'),  # and the method's keyword arguments
-      optimizer=dict(
-        name='sgd',  # or adamw
-        learning_rate=0.05,
-        rates=dict(),  # owner -> its own learning rate
-        momentum=0.9,
-        nesterov=False,
-        weight_decay=5e-4,
-        decay='all',  # or kernels: biases and normalisations do not
-        clip_norm=0.0,  # 0: no clipping
-        betas=(0.9, 0.999),
-        eps=1e-8,
-        ema=0.0,  # decay of the weights' moving average; 0: none
-      ),
-      schedule=dict(
-        name='milestones',  # constant cosine
-        milestones=(0.625, 0.75, 0.875),  # 150, 180, 210 of 240 epochs
-        factor=0.1,
-        warmup_epochs=0.0,
-        final=0.0,  # where the cosine ends, as a fraction of the peak
-      ),
+      optimizer=OPTIMIZER,
+      schedule=SCHEDULE,
     )
   )
 
@@ -114,7 +118,7 @@ def check(config: Config) -> None:
     ValueError: a value of another type than the tree's, or below its minimum; a
       value that the config file leaves to its user and that is not given.
   """
-  for key in _missing(config, ''):
+  for key in missing(config):
     raise ValueError(f'this config needs --config.{key}=...')
   _compare(config.to_dict(), default().to_dict(), '')
   flat = dict(_flat(config.to_dict()))
@@ -123,7 +127,7 @@ def check(config: Config) -> None:
       raise ValueError(f'{key} is {flat[key]}, the least is {least}')
 
 
-def _missing(config: Config, at: str) -> Iterator[str]:
+def missing(config: Config, at: str = '') -> Iterator[str]:
   """Yields the names of required placeholders that nothing has replaced."""
   for key in config:
     try:
@@ -132,7 +136,7 @@ def _missing(config: Config, at: str) -> Iterator[str]:
       yield f'{at}{key}'
       continue
     if isinstance(value, ConfigDict):
-      yield from _missing(value, f'{at}{key}.')
+      yield from missing(value, f'{at}{key}.')
 
 
 def _compare(given: Mapping[str, Any], tree: Mapping[str, Any], at: str):

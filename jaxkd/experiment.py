@@ -76,7 +76,11 @@ class Experiment:
   def image_shape(self) -> tuple[int, int, int]:
     """[H, W, C] of one image; read from the data only if need be."""
     known = data.SHAPES.get(self.config.data.name)
-    return known[0] if known else self.dataset.image_shape
+    if known is None:
+      return self.dataset.image_shape
+    height, width, channels = known[0]
+    size = self.config.data.image_size
+    return (size or height, size or width, channels)
 
   @property
   def num_classes(self) -> int:
@@ -103,10 +107,9 @@ class Experiment:
 
     def build(like, width, branches):
       section = self._architecture(like)
-      settings = {
-        'width': section.width * width,
-        'branches': section.get('branches', 1) if branches is None else branches,
-      }
+      if branches is None:
+        branches = section.get('branches', 1)
+      settings = {'width': section.width * width, 'branches': branches}
       # A network need not have them.
       settings = {key: x for key, x in settings.items() if x != 1}
       return models.build(

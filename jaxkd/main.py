@@ -42,7 +42,7 @@ MISTAKES = (AttributeError, KeyError, OSError, TypeError, ValueError)
 
 
 def _train() -> None:
-  from jaxkd.run import Run, result_table
+  from jaxkd.run import Run, draw, result_table
 
   run = Run(_experiment(), pathlib.Path(_workdir()))
   summary, path = run.summary, run.workdir / 'summary.json'
@@ -50,7 +50,8 @@ def _train() -> None:
     print(f'This run is finished: {path}\n')
   else:
     summary = run.finish()
-    print(f'\nFinished. Results: {path}\n')
+    picture = draw(run.workdir)
+    print(f'\nFinished. Results: {path}{f", {picture}" if picture else ""}\n')
   print(result_table(summary))
 
 

@@ -5,6 +5,7 @@ A run lives in its workdir:
   config.json        the resolved config; a run with another is refused
   data.json          the data's fingerprint, likewise
   metrics.jsonl      one object per epoch; tensorboard/ has the same
+  gap.png            what it says of the networks' accuracies and losses
   checkpoints/STAGE  states of the training, to resume from
   networks/NAME      trained networks: variables.npz and network.json
   stages/STAGE.json  a finished stage: its networks, time and throughput
@@ -15,18 +16,16 @@ import json
 import pathlib
 from typing import Any
 
-from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from jaxkd import config as configs
-from jaxkd import describe, tree
-from jaxkd.experiment import Experiment, build
+from jaxkd import describe, plots, tree
+from jaxkd.experiment import Experiment
 from jaxkd.graph import Stage
-from jaxkd.train import checkpoint, mesh
-from jaxkd.train.evaluation import Evaluator
+from jaxkd.train import checkpoint
 from jaxkd.train.log import PARTIAL, write_json
 from jaxkd.train.provenance import provenance
-from jaxkd.train.stage import fitted, train_stage
+from jaxkd.train.stage import train_stage
 from jaxkd.train.teacher_cache import TeacherCache
 from jaxkd.types import Variables
 
@@ -307,6 +306,21 @@ def load_checkpoint(path: pathlib.Path) -> Network:
     f' --mode=export has written, or a folder with {checkpoint.CARD} and'
     f' {checkpoint.ARRAYS}'
   )
+
+
+def draw(workdir: pathlib.Path) -> pathlib.Path | None:
+  """Draws test accuracy, loss and the gap to the student, epoch by epoch.
+
+  Returns:
+    The picture, gap.png; None if the run has no student.
+  """
+  lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+  rows = [json.loads(line) for line in lines]
+  if 'student' not in plots.curves(rows):
+    return None
+  config = json.loads((workdir / CONFIG).read_text())
+  title = f'{config["method"]["name"]} on {config["data"]["name"]}'
+  return plots.gap(rows, workdir / 'gap.png', title=title)
 
 
 def result_table(summary: dict[str, Any]) -> str:

@@ -32,7 +32,11 @@ def test_there_are_config_files():
 
 @each_file
 def test_the_file_describes_an_experiment(path):
-  made = experiment.build(runpy.run_path(str(path))['get_config']())
+  config = runpy.run_path(str(path))['get_config']()
+  config.update_from_flattened_dict(
+    {key: 'FOLDER' for key in configs.missing(config)}
+  )
+  made = experiment.build(config)
   text = made.describe()
   assert made.stages
   for stage in made.stages:

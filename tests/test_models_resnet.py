@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from jaxkd import models
+from jaxkd.models.layers import overlapping_max_pool
 from jaxkd.models.resnet import (
   BASIC,
   BOTTLENECK,
   Block,
   ResNet,
-  overlapping_max_pool,
 )
 
 

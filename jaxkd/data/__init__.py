@@ -62,6 +62,7 @@ SHAPES = {
   'digits': ((8, 8, 1), 10),
   'cifar10': ((32, 32, 3), 10),
   'cifar100': ((32, 32, 3), 100),
+  'tfds:imagenet2012': ((224, 224, 3), 1000),  # if no other size is asked for
 }
 
 # What follows the colon, for loaders of whatever it names.

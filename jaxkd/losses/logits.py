@@ -166,6 +166,8 @@ def _split(
   """
   z = jnp.asarray(logits)
   z = z.astype(jnp.promote_types(z.dtype, jnp.float32)) / temperature
+  top = jnp.max(z, axis=-1, keepdims=True, where=~is_target, initial=-jnp.inf)
+  z -= jax.lax.stop_gradient(top)  # or the others' differences are rounded away
   target = jnp.sum(jnp.where(is_target, z, 0), axis=-1)
   rest = jax.nn.logsumexp(z, axis=-1, where=~is_target)
   others = jnp.where(is_target, 0, z - jnp.expand_dims(rest, -1))

@@ -3,8 +3,9 @@
 https://arxiv.org/abs/2410.04140. A dynamic teacher is grown out of the student,
 is trained with it, and shares its parameters: the student is a slice of it. So
 the gap between them starts at zero, and the student never faces a teacher that
-is far ahead. Where the paper and the authors' code differ, the code is followed:
-the weight lambda is on the arrow from the dynamic teacher to the student.
+is far ahead. Where the paper and the authors' code differ, the code is
+followed: the weight lambda is on the arrow from the dynamic teacher to the
+student.
 
 Deviations: activations of the dynamic teacher are copies of the student's, not
 copies divided by r (see `scaling`); a static teacher is in eval mode.
@@ -51,10 +52,9 @@ def gpd(
   """Gap preserving distillation; every default but `static` is the paper's.
 
   Args:
-    static: objective from the static, pre-trained teacher to the student and to
-      the dynamic teacher: a name of the catalogue of objectives, or a mapping
-      of 'name' and arguments. None or '': no static teacher (from scratch, and
-      fine-tuning, where the student has a checkpoint).
+    static: objective from the frozen teacher to the two others: a name of the
+      catalogue, or a mapping of 'name' and arguments. None or '': there is no
+      such teacher (from scratch; fine-tuning, from a student's checkpoint).
     dynamic: objective from the dynamic teacher to the student, likewise.
     weight: lambda, of `dynamic`.
     ratio: r, width of the dynamic teacher in multiples of the student's.
@@ -73,54 +73,49 @@ def gpd(
   References:
     Figure 1 of the paper; the authors' train_dkd.py and gpd_utils.py.
   """
+  _check(ratio, noise)
+  plan = functools.partial(_plan, scaling)
+  growing = functools.partial(_growing, plan, noise, relative_noise)
+  sliced = Shared('dynamic_teacher', functools.partial(_sharing, plan))
+  networks: dict[str, Network] = {'teacher': Frozen()} if static else {}
+  networks |= {
+    'dynamic_teacher': Learner('student', width=ratio, growing=growing),
+    'student': sliced if sharing else Learner(),
+  }
+  pair = ('dynamic_teacher', 'student')
+  labels = objectives.cross_entropy()
+  transfers = [Transfer(LABELS, name, labels, label_weight) for name in pair]
+  if static:
+    guided, arrow = pair if guide_dynamic else pair[1:], objectives.make(static)
+    transfers += [Transfer('teacher', n, arrow, static_weight) for n in guided]
+  transfers.append(Transfer(*pair, objectives.make(dynamic), weight))
+  return (Stage('gpd', Graph(networks, tuple(transfers))),)
+
+
+def _check(ratio: float, noise: float) -> None:
+  """Refuses a dynamic teacher that cannot be, warns of a pointless one."""
   if ratio < 1:
     raise ValueError(f'a dynamic teacher is wider than its student: {ratio=}')
   if math.ceil(ratio) > 2 and not noise:
     warnings.warn(
       f'gpd with ratio={ratio} and noise=0: the copies that the student does'
       ' not share stay identical for ever; set noise to 1e-6 or more',
-      stacklevel=2,
+      stacklevel=3,
     )
-  relation = functools.partial(_plan, scaling=scaling)
-  networks: dict[str, Network] = {'teacher': Frozen()} if static else {}
-  networks |= {
-    'dynamic_teacher': Learner(
-      like='student',
-      width=ratio,
-      growing=functools.partial(_growing, relation, noise, relative_noise),
-    ),
-    'student': (
-      Shared('dynamic_teacher', functools.partial(_sharing, relation))
-      if sharing
-      else Learner()
-    ),
-  }
-  labels = objectives.cross_entropy()
-  transfers = [
-    Transfer(LABELS, 'dynamic_teacher', labels, label_weight),
-    Transfer(LABELS, 'student', labels, label_weight),
-  ]
-  if static:
-    guided = ['dynamic_teacher', 'student'] if guide_dynamic else ['student']
-    arrow = objectives.make(static)
-    transfers += [Transfer('teacher', x, arrow, static_weight) for x in guided]
-  arrow = objectives.make(dynamic)
-  transfers.append(Transfer('dynamic_teacher', 'student', arrow, weight))
-  return (Stage('gpd', Graph(networks, tuple(transfers))),)
 
 
 @functools.cache
 def _plan(
+  scaling: str,
   student: nn.Module,
   teacher: nn.Module,
   input_shape: tuple[int, int, int],
-  scaling: str,
 ) -> reparam.Plan:
   return reparam.make_plan(student, teacher, input_shape, scaling=scaling)
 
 
-def _growing(relation, noise, relative, student, teacher, input_shape):
-  plan = relation(student, teacher, input_shape)
+def _growing(make_plan, noise, relative, *networks):
+  plan = make_plan(*networks)
   return Growth(
     grow=lambda variables, key: reparam.expand(
       variables, plan, key, noise, relative
@@ -129,6 +124,5 @@ def _growing(relation, noise, relative, student, teacher, input_shape):
   )
 
 
-def _sharing(relation, student, teacher, input_shape):
-  plan = relation(student, teacher, input_shape)
-  return functools.partial(reparam.extract, plan=plan)
+def _sharing(make_plan, *networks):
+  return functools.partial(reparam.extract, plan=make_plan(*networks))

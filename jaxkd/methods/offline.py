@@ -7,7 +7,6 @@ from jaxkd.catalog import lookup
 from jaxkd.graph import LABELS, Frozen, Graph, Learner, Stage, Transfer
 from jaxkd.objectives import Objective
 
-
 # Without branches, as the student is deployed.
 TWIN = Learner(like='student', branches=1, same_start=True)
 

@@ -185,6 +185,16 @@ def max_pool(x: Array) -> Array:
   return jnp.maximum(x[:, :, :, 0], x[:, :, :, 1])
 
 
+def overlapping_max_pool(x: Array) -> Array:
+  """Returns the maximum around every second pixel, [B, ~H / 2, ~W / 2, C].
+
+  Windows are 3 x 3 with stride 2; what is outside the map is -inf.
+  """
+  window, strides = (1, 3, 3, 1), (1, 2, 2, 1)
+  padding = ((0, 0), (1, 1), (1, 1), (0, 0))
+  return lax.reduce_window(x, -jnp.inf, lax.max, window, strides, padding)
+
+
 def global_average(x: Array) -> Array:
   """Returns the mean over H and W, [B, C], in float32."""
   return jnp.mean(x, axis=(1, 2), dtype=jnp.float32)

@@ -11,7 +11,6 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jax import lax
 
 from jaxkd.models.layers import (
   BatchNorm,
@@ -19,6 +18,7 @@ from jaxkd.models.layers import (
   bias_uniform,
   fan_in_uniform,
   global_average,
+  overlapping_max_pool,
   widen,
 )
 from jaxkd.types import Array, Outputs
@@ -65,16 +65,6 @@ class Block(nn.Module):
     if self.stride != 1 or x.shape[-1] != outer:
       x = normed(x, '_shortcut', outer, 1, self.stride)
     return x + y
-
-
-def overlapping_max_pool(x: Array) -> Array:
-  """Returns the maximum around every second pixel, [B, ~H / 2, ~W / 2, C].
-
-  Windows are 3 x 3 with stride 2; what is outside the map is -inf.
-  """
-  window, strides = (1, 3, 3, 1), (1, 2, 2, 1)
-  padding = ((0, 0), (1, 1), (1, 1), (0, 0))
-  return lax.reduce_window(x, -jnp.inf, lax.max, window, strides, padding)
 
 
 class ResNet(nn.Module):

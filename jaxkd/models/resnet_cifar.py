@@ -47,7 +47,7 @@ class Block(nn.Module):
     """Returns the sum before its ReLU, [B, H / stride, W / stride, C]."""
 
     def conv(name, size=3, stride=1):
-      settings = dict(branches=self.branches, dtype=self.dtype)
+      settings: dict[str, Any] = dict(branches=self.branches, dtype=self.dtype)
       return Conv(self.features, size, stride, **settings, name=name)
 
     def bn(name):
@@ -90,7 +90,7 @@ class ResNetCifar(nn.Module):
     """Returns logits [B, K] and taps of the image [B, H, W, C]."""
     stem, *stages = widen(self.channels, self.width)
     taps = {}
-    settings = dict(branches=self.branches, dtype=self.dtype)
+    settings: dict[str, Any] = dict(branches=self.branches, dtype=self.dtype)
     x = Conv(stem, **settings, name='conv_stem')(image)
     x = nn.relu(BatchNorm(self.dtype, name='bn_stem')(x, train))
     taps['stem'] = x

@@ -30,9 +30,9 @@ from jaxkd.models.layers import (
   bias_uniform,
   fan_in_uniform,
   global_average,
+  overlapping_max_pool,
   widen,
 )
-from jaxkd.models.resnet import overlapping_max_pool
 from jaxkd.types import Array, Outputs
 
 STEM = 32  # channels of the first convolution

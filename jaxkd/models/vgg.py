@@ -36,7 +36,7 @@ class Stage(nn.Module):
     """Returns the map before its last ReLU, [B, H, W, features]."""
     for i in range(self.convolutions):
       x = x if i == 0 else nn.relu(x)
-      settings = dict(branches=self.branches, dtype=self.dtype)
+      settings: dict[str, Any] = dict(branches=self.branches, dtype=self.dtype)
       x = Conv(self.features, use_bias=True, **settings, name=f'conv{i}')(x)
       x = BatchNorm(self.dtype, name=f'bn{i}')(x, train)
     return x

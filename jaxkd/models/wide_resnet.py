@@ -47,7 +47,9 @@ class Block(nn.Module):
     """Returns the raw sum, and the normalised input before its ReLU."""
 
     def conv(name, size=3, stride=1, branch_bias=True):
-      settings = dict(branches=self.branches, branch_bias=branch_bias)
+      settings: dict[str, Any] = dict(
+        branches=self.branches, branch_bias=branch_bias
+      )
       return Conv(
         self.features, size, stride, **settings, dtype=self.dtype, name=name
       )
@@ -92,7 +94,7 @@ class WideResNet(nn.Module):
     """Returns logits [B, K] and taps of the image [B, H, W, C]."""
     stem, *stages = widen(CHANNELS, self.width)
     taps = {}
-    settings = dict(branches=self.branches, dtype=self.dtype)
+    settings: dict[str, Any] = dict(branches=self.branches, dtype=self.dtype)
     x = Conv(stem, branch_bias=False, **settings, name='conv_stem')(image)
     taps['stem'] = x
     for i, features in enumerate(stages, start=1):

@@ -11,17 +11,8 @@ from jaxkd.reparam.fold import (
   fold_biases,
   followers,
 )
-from jaxkd.reparam.share import (
-  RULES,
-  Axis,
-  Leaf,
-  Plan,
-  Rule,
-  expand,
-  extract,
-  make_plan,
-  stored,
-)
+from jaxkd.reparam.plan import RULES, Axis, Leaf, Plan, Rule, make_plan
+from jaxkd.reparam.share import expand, extract, stored
 
 __all__ = [
   'RULES',

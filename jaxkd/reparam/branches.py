@@ -16,6 +16,7 @@ is neither trained nor decayed, so that a wider network can hold copies of them.
 Deviation: constants get no noise when a network is expanded.
 """
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -209,7 +210,7 @@ def merged(arrays: Mapping[str, Array]) -> Array:
     scale.reshape(shape) * branch.kernel(arrays)
     for scale, branch in zip(scales, BRANCHES, strict=False)
   ]
-  return sum(terms[1:], start=terms[0])
+  return functools.reduce(jnp.add, terms)
 
 
 def prefixes(params: Tree) -> list[str]:

@@ -1,0 +1,267 @@
+"""How far a student is behind the networks it learns with, epoch by epoch.
+
+Whether the gap stays small is the question of distillation with teachers that
+learn, such as https://arxiv.org/abs/2410.04140.
+"""
+
+import math
+import os
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from jaxkd.catalog import lookup
+
+Rows = Sequence[Mapping[str, Any]]
+Curve = dict[str, list[float]]
+TOP1 = '/top1'
+AVERAGE = '_ema'  # ends the name under which a network's average is tested
+
+# Okabe and Ito's palette: distinct for the colour-blind, and in print.
+STUDENT_COLOUR = '#0072B2'
+COLOURS = ('#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#7F7F7F')
+INK, GRID = '#333333', '#DDDDDD'
+
+
+def curves(rows: Rows) -> dict[str, Curve]:
+  """Returns the test results of each network by epoch.
+
+  A network is tested in the stage that trains it and, frozen, in the stages
+  that use it. The last stage that tested it counts, so that a teacher is what
+  the student saw of it. For one stage alone, pass its rows alone.
+
+  Args:
+    rows: one dict per epoch, as in metrics.jsonl.
+
+  Returns:
+    Network -> 'epoch', 'top1' (fractions) and 'nll' (nats), lists of one
+    length. An NLL that was not logged or not finite is NaN.
+
+  Raises:
+    ValueError: no row has a test accuracy.
+
+  >>> curves([{'stage': 'distil', 'epoch': 1, 'test/student/top1': 0.5}])
+  {'student': {'epoch': [1], 'top1': [0.5], 'nll': [nan]}}
+  """
+  found, stages = {}, {}
+  for row in rows:
+    for name in _tested(row):
+      if stages.get(name) != row.get('stage') or name not in found:
+        found[name] = {'epoch': [], 'top1': [], 'nll': []}
+        stages[name] = row.get('stage')
+      nll = row.get(f'test/{name}/nll')
+      found[name]['epoch'].append(row['epoch'])
+      found[name]['top1'].append(row[f'test/{name}{TOP1}'])
+      found[name]['nll'].append(math.nan if nll is None else nll)
+  if not found:
+    raise ValueError(
+      f'no test accuracy in {len(rows)} rows: a row has keys such as'
+      f" 'epoch' and 'test/student{TOP1}', see metrics.jsonl"
+    )
+  return found
+
+
+def _tested(row: Mapping[str, Any]) -> list[str]:
+  """Returns the networks that a row has a test accuracy of."""
+  return [
+    key.removeprefix('test/').removesuffix(TOP1)
+    for key, value in row.items()
+    if key.startswith('test/') and key.endswith(TOP1) and value is not None
+  ]
+
+
+def frozen(rows: Rows) -> set[str]:
+  """Returns the networks that the last stage that tested them did not train.
+
+  A stage logs the training accuracy of each network that it trains; where it
+  logs none at all, nothing is known to be frozen.
+  """
+  found = {}
+  for row in rows:
+    trained = {
+      key.removeprefix('train/top1/')
+      for key in row
+      if key.startswith('train/top1/')
+    }
+    for name in _tested(row):
+      found[name] = trained and name.removesuffix(AVERAGE) not in trained
+  return {name for name, is_frozen in found.items() if is_frozen}
+
+
+def gaps(curves: Mapping[str, Curve], student: str) -> dict[str, Curve]:
+  """Returns how far each other network is ahead of the student, in points.
+
+  Args:
+    curves: see the function of that name.
+    student: the network that the others are compared with.
+
+  Returns:
+    Network -> 'epoch' and 'gap', 100 (its top-1 - the student's), at the epochs
+    at which both were tested; networks without such an epoch are left out.
+
+  Raises:
+    KeyError: the student was not tested, with suggestions.
+  """
+  own = lookup('tested network', curves, student)
+  reference = dict(zip(own['epoch'], own['top1'], strict=True))
+  found = {}
+  for name, curve in curves.items():
+    both = [
+      (epoch, 100 * (top1 - reference[epoch]))
+      for epoch, top1 in zip(curve['epoch'], curve['top1'], strict=True)
+      if epoch in reference
+    ]
+    if name != student and both:
+      epochs, differences = zip(*both, strict=True)
+      found[name] = {'epoch': list(epochs), 'gap': list(differences)}
+  return found
+
+
+def gap(
+  rows: Rows,
+  path: str | os.PathLike[str],
+  *,
+  student: str = 'student',
+  guide: str | None = None,
+  title: str = '',
+) -> pathlib.Path:
+  """Draws test top-1, test NLL and the gap to the student as a PNG.
+
+  Args:
+    rows: one dict per epoch, as in metrics.jsonl.
+    path: of the PNG; its folder exists.
+    student: the network that the others are compared with.
+    guide: the network whose gap matters most: drawn as bold as the student.
+    title: above the panels; '' for none.
+
+  Returns:
+    The path.
+
+  Raises:
+    ValueError: no row has a test accuracy.
+    KeyError: the student or the guide was not tested, with suggestions.
+  """
+  from matplotlib.figure import Figure
+
+  tested = curves(rows)
+  behind = gaps(tested, student)
+  if guide is not None:
+    lookup('tested network', tested, guide)
+  styles = _styles(tested, student, guide, frozen(rows))
+  figure = Figure(figsize=(12, 4.2), layout='constrained')
+  top1, nll, difference = figure.subplots(1, 3)
+  for name, curve in tested.items():
+    percent = [100 * x for x in curve['top1']]
+    _draw(top1, curve['epoch'], percent, styles[name])
+    _draw(nll, curve['epoch'], curve['nll'], styles[name])
+  difference.axhline(0, color=INK, linewidth=1, zorder=1)
+  for name, curve in behind.items():
+    _draw(difference, curve['epoch'], curve['gap'], styles[name])
+  logged = any(math.isfinite(x) for c in tested.values() for x in c['nll'])
+  epochs = [epoch for curve in tested.values() for epoch in curve['epoch']]
+  _decorate(top1, 'Test top-1 (%)', epochs)
+  _decorate(nll, 'Test NLL (nats)', epochs, '' if logged else 'not logged')
+  _decorate(
+    difference,
+    f'Gap: top-1 minus {student} (points)',
+    epochs,
+    '' if behind else 'no other network',
+  )
+  _legend(figure, top1)
+  if title:
+    figure.suptitle(title, fontsize=14, color=INK)
+  path = pathlib.Path(path)
+  figure.savefig(path, dpi=150, format='png')
+  return path
+
+
+def _legend(figure: Any, panel: Any) -> None:
+  """Puts one legend for all panels below them."""
+  handles, labels = panel.get_legend_handles_labels()
+  figure.legend(
+    handles,
+    labels,
+    loc='outside lower center',
+    ncols=min(len(labels), 5),
+    frameon=False,
+    fontsize=11,
+  )
+
+
+def _styles(
+  names: Iterable[str], student: str, guide: str | None, frozen: set[str]
+) -> dict[str, dict[str, Any]]:
+  """Returns how each network is drawn, the same in every panel.
+
+  An average has the colour of its network, dots and hollow marks; a frozen
+  network is dashed.
+  """
+  names = list(names)
+  bases = dict.fromkeys(name.removesuffix(AVERAGE) for name in names)
+  others = [name for name in bases if name != student.removesuffix(AVERAGE)]
+  colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(others)}
+  styles = {}
+  for name in names:
+    average = name.endswith(AVERAGE)
+    styles[name] = dict(
+      label=f'{name} (frozen)' if name in frozen else name,
+      color=colours.get(name.removesuffix(AVERAGE), STUDENT_COLOUR),
+      linestyle='--' if name in frozen else ':' if average else '-',
+      markerfacecolor='white' if average else None,
+      linewidth=2.6 if name in (student, guide) else 1.6,
+      zorder=3 if name in (student, guide) else 2,
+    )
+  return styles
+
+
+def _draw(
+  axes: Any,
+  epochs: Sequence[float],
+  values: Sequence[float],
+  style: dict[str, Any],
+) -> None:
+  """Draws one curve; few points are marked, as one alone has no line."""
+  is_frozen = style['linestyle'] == '--'
+  if is_frozen and len(epochs) == 1:
+    axes.axhline(values[0], **style)
+  else:
+    marker = 'o' if len(epochs) <= 12 and not is_frozen else None
+    axes.plot(epochs, values, marker=marker, markersize=4.5, **style)
+
+
+def _decorate(
+  axes: Any, title: str, epochs: Sequence[float], empty: str = ''
+) -> None:
+  """Titles a panel and leaves nothing else on it but two axes and a grid.
+
+  Args:
+    axes: the panel.
+    title: above it.
+    epochs: its horizontal axis spans them, as every panel's does.
+    empty: what to say where there is no curve; '' if there is one.
+  """
+  from matplotlib.ticker import MaxNLocator
+
+  axes.set_title(title, fontsize=12, loc='left', color=INK)
+  axes.set_xlabel('epoch', fontsize=11, color=INK)
+  first, last = min(epochs), max(epochs)
+  margin = 0.04 * (last - first) or 0.5
+  axes.set_xlim(first - margin, last + margin)
+  axes.xaxis.set_major_locator(
+    MaxNLocator(integer=True, nbins=7, min_n_ticks=1)
+  )
+  axes.tick_params(labelsize=10, colors=INK, length=3)
+  axes.grid(axis='y', color=GRID, linewidth=0.8)
+  axes.set_axisbelow(True)
+  axes.spines[['top', 'right']].set_visible(False)
+  axes.spines[['left', 'bottom']].set_color(INK)
+  if empty:
+    axes.set_yticks([])
+    axes.text(
+      *(0.5, 0.6),
+      empty,
+      transform=axes.transAxes,
+      ha='center',
+      fontsize=11,
+      color=INK,
+    )
