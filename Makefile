@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-RUN ?= runs/kd_digits
+RUN ?= runs/gpd_digits
 # Tested versions; `make test CONSTRAINTS=` takes the newest ones instead.
 CONSTRAINTS ?= constraints.txt
 
@@ -19,8 +19,8 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' \
 	  $(MAKEFILE_LIST)
 
-demo: $(VENV)/installed ## distil a teacher into a student on digits (RUN=folder)
-	$(BIN)/python -m jaxkd.main --config=configs/kd_digits.py --workdir=$(RUN)
+demo: $(VENV)/installed ## gap preserving distillation on digits (RUN=folder)
+	$(BIN)/python -m jaxkd.main --config=configs/gpd_digits.py --workdir=$(RUN)
 
 test: lint types ## check the format, the lint rules and the types; run the tests
 	$(BIN)/python -m pytest

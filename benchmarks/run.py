@@ -17,7 +17,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import jax
@@ -61,11 +61,49 @@ class Timed(Protocol):
     ...
 
 
-class Case:
-  """The training of one pair by one method, ready to be timed.
+class Steps:
+  """Steps over a feed, ready to be timed.
 
   compile_seconds: of tracing and compilation.
   """
+
+  def __init__(self, feed: Feed, start: Callable[[], Any]):
+    """Builds what can be built without compiling.
+
+    Args:
+      feed: batches for a step.
+      start: makes the step's state.
+    """
+    self.compile_seconds = 0.0
+    self._feed, self._start = feed, start
+    self._calls = self._endless()
+
+  def compile(self) -> None:
+    """Makes the state, compiles the step and times the latter."""
+    self.state = self._start()
+    jax.block_until_ready(self.state)
+    start = time.perf_counter()
+    self._feed.compile(self.state)
+    self.compile_seconds = time.perf_counter() - start
+
+  def memory(self) -> dict[str, int]:
+    """Returns what the compiled step needs; see `Feed.memory`."""
+    return self._feed.memory()
+
+  def call(self) -> int:
+    """Runs one call to its end; returns how many steps it was."""
+    call = next(self._calls)
+    self.state, metrics = call.run(self.state)
+    jax.block_until_ready((self.state, metrics))
+    return call.steps
+
+  def _endless(self) -> Iterator[Call]:
+    for epoch in itertools.count():
+      yield from self._feed.calls(epoch, 0)
+
+
+class Case(Steps):
+  """The training of one pair by one method."""
 
   def __init__(self, pair: str, method: str, sizes: Sizes):
     """Builds what can be built without compiling.
@@ -80,37 +118,16 @@ class Case:
       ValueError: a pair that is not a pair, or sizes that cannot be.
     """
     self.pair, self.method, self.sizes = pair, method, sizes
-    self.compile_seconds = 0.0
-    self._task = _task(pair, method, sizes)
-    self._feed = _feed(self._task, sizes)
-    self._calls = self._endless()
+    task = last_task(pair, method, sizes)
+    super().__init__(feed_of(task, sizes), functools.partial(start, task))
 
   @property
   def name(self) -> str:
     """As --against takes it."""
     return f'{self.pair}/{self.method}'
 
-  def compile(self) -> None:
-    """Makes the state, compiles the step and times the latter."""
-    self.state = _start(self._task)
-    jax.block_until_ready(self.state)
-    start = time.perf_counter()
-    self._feed.compile(self.state)
-    self.compile_seconds = time.perf_counter() - start
 
-  def call(self) -> int:
-    """Runs one call to its end; returns how many steps it was."""
-    call = next(self._calls)
-    self.state, metrics = call.run(self.state)
-    jax.block_until_ready((self.state, metrics))
-    return call.steps
-
-  def _endless(self) -> Iterator[Call]:
-    for epoch in itertools.count():
-      yield from self._feed.calls(epoch, 0)
-
-
-def _task(pair: str, method: str, sizes: Sizes) -> Task:
+def last_task(pair: str, method: str, sizes: Sizes, branches: int = 1) -> Task:
   """Returns the last stage of a method, on all devices."""
   teacher, colon, student = pair.partition(':')
   if not colon:
@@ -125,6 +142,7 @@ def _task(pair: str, method: str, sizes: Sizes) -> Task:
   config.batch_size = sizes.batch
   config.teacher.name = teacher
   config.student.name = student
+  config.student.branches = branches
   config.method = dict(name=method)
   config.data.name = 'synthetic'
   config.data.image_size = sizes.image_size
@@ -139,7 +157,8 @@ def _task(pair: str, method: str, sizes: Sizes) -> Task:
   return experiment.task(experiment.stages[-1])
 
 
-def _feed(task: Task, sizes: Sizes) -> Feed:
+def feed_of(task: Task, sizes: Sizes) -> Feed:
+  """Returns the task's training batches for its step."""
   steps = len(task.dataset.train) // task.batch_size
   step = make_step(
     task.program, task.optimizer, seed=task.seed, steps_per_epoch=steps
@@ -154,7 +173,7 @@ def _feed(task: Task, sizes: Sizes) -> Feed:
   )
 
 
-def _start(task: Task) -> states.State:
+def start(task: Task) -> states.State:
   """Returns the state before the first step, frozen networks random."""
 
   @functools.partial(jax.jit, out_shardings=meshes.whole(task.mesh))

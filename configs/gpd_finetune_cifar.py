@@ -18,9 +18,7 @@ Cost: a plain step of the dynamic teacher and one of the student.
 Expected: unknown for 120 epochs. Measured: docs/results.md.
 """
 
-from ml_collections import config_dict
-
-from jaxkd.config import default
+from jaxkd.config import REQUIRED, default
 
 
 def get_config():
@@ -28,7 +26,7 @@ def get_config():
   config = default()
   config.epochs = 120
   config.student.branches = 6
-  config.student.checkpoint = config_dict.required_placeholder(str)
+  config.student.checkpoint = REQUIRED
   config.optimizer.learning_rate = 0.005
   config.optimizer.clip_norm = 5.0
   config.optimizer.ema = 0.99996

@@ -36,9 +36,7 @@ mobilenet_v1 73.63 % (72.05), rvt_tiny 80.14 % (79.12); scratch 71.87, 73.07,
 79.85 %; fine-tuning 71.12, 69.47, 78.84 %.
 """
 
-from ml_collections import config_dict
-
-from jaxkd.config import default
+from jaxkd.config import REQUIRED, default
 
 PAIRS = {  # student: names of the models, and beta of DKD
   'mobilenet_v1': ('imagenet_mobilenet_v1', 'imagenet_resnet50', 2.0),
@@ -86,7 +84,7 @@ def get_config(variant: str = 'resnet18,teacher'):
     config.epochs = 50
     config.optimizer.learning_rate /= 10
     config.schedule.warmup_epochs = 0.0
-    config.student.checkpoint = config_dict.required_placeholder(str)
+    config.student.checkpoint = REQUIRED
   return config
 
 

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict
 
 from jaxkd.catalog import UnknownNameError, suggestion
 
@@ -22,7 +22,7 @@ OPTIMIZER = dict(
   momentum=0.9,
   nesterov=False,
   weight_decay=5e-4,
-  decay='all',  # or kernels: biases and normalisations do not
+  decay='all',  # or kernels: biases, norms, tokens, positions do not
   clip_norm=0.0,  # 0: no clipping
   betas=(0.9, 0.999),
   eps=1e-8,
@@ -83,6 +83,9 @@ def default() -> Config:
   )
 
 
+# What a config file gives a setting that its user has to give.
+REQUIRED = '(required)'
+
 # Their keys are arguments of functions or names of networks.
 FREE = ('data.settings', 'method', 'optimizer.rates')
 
@@ -127,16 +130,9 @@ def check(config: Config) -> None:
       raise ValueError(f'{key} is {flat[key]}, the least is {least}')
 
 
-def missing(config: Config, at: str = '') -> Iterator[str]:
-  """Yields the names of required placeholders that nothing has replaced."""
-  for key in config:
-    try:
-      value = config[key]
-    except config_dict.RequiredValueError:
-      yield f'{at}{key}'
-      continue
-    if isinstance(value, ConfigDict):
-      yield from missing(value, f'{at}{key}.')
+def missing(config: Config) -> list[str]:
+  """Returns the settings that a config file leaves to its user."""
+  return [key for key, value in _flat(config.to_dict()) if value == REQUIRED]
 
 
 def _compare(given: Mapping[str, Any], tree: Mapping[str, Any], at: str):

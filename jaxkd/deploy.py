@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from jaxkd import config as configs
 from jaxkd import data, describe, models, reparam, tree
+from jaxkd.experiment import DTYPES
 from jaxkd.run import CONFIG, Network, load_checkpoint
 from jaxkd.train import checkpoint, mesh
 from jaxkd.train.evaluation import Evaluator
@@ -70,6 +71,8 @@ def find(workdir: pathlib.Path, name: str = '') -> Network:
     FileNotFoundError: there is no such network; the message names those that
       there are.
   """
+  if not (checkpoint.is_network(workdir) or (workdir / CONFIG).exists()):
+    raise FileNotFoundError(f'no run in {workdir}: {CONFIG} is missing')
   if not name:
     return load_checkpoint(workdir)
   folder = workdir / 'networks'
@@ -83,8 +86,9 @@ def find(workdir: pathlib.Path, name: str = '') -> Network:
 
 def module_of(card: dict[str, Any], **changes: Any) -> nn.Module:
   """Returns the module that a card describes, with some attributes changed."""
-  settings = {key: card.get(key, 1) for key in ('width', 'branches')} | changes
-  settings = {key: value for key, value in settings.items() if value != 1}
+  settings = {key: card.get(key, 1) for key in ('width', 'branches')}
+  settings['dtype'] = DTYPES[card.get('compute_dtype', 'float32')]
+  settings = {key: x for key, x in {**settings, **changes}.items() if x != 1}
   return models.build(card['model'], card['num_classes'], **settings)
 
 
@@ -172,11 +176,14 @@ def export(
   variables, before = find(workdir, name)
   variables = _fitted(variables, before)
   test = evaluator(workdir, before)
-  plain, shape = module_of(before, branches=1), before['image_shape']
-  merged = reparam.merge(variables)
-  deployed = reparam.fold_biases(merged, plain, tuple(shape))
+  trained, plain = (
+    module_of(before, dtype=jnp.float32, **change)
+    for change in ({}, {'branches': 1})
+  )
+  shape = tuple(before['image_shape'])
+  deployed = reparam.fold_biases(reparam.merge(variables), plain, shape)
   with jax.default_matmul_precision('highest'):
-    want = test.logits(module_of(before), variables, COMPARED)
+    want = test.logits(trained, variables, COMPARED)
     got = test.logits(plain, deployed, COMPARED)
   difference = float(np.max(np.abs(want - got)) / np.max(np.abs(want)))
   if not difference <= TOLERANCE:
@@ -187,7 +194,7 @@ def export(
     )
   after = {
     **before,
-    **test(plain, deployed),
+    **test(module_of(before, branches=1), deployed),
     'branches': 1,
     'params': tree.count(deployed['params']),
     'macs': models.macs(plain, shape),

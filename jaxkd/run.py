@@ -238,6 +238,7 @@ class Run:
       'model': section.name,
       'width': section.width * network.width,
       'branches': getattr(program.modules[name], 'branches', 1),
+      'compute_dtype': self.experiment.config.compute_dtype,
       'num_classes': dataset.num_classes,
       'class_names': list(dataset.class_names),
       'image_shape': list(dataset.image_shape),

@@ -29,7 +29,8 @@ class Outputs(NamedTuple):
 
   logits: float32 [B, K].
   taps: intermediate features by name: 'stem', 'stage1', 'stage1_pre' (before
-    the stage's last activation), ..., 'pooled' [B, D]. Maps are [B, H, W, C].
+    the stage's last activation), ..., 'pooled' [B, D]. Maps are [B, H, W, C];
+    a transformer's tokens are [B, N, D].
   """
 
   logits: Array

@@ -54,7 +54,7 @@ def instant(monkeypatch):
   def measure(cases, calls):
     return [[float(i)] * calls for i, _ in enumerate(cases, 1)]
 
-  monkeypatch.setattr(run.Case, 'compile', lambda case: None)
+  monkeypatch.setattr(run.Steps, 'compile', lambda case: None)
   monkeypatch.setattr(run, 'measure', measure)
 
 

@@ -23,7 +23,8 @@ def labels_to(*names, weight=1.0):
   )
 
 
-def build(like, width):
+def build(like, width, branches=None):
+  del like, branches
   features = round(8 * width)
   return models.build('mlp', 3, features=(features, features))
 

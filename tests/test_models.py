@@ -191,10 +191,10 @@ def test_unknown_names_get_suggestions():
     (lambda: ResNet(5, BASIC, (1,), (4, 4), 10), 'size 3 or 7, got 5'),
     (lambda: ResNet(3, BASIC, (1,), (4,), 10), r'got \(4,\) for .* \(1,\)'),
     (lambda: MLP(10, features=()), 'at least one hidden layer'),
-    (lambda: models.build('resnet8', 10, width=0.3), 'width 0.3 .* whole'),
-    (lambda: models.build('wrn_16_2', 10, width=0.3), 'width 0.3 .* whole'),
-    (lambda: models.build('vgg8', 10, width=0), 'width 0 .* whole'),
-    (lambda: models.build('mlp', 10, width=1.01), 'width 1.01 .* whole'),
+    (lambda: models.build('resnet8', 10, width=0.03), 'no channel of 16'),
+    (lambda: models.build('wrn_16_2', 10, width=0.03), 'no channel of 16'),
+    (lambda: models.build('vgg8', 10, width=0), 'width 0 .* no channel'),
+    (lambda: models.build('mlp', 10, width=0.005), 'no channel of 64'),
   ],
 )
 def test_impossible_sizes_are_refused(make, message):

@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from jaxkd import tree
 from jaxkd.train import optim
 
 STEPS = 20
@@ -235,3 +236,16 @@ def test_wrong_names_get_suggestions():
     optim.make_optimizer('adam', rate)
   with pytest.raises(KeyError, match="no decay mask 'kernel'. .* 'kernels'"):
     optim.make_optimizer('sgd', rate, decay='kernel')
+
+
+def test_what_only_looks_like_a_kernel_does_not_decay():
+  params = {
+    'qkv': {'kernel': jnp.ones((4, 3, 2, 2)), 'bias': jnp.ones((3, 2, 2))},
+    'class_token': jnp.ones((1, 1, 4)),
+    'position_embedding': jnp.ones((1, 5, 4)),
+    'conv': {'branch_scale': jnp.ones((6, 4)), 'branch_mix': jnp.ones((4, 4))},
+  }
+  tx = optim.make_optimizer('sgd', rate, weight_decay=0.3, decay='kernels')
+  change = update(tx, params, jax.tree.map(jnp.zeros_like, params))
+  moved = {name for name, x in tree.leaves(change).items() if jnp.any(x)}
+  assert moved == {'qkv/kernel', 'conv/branch_mix'}

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import tiny
 
-from jaxkd.run import Run, evaluate_run, load_checkpoint, result_table
+from jaxkd.deploy import evaluate
+from jaxkd.run import Run, load_checkpoint, result_table
 from jaxkd.train import checkpoint, log
 from jaxkd.train.loop import DivergedError
 
@@ -130,7 +131,7 @@ def test_a_student_can_start_from_a_checkpoint(folder, cache):
 
 
 def test_evaluation_repeats_the_summary(summary, folder):
-  result = evaluate_run(folder / 'first')
+  result = evaluate(folder / 'first')
   student = summary['networks']['student']
   assert result['network'] == 'student' and result['images'] == 21
   assert result['top1'] == student['top1']

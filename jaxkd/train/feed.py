@@ -88,6 +88,18 @@ class Feed:
     for shape in sorted(shapes):
       self._compiled_for(shape, state)
 
+  def memory(self) -> dict[str, int]:
+    """Returns the bytes, on each device, of the largest compiled call.
+
+    'arguments': the state and the data; 'temporary': what the call needs in
+    between, activations above all. Backends that do not say give zeros.
+    """
+    sizes = [c.memory_analysis() for c in self._compiled.values()]
+    return {
+      'arguments': max(getattr(s, 'argument_size_in_bytes', 0) for s in sizes),
+      'temporary': max(getattr(s, 'temp_size_in_bytes', 0) for s in sizes),
+    }
+
   def calls(self, epoch: int, start: int) -> Iterator[Call]:
     """Yields the calls that make up an epoch.
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxkd import tree
 from jaxkd.catalog import lookup
 
 
@@ -91,11 +92,17 @@ def _adamw(rate, *, momentum, nesterov, weight_decay, mask, betas, eps):
   )
 
 
+# What timm spares of weight decay although it has several axes: biases of
+# attention by heads, tokens, positions; and the scales of branches.
+SPARED = r'(^|/)(bias|class_token|position_embedding|branch_scale)$'
 OPTIMIZERS = {'adamw': _adamw, 'sgd': _sgd}
 DECAY_MASKS = {
   'all': None,
-  # What timm does: no decay of biases and of normalisations.
-  'kernels': lambda params: jax.tree.map(lambda p: p.ndim > 1, params),
+  'kernels': lambda params: jax.tree.map(
+    lambda leaf, spared: leaf.ndim > 1 and not spared,
+    params,
+    tree.select(params, SPARED),
+  ),
 }
 
 

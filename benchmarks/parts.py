@@ -1,0 +1,153 @@
+r"""Times a method's step against the sum of what it cannot do without.
+
+  python -m benchmarks.parts --pair=resnet20:resnet8 --method=gpd --branches=6
+
+The parts are a plain training step of each network that learns, by itself, and
+the forward pass of each frozen one, on the same batches. The step and its parts
+take turns, call by call. What the step needs beyond the sum is the method's
+own: its objectives, its sharing, its larger optimizer. Memory is the compiler's
+count for each device.
+"""
+
+import argparse
+import dataclasses
+import functools
+import json
+import statistics
+import sys
+
+import jax
+import jax.numpy as jnp
+
+from benchmarks.run import (
+  CALLS,
+  Sizes,
+  Steps,
+  feed_of,
+  last_task,
+  measure,
+  start,
+)
+from jaxkd import objectives
+from jaxkd.describe import table
+from jaxkd.graph import LABELS, Graph, Learner, Transfer
+from jaxkd.program import Program, bind, predict
+from jaxkd.train import mesh as meshes
+from jaxkd.train.feed import CHUNK
+from jaxkd.train.stage import Task
+
+
+def alone(task: Task, name: str) -> Task:
+  """Returns the plain training of one network of a task."""
+  transfer = Transfer(LABELS, name, objectives.cross_entropy())
+  program = bind(
+    Graph({name: Learner()}, (transfer,)),
+    lambda *_: task.program.modules[name],
+    task.program.input_shape,
+  )
+  return dataclasses.replace(task, program=program)
+
+
+def training(task: Task, sizes: Sizes) -> Steps:
+  """Returns the training steps of a task."""
+  return Steps(feed_of(task, sizes), functools.partial(start, task))
+
+
+def forward(task: Task, name: str, sizes: Sizes) -> Steps:
+  """Returns forward passes of a frozen network on training batches."""
+  program: Program = task.program
+
+  def step(variables, batch):
+    logits = predict(program.modules[name], variables, batch['image']).logits
+    return variables, {'sum': jnp.sum(logits)}
+
+  init = jax.jit(
+    functools.partial(program.init_network, name),
+    out_shardings=meshes.whole(task.mesh),
+  )
+  feed = dataclasses.replace(feed_of(task, sizes), step=step)
+  return Steps(feed, lambda: init(jax.random.key(0, impl='rbg')))
+
+
+def cases_of(task: Task, sizes: Sizes) -> dict[str, Steps]:
+  """Returns the step of a task, under 'step', and its parts by network."""
+  graph = task.program.graph
+  return (
+    {'step': training(task, sizes)}
+    | {f'{n}, training': training(alone(task, n), sizes) for n in graph.trained}
+    | {f'{n}, forward': forward(task, n, sizes) for n in graph.frozen}
+  )
+
+
+def report(
+  times: dict[str, list[float]], memory: dict[str, dict[str, int]]
+) -> dict:
+  """Returns medians in milliseconds, their ratio, and memory in MiB.
+
+  The ratio is the median over rounds of step / sum of parts in that round.
+  """
+  whole, *parts = times.values()
+  ratios = [w / sum(p) for w, *p in zip(whole, *parts, strict=True)]
+  return {
+    'ms': {name: statistics.median(x) for name, x in times.items()},
+    'ratio': statistics.median(ratios),
+    'ratios': [min(ratios), max(ratios)],
+    'memory_mib': {
+      name: {kind: size / 2**20 for kind, size in sizes.items()}
+      for name, sizes in memory.items()
+    },
+  }
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+  """Returns the command's arguments; None takes the process's own."""
+  parser = argparse.ArgumentParser(prog='python -m benchmarks.parts')
+  add = parser.add_argument
+  add('--pair', required=True, metavar='TEACHER:STUDENT')
+  add('--method', required=True)
+  add('--branches', type=int, default=1, help="of the student's convolutions")
+  add('--batch', type=int, default=64)
+  add('--steps', type=int, default=CALLS, help='timed steps of each case')
+  add('--image_size', type=int, default=32)
+  add('--num_classes', type=int, default=100)
+  add('--json', action='store_true', help='end with one line of JSON')
+  return parser.parse_args(argv)
+
+
+def main(arguments: argparse.Namespace) -> None:
+  """Runs the command."""
+  chunk = 1 if jax.default_backend() == 'cpu' else CHUNK
+  sizes = Sizes(
+    arguments.batch, arguments.image_size, arguments.num_classes, chunk
+  )
+  method, branches = arguments.method, arguments.branches
+  task = last_task(arguments.pair, method, sizes, branches)
+  cases = cases_of(task, sizes)
+  for case in cases.values():
+    case.compile()
+  times = measure(list(cases.values()), -(-arguments.steps // chunk))
+  memory = {name: case.memory() for name, case in cases.items()}
+  found = report(dict(zip(cases, times, strict=True)), memory)
+  rows = [('', 'ms/step', 'state and data, MiB', 'temporary, MiB')]
+  for name, ms in found['ms'].items():
+    mib = found['memory_mib'][name]
+    sizes_shown = (f'{mib["arguments"]:.1f}', f'{mib["temporary"]:.1f}')
+    rows.append((name, f'{ms:.2f}', *sizes_shown))
+  print(table(rows, right=(1, 2, 3)))
+  least, most = found['ratios']
+  print(
+    f'\nstep / sum of parts: {found["ratio"]:.3f} (of single rounds'
+    f' {least:.2f} to {most:.2f}), on {jax.device_count()} x'
+    f' {jax.devices()[0].device_kind}'
+  )
+  if arguments.json:
+    print(json.dumps(found))
+
+
+if __name__ == '__main__':
+  given = parse()
+  meshes.use_cores(given.batch)
+  try:
+    main(given)
+  except (KeyError, ValueError) as error:
+    sys.exit(f'benchmarks: {error}')

@@ -1,0 +1,358 @@
+"""Branches: executed one by one, merged, added, folded, and cut before that."""
+
+import functools
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reparam_nets as nets
+from jax import lax
+from reparam_nets import SHAPE, difference
+
+from jaxkd import reparam, tree
+from jaxkd.models.layers import BatchNorm, Conv
+
+DOUBLE = np.float64
+SIZES = {  # inputs, outputs, groups
+  'dense': (3, 5, 1),
+  'grouped': (4, 6, 2),
+  'depthwise': (4, 4, 4),
+  'depthwise, two for each': (3, 6, 3),
+}
+# The families whose networks have convolutions that can have branches.
+BRANCHED = [
+  name
+  for name in nets.FAMILIES
+  if reparam.prefixes(nets.shapes(nets.family(name, branches=2))['params'])
+]
+
+
+# What each branch is
+
+
+def convolve(x, kernel, groups=1):
+  """k x k convolution with zeros around the map; k is odd."""
+  pad = kernel.shape[0] // 2
+  return lax.conv_general_dilated(
+    x,
+    kernel,
+    (1, 1),
+    [(pad, pad)] * 2,
+    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    feature_group_count=groups,
+  )
+
+
+def executed(x, arrays, groups):
+  """The branches of a convolution, each as the operations it stands for."""
+  inputs = x.shape[-1]
+  pointwise = lambda kernel: kernel[None, None]
+  yield convolve(x, arrays['kernel'], groups)
+  y = convolve(x, pointwise(arrays['branch_pool']), groups)
+  window, pad = (3, 3), ((1, 1), (1, 1))
+  yield nn.avg_pool(y, window, padding=pad, count_include_pad=True)
+  y = convolve(x, pointwise(arrays['branch_frequency']), groups)
+  yield convolve(y, arrays['frequency'][:, :, None], y.shape[-1])
+  mix = np.tile(np.eye(inputs // groups), (1, groups)) + arrays['branch_mix']
+  y = convolve(x, pointwise(mix), groups)
+  yield convolve(y, arrays['branch_mixed'], groups)
+  yield convolve(x, arrays['branch_square'], groups)
+  # Eight filters for each channel, those of one channel side by side.
+  y = convolve(x, arrays['branch_depth'].reshape(3, 3, 1, 8 * inputs), inputs)
+  point = arrays['branch_point'].reshape(8 * inputs // groups, -1)
+  yield convolve(y, pointwise(point), groups)
+
+
+@functools.cache
+def convolutions(sizes):
+  """A branched convolution's arrays, its map and those of its branches."""
+  inputs, outputs, groups = SIZES[sizes]
+  conv = Conv(outputs, groups=groups, branches=6, dtype=DOUBLE)
+  x = np.random.default_rng(3).normal(size=(2, 5, 4, inputs))
+  with jax.enable_x64(True):
+    shapes = jax.eval_shape(conv.init, jax.random.key(0), x)
+  rng = np.random.default_rng(0)
+  variables = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), shapes)
+  eye = np.eye(inputs // groups)
+  variables['batch_stats']['identity'] = np.tile(eye, (1, groups))
+  arrays = {**variables['params'], **variables['batch_stats']}
+
+  def both(variables, arrays, x):
+    return conv.apply(variables, x), list(executed(x, arrays, groups))
+
+  with jax.enable_x64(True):
+    whole, parts = nets.compiled(both)(variables, arrays, x)
+  return variables, np.asarray(whole), [np.asarray(part) for part in parts]
+
+
+@pytest.mark.parametrize('sizes', SIZES)
+def test_a_branched_convolution_is_the_sum_of_its_executed_branches(sizes):
+  variables, whole, parts = convolutions(sizes)
+  scales, bias = (variables['params'][n] for n in ('branch_scale', 'bias'))
+  want = bias + sum(s * part for s, part in zip(scales, parts, strict=True))
+  assert whole.dtype == DOUBLE
+  assert difference(whole, want) <= 1e-12  # the borders are part of the map
+
+
+@pytest.mark.parametrize('branches', [2, 3, 4, 5])
+def test_fewer_branches_are_the_first_of_the_six(branches):
+  variables, _, parts = convolutions('dense')
+  arrays = {**variables['params'], **variables['batch_stats']}
+  scales = arrays['branch_scale'][:branches]
+  kernel = reparam.merged({**arrays, 'branch_scale': scales})
+  x = np.random.default_rng(3).normal(size=(2, 5, 4, 3))
+  got = convolve(*(np.float32(array) for array in (x, kernel)))
+  want = sum(s * part for s, part in zip(scales, parts, strict=False))
+  assert difference(got, want) <= 1e-5
+
+
+@pytest.fixture(scope='module')
+def fresh():
+  """What two branched convolutions start from: dense and depthwise."""
+  x = jnp.zeros((1, 4, 4, 16))
+  dense, depthwise = Conv(32, branches=6), Conv(16, groups=16, branches=6)
+  init = lambda key: (dense.init(key, x), depthwise.init(key, x))
+  return nets.compiled(init)(jax.random.key(0, impl='rbg'))
+
+
+@pytest.mark.parametrize('which', [0, 1], ids=['dense', 'depthwise'])
+def test_branches_start_as_published(fresh, which):
+  params, constants = (fresh[which][part] for part in ('params', 'batch_stats'))
+  inputs, outputs = params['kernel'].shape[2:]
+  scales = np.array([0.25, 0.25, 0.0, 0.5, 0.05, 0.5])
+  want = np.repeat(scales[:, None], outputs, axis=1)
+  np.testing.assert_allclose(params['branch_scale'], want)
+  assert not np.any(params['branch_mix'])
+  assert not np.any(params['bias'])
+  fan_in = {
+    'branch_pool': inputs,
+    'branch_frequency': inputs,
+    'branch_mixed': 9 * inputs,
+    'branch_square': 9 * inputs,
+    'branch_depth': 9,
+    'branch_point': 8 * inputs,
+  }
+  for name, n in fan_in.items():
+    array, bound = np.asarray(params[name]), math.sqrt(6 / n)
+    assert 0.8 * bound < array.max() <= bound, name
+    assert -0.8 * bound > array.min() >= -bound, name
+  waves = nets.frequency(3, outputs)
+  np.testing.assert_allclose(constants['frequency'], waves, atol=1e-6)
+  groups = 16 // inputs
+  identity = np.tile(np.eye(inputs), (1, groups))
+  np.testing.assert_array_equal(constants['identity'], identity)
+  assert {*constants} == {'frequency', 'identity'}
+
+
+@pytest.mark.parametrize('branches', [0, 7, -1])
+def test_a_number_of_branches_that_there_cannot_be_is_refused(branches):
+  with pytest.raises(ValueError, match=f'1 to 6 branches, got .*={branches}$'):
+    Conv(4, branches=branches)
+
+
+def test_only_3_x_3_convolutions_of_stride_1_have_branches():
+  image = jax.ShapeDtypeStruct((1, 4, 4, 2), jnp.float32)
+  for size, stride, want in ((3, 1, 2), (3, 2, 0), (1, 1, 0), (5, 1, 0)):
+    conv = Conv(4, size, stride, branches=2)
+    shapes = jax.eval_shape(conv.init, jax.random.key(0), image)['params']
+    assert len(reparam.prefixes(shapes)) == bool(want)
+    assert set(shapes) - {'kernel', 'bias'} == (
+      {'branch_scale', 'branch_pool'} if want else set()
+    )
+    assert ('bias' in shapes) == bool(want)
+
+
+# Adding them to a trained network
+
+
+def test_added_branches_leave_a_trained_network_as_it_is():
+  net, branched = (nets.Branched(branches=m) for m in (1, 6))
+  grown = nets.Branched(2, 6)
+  plan = reparam.make_plan(branched, grown, SHAPE)
+  plain = nets.random_variables(net)
+
+  def all_of_them(plain, key, image):
+    added = reparam.add(plain, branched.init(key, image))
+    wide = reparam.expand(added, plan)
+    return (
+      added,
+      reparam.merge(added),
+      nets.forward(net)(plain, image),
+      nets.forward(branched)(added, image),
+      nets.forward(grown)(wide, image),
+    )
+
+  added, merged, want, got, wide = nets.compiled(all_of_them)(
+    plain, jax.random.key(1, impl='rbg'), nets.images()
+  )
+  for path, array in tree.leaves(plain).items():
+    assert np.array_equal(tree.leaves(merged)[path], array), path
+    assert np.array_equal(tree.leaves(added)[path], array), path
+  np.testing.assert_array_equal(got, want)
+  assert difference(wide, want) <= 1e-6
+  for path, array in tree.leaves(added['params']).items():
+    kind = path.split('/')[-1]
+    if kind == 'branch_scale':
+      np.testing.assert_array_equal(array[0], np.ones(array.shape[1]))
+      assert not np.any(array[1:])
+    elif kind.startswith('branch') and kind != 'branch_mix':
+      assert np.all(array), 'a branch of zeros at scale zero never learns'
+
+
+# Cutting, merging, folding
+
+
+@pytest.mark.parametrize(
+  ('name', 'branches'),
+  [*((name, 6) for name in BRANCHED), (BRANCHED[0], 3), (BRANCHED[1], 4)],
+)
+def test_the_deployed_network_is_the_student_that_was_trained(name, branches):
+  """Every array of the wide network and every statistic is another one."""
+  plain = nets.family(name)
+  narrow, wide = (nets.family(name, width, branches) for width in (1, 2))
+  plan = reparam.make_plan(narrow, wide, SHAPE)
+  stats = nets.random_variables(narrow, seed=1)['batch_stats']
+
+  def both(theta, stats, image):
+    params = reparam.extract(theta, plan)
+    student = {'params': params, 'batch_stats': stats}
+    deployed = reparam.fold_biases(reparam.merge(student), plain, SHAPE)
+    results = [nets.forward(narrow)(student, image)]
+    return *results, nets.forward(plain)(deployed, image), deployed
+
+  want, got, deployed = nets.compiled(both)(
+    nets.random_variables(wide)['params'], stats, nets.images()
+  )
+  assert difference(got, want) <= 1e-5
+  assert np.std(want) > 1e-3
+  shapes = nets.shapes(plain)
+  assert not tree.differences(deployed, shapes)
+  assert tree.count(deployed['params']) == tree.count(shapes['params'])
+
+
+@pytest.fixture(scope='module')
+def orders():
+  """Kernels of each branch alone, cut and then merged, merged and then cut."""
+  both = [nets.Branched(w, 6, normed=False, bias=True) for w in (1, 2)]
+  bare = [nets.Branched(w, 1, normed=False, bias=True) for w in (1, 2)]
+  plan = reparam.make_plan(*both, SHAPE)
+  plain_plan = reparam.make_plan(*bare, SHAPE)
+
+  def kernels(theta, narrow):
+    wide = reparam.expand(narrow, plan)['batch_stats']
+    for m in range(6):
+      alone = jax.tree_util.tree_map_with_path(
+        lambda path, x, m=m: (
+          x * jnp.eye(6)[m][:, None] if path[-1].key == 'branch_scale' else x
+        ),
+        theta,
+      )
+      first = reparam.merge({'params': alone, 'batch_stats': wide})
+      last = {
+        'params': reparam.extract(alone, plan),
+        'batch_stats': narrow['batch_stats'],
+      }
+      yield (
+        reparam.merge(last)['params'],
+        reparam.extract(first['params'], plain_plan),
+      )
+
+  found = nets.compiled(lambda *args: list(kernels(*args)))(
+    nets.random_variables(both[1])['params'], nets.random_variables(both[0])
+  )
+  return jax.tree.map(np.asarray, found)
+
+
+@pytest.mark.parametrize('branch', range(6))
+def test_a_branch_is_cut_before_it_is_merged(orders, branch):
+  """The fourth has channels inside of it, which are cut, too."""
+  cut, merged = (tree.leaves(x) for x in orders[branch])
+  inside = branch == 3
+  for path in ('first/kernel', 'depthwise/kernel'):
+    assert difference(merged[path], cut[path]) <= 1e-6, path
+  path = 'middle/kernel'
+  apart = difference(merged[path], cut[path])
+  assert apart > 1e-3 if inside else apart <= 1e-6
+
+
+# Folding
+
+
+def test_batch_norm_folds_into_the_convolution_in_front_of_it():
+  rng = np.random.default_rng(0)
+  kernel, x = rng.normal(size=(3, 3, 2, 4)), rng.normal(size=(2, 5, 5, 2))
+  bias, scale, shift, mean = rng.normal(size=(4, 4))
+  var = rng.uniform(0.1, 2, 4)
+  norm = {
+    'params': {'scale': scale, 'bias': shift},
+    'batch_stats': {'mean': mean, 'var': var},
+  }
+  arrays = jax.tree.map(np.float32, (kernel, bias, scale, shift, mean, var))
+  for epsilon in (1e-5, 1e-1):
+    folded = reparam.fold_batch_norm(
+      reparam.Affine(*arrays[:2]), *arrays[2:], epsilon
+    )
+    a = scale / np.sqrt(var + epsilon)
+    assert difference(folded.kernel, kernel * a) <= 1e-6
+    assert difference(folded.bias, shift + (bias - mean) * a) <= 1e-6
+  layer = Conv(4, use_bias=True)
+  y = layer.apply({'params': {'kernel': kernel, 'bias': bias}}, x)
+  want = BatchNorm(epsilon=epsilon).apply(norm, y, train=False)
+  params = {'kernel': folded.kernel, 'bias': folded.bias}
+  got = layer.apply({'params': params}, x)
+  assert difference(got, want) <= 1e-5
+
+
+# By hand, layer by layer: where a family's biases can go.
+PAIRS = {
+  'conv_stem': 'bn_stem',
+  'stage1_block0/conv1': 'stage1_block0/bn1',
+  'stage1_block0/conv2': 'stage1_block0/bn2',
+  'stage1_block0/conv_shortcut': 'stage1_block0/bn_shortcut',
+  'stage2_block0/conv1': 'stage2_block0/bn1',
+  'stage2_block0/conv2': 'stage2_block0/bn2',
+  'stage2_block0/conv_shortcut': 'stage2_block0/bn_shortcut',
+  'stage3_block0/conv1': 'stage3_block0/bn1',
+  'stage3_block0/conv2': 'stage3_block0/bn2',
+  'stage3_block0/conv_shortcut': 'stage3_block0/bn_shortcut',
+}
+
+
+def test_followers_are_the_batch_norms_behind_their_layers():
+  net = nets.family('resnet')
+  assert reparam.followers(net, SHAPE) == PAIRS
+  found = reparam.followers(nets.Mixed(), SHAPE)
+  # What is added to something else before it is normalised has none.
+  assert found == {
+    'first': 'norm0',
+    'depthwise': 'norm1',
+    'middle': 'norm2',
+  }
+  assert 'stem/conv0' in reparam.followers(nets.family('vgg'), SHAPE)
+
+
+@pytest.mark.parametrize('name', nets.FAMILIES)
+def test_every_bias_that_branches_bring_has_a_batch_norm_behind_it(name):
+  net, branched = nets.family(name), nets.family(name, branches=2)
+  plain, more = (tree.leaves(nets.shapes(x)['params']) for x in (net, branched))
+  behind = reparam.followers(net, SHAPE)
+  for path in more.keys() - plain.keys():
+    layer, _, kind = path.rpartition('/')
+    assert kind.startswith('branch_') or layer in behind, path
+
+
+def test_a_bias_with_nothing_behind_it_is_refused_with_its_name():
+  branched, plain = (nets.Branched(branches=m, normed=False) for m in (3, 1))
+  merged = reparam.merge(nets.random_variables(branched))
+  with pytest.raises(ValueError, match=r'deployed.*(\n.*)+/middle/bias'):
+    reparam.fold_biases(merged, plain, SHAPE)
+
+
+def test_merging_leaves_a_network_without_branches_alone():
+  variables = nets.random_variables(nets.family('resnet'))
+  merged = reparam.merge(variables)
+  jax.tree.map(np.testing.assert_array_equal, merged, variables)
+  assert reparam.prefixes(variables['params']) == []
