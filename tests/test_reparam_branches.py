@@ -334,6 +334,23 @@ def test_followers_are_the_batch_norms_behind_their_layers():
   assert 'stem/conv0' in reparam.followers(nets.family('vgg'), SHAPE)
 
 
+class Twice(nn.Module):
+  """Two BatchNorms read one layer."""
+
+  @nn.compact
+  def __call__(self, x, train=False):
+    x = nn.Dense(4, name='first')(x.mean((1, 2)))
+    norms = [
+      nn.BatchNorm(use_running_average=not train, name=f'norm{i}')(x)
+      for i in range(2)
+    ]
+    return nn.Dense(3, name='head')(sum(norms))
+
+
+def test_a_layer_that_two_norms_read_has_no_follower():
+  assert reparam.followers(Twice(), SHAPE) == {}
+
+
 @pytest.mark.parametrize('name', nets.FAMILIES)
 def test_every_bias_that_branches_bring_has_a_batch_norm_behind_it(name):
   net, branched = nets.family(name), nets.family(name, branches=2)

@@ -85,7 +85,6 @@ def test_the_wide_network_has_the_narrow_ones_logits(name, ratio):
 def test_any_ratio_will_do_without_a_norm_over_channels(ratio):
   narrow, wide, plan = pair('mixed', ratio, layer_norm=False)
   assert plan.params['middle/kernel'].axes[2].copies.max() == np.ceil(ratio)
-  assert plan.copies == np.ceil(ratio)
 
   def both(variables, image):
     grown = reparam.expand(variables, plan)
@@ -260,8 +259,7 @@ def test_a_rule_can_be_given_for_a_leaf_of_any_name_and_shape():
   plan = reparam.make_plan(narrow, wide, SHAPE, rules=rules)
   assert plan.params['gain'].axes[0].wide == (8,)
   narrow, wide = Gain(scalar=True), Gain(2, scalar=True)
-  rules = (Rule('prelu/negative_slope', ''), *reparam.RULES)
-  plan = reparam.make_plan(narrow, wide, SHAPE, rules=rules)
+  plan = reparam.make_plan(narrow, wide, SHAPE)  # a scalar cannot grow
   grown = reparam.expand(nets.random_variables(narrow), plan)
   assert grown['params']['prelu']['negative_slope'].shape == ()
 
@@ -288,6 +286,19 @@ def normed(width, layer=nn.LayerNorm):
   return Layers(width, layer())
 
 
+class Fused(nn.Module):
+  """Query, key and value next to each other on one axis."""
+
+  width: int = 1
+
+  @nn.compact
+  def __call__(self, x, train=False):
+    x = nn.Dense(24 * self.width, name='qkv')(x.mean((1, 2)))
+    return nn.Dense(3, name='head')(x)
+
+
+Grouped = functools.partial(nn.GroupNorm, 4)
+Unscaled = functools.partial(nn.LayerNorm, use_scale=False)
 REFUSED = {
   'a leaf no rule covers': (
     (Gain(), Gain(2)),
@@ -311,11 +322,23 @@ REFUSED = {
   ),
   'LayerNorm': (
     (normed(1), normed(1.5)),
-    'layer/scale grows from 8 to 12.*LayerNorm.*use a whole ratio',
+    'layer/bias grows from 8 to 12.*LayerNorm.*use a whole ratio',
   ),
   'RMSNorm': (
     (normed(1, nn.RMSNorm), normed(1.5, nn.RMSNorm)),
     'scale grows from 8 to 12.*use a whole ratio',
+  ),
+  'LayerNorm without a scale': (
+    (normed(1, Unscaled), normed(1.5, Unscaled)),
+    'layer/bias grows from 8 to 12.*use a whole ratio',
+  ),
+  'GroupNorm with as many groups': (
+    (normed(1, Grouped), normed(2, Grouped)),
+    'layer has 4 groups of 8 channels, and 4 of 16; .* needs 8 groups',
+  ),
+  'fused attention that does not say how': (
+    (Fused(), Fused(2)),
+    'no rule says how qkv/kernel .1, 24. grows to .1, 48.',
   ),
   'larger groups': (
     (grouped(1, 2), grouped(2, 2)),

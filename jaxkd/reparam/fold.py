@@ -56,14 +56,15 @@ def followers(
   """Returns which BatchNorm reads which layer's result, by their names.
 
   Found by tracing: the normalisation is called with the very array that the
-  layer has returned.
+  layer has returned. A layer that several of them read is left out. (A reader
+  of another kind, a sum for example, is not seen.)
 
   Args:
     net: any Linen module.
     input_shape: [H, W, C] of one image.
   """
   made: dict[int, tuple[str, object]] = {}  # keeps the array, hence its id
-  found: dict[str, str] = {}
+  found: dict[str, list[str]] = {}
 
   def watch(method, args, kwargs, context):
     if context.method_name != '__call__':
@@ -72,7 +73,7 @@ def followers(
     result = method(*args, **kwargs)
     if args and 'mean' in context.module.variables.get('batch_stats', {}):
       if id(args[0]) in made:
-        found[made[id(args[0])][0]] = path
+        found.setdefault(made[id(args[0])][0], []).append(path)
     elif 'kernel' in context.module.variables.get('params', {}):
       made.setdefault(id(result), (path, result))
     return result
@@ -80,7 +81,7 @@ def followers(
   image = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
   with nn.intercept_methods(watch):
     jax.eval_shape(net.init, jax.random.key(0), image)
-  return found
+  return {layer: norms[0] for layer, norms in found.items() if len(norms) == 1}
 
 
 def fold_biases(

@@ -11,7 +11,7 @@ and from rules that say which axes of a leaf make channels and which read them.
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -19,7 +19,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxkd import tree
-from jaxkd.types import Tree
 
 
 class Axis(NamedTuple):
@@ -93,12 +92,6 @@ class Plan(NamedTuple):
   params: dict[str, Leaf]
   stats: dict[str, Leaf]
 
-  @property
-  def copies(self) -> float:
-    """The most copies that there are of any channel."""
-    axes = [axis for leaf in self.params.values() for axis in leaf.axes]
-    return max((float(a.copies.max()) for a in axes if a.grows), default=1.0)
-
 
 class Rule(NamedTuple):
   """What the axes of some leaves are.
@@ -124,7 +117,8 @@ RULES = (
   Rule(r'(^|/)qkv/kernel$', 'in - out -'),  # [D, 3, heads, d]
   Rule(r'(^|/)qkv/bias$', '- out -'),
   Rule(r'(^|/)out/kernel$', 'in - out'),  # [heads, d, D]
-  Rule(r'(^|/)kernel$', 'in out'),  # linear [C, D]
+  # Linear [C, D]; of a fused one, only its network knows what is next to what.
+  Rule(r'(^|(?<!qkv)/)kernel$', 'in out'),
   Rule(r'(^|/)kernel$', '- in out'),  # convolution along a line
   # [k, k, C / groups, D]. A group keeps its size, so a depthwise or grouped
   # kernel is copied and not divided.
@@ -174,12 +168,10 @@ def make_plan(
   """
   if scaling not in SCALINGS:
     raise ValueError(f'scaling is one of {SCALINGS}, got {scaling!r}')
-  grouped: set[str] = set()
-  narrow = _shapes(student, input_shape, grouped)
-  wide = _shapes(teacher, input_shape, set())
+  narrow, wide = _look(student, input_shape), _look(teacher, input_shape)
   plans: dict[str, dict[str, Leaf]] = {'params': {}, 'batch_stats': {}}
   for part, found in plans.items():
-    small, large = tree.leaves(narrow[part]), tree.leaves(wide[part])
+    small, large = narrow.leaves[part], wide.leaves[part]
     alone = sorted(small.keys() ^ large.keys())
     if alone:
       raise ValueError(
@@ -189,32 +181,48 @@ def make_plan(
     for name, leaf in small.items():
       axes = _axes(name, leaf.shape, large[name].shape, rules)
       found[name] = Leaf(axes)
-  _check_norms(plans)
-  _check_groups(plans['params'], grouped)
+  _check_norms(plans['params'], narrow, wide)
+  _check_groups(plans['params'], narrow)
   if scaling == 'official':
-    plans['params'] = _official(plans['params'], grouped)
+    plans['params'] = _official(plans['params'], narrow.grouped)
   return Plan(plans['params'], plans['batch_stats'])
 
 
-def _shapes(
-  net: nn.Module, input_shape: tuple[int, int, int], grouped: set[str]
-) -> dict[str, Tree]:
-  """Returns the network's shapes; notes the names of grouped convolutions."""
+class _Seen(NamedTuple):
+  """What a network is made of, as far as a plan has to know.
+
+  leaves: shapes by name, of 'params' and of 'batch_stats'.
+  grouped: names of grouped convolutions.
+  norms: names of norms over channels, and how many groups they make of them.
+  """
+
+  leaves: dict[str, dict[str, Any]]
+  grouped: set[str]
+  norms: dict[str, int]
+
+
+def _look(net: nn.Module, input_shape: tuple[int, int, int]) -> _Seen:
+  """Returns what the network is made of; nothing is computed."""
+  seen = _Seen({}, set(), {})
 
   def note(method, args, kwargs, context):
-    module = context.module
+    module, name = context.module, '/'.join(context.module.path)
     for attribute in ('groups', 'feature_group_count'):
       if getattr(module, attribute, 1) > 1:
-        grouped.add('/'.join(module.path))
+        seen.grouped.add(name)
+    if isinstance(module, nn.LayerNorm | nn.RMSNorm):
+      seen.norms[name] = 1
+    if isinstance(module, nn.GroupNorm):
+      channels = args[0].shape[-1]
+      seen.norms[name] = module.num_groups or channels // module.group_size
     return method(*args, **kwargs)
 
   image = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
   with nn.intercept_methods(note):
     shapes = jax.eval_shape(net.init, jax.random.key(0), image)
-  return {
-    'params': shapes['params'],
-    'batch_stats': shapes.get('batch_stats', {}),
-  }
+  for part in ('params', 'batch_stats'):
+    seen.leaves[part] = tree.leaves(shapes.get(part, {}))
+  return seen
 
 
 def _axes(
@@ -224,6 +232,8 @@ def _axes(
   rules: tuple[Rule, ...],
 ) -> tuple[Axis, ...]:
   """Returns how a leaf's axes sit, by the first rule that fits."""
+  if narrow == wide == ():
+    return ()
   for rule in rules:
     words = rule.axes.split()
     if len(words) == len(narrow) == len(wide) and re.search(rule.pattern, name):
@@ -258,26 +268,37 @@ def _axes(
   return tuple(axes)
 
 
-def _check_norms(plans: Mapping[str, Mapping[str, Leaf]]) -> None:
-  """Refuses ratios under which a norm over channels would change."""
-  for name, leaf in plans['params'].items():
+def _check_norms(plan: Mapping[str, Leaf], narrow: _Seen, wide: _Seen) -> None:
+  """Refuses ratios under which a norm over channels would change.
+
+  A 'scale' without a running mean belongs to such a norm, too.
+  """
+  for name, leaf in plan.items():
     parent, _, last = name.rpartition('/')
-    over_batch = f'{parent}/mean'.lstrip('/') in plans['batch_stats']
-    if last == 'scale' and not over_batch:
-      for axis in leaf.axes:
-        if not axis.even:
-          raise ValueError(
-            f'{name} grows from {sum(axis.narrow)} to {sum(axis.wide)}, but its'
-            ' layer normalises over channels (LayerNorm, GroupNorm, RMSNorm),'
-            ' so that each needs equally many copies; use a whole ratio'
-          )
+    over_batch = f'{parent}/mean'.lstrip('/') in narrow.leaves['batch_stats']
+    if parent not in narrow.norms and (last != 'scale' or over_batch):
+      continue
+    for axis in leaf.axes:
+      small, large = sum(axis.narrow), sum(axis.wide)
+      if not axis.even:
+        raise ValueError(
+          f'{name} grows from {small} to {large}, but its layer normalises over'
+          ' channels (LayerNorm, GroupNorm, RMSNorm), so that each needs'
+          ' equally many copies; use a whole ratio'
+        )
+      few, many = (seen.norms.get(parent, 1) for seen in (narrow, wide))
+      if few > 1 and many * small != few * large:
+        raise ValueError(
+          f'{parent} has {few} groups of {small} channels, and {many} of'
+          f' {large}; the wide network needs {few * large // small} groups'
+        )
 
 
-def _check_groups(plan: Mapping[str, Leaf], grouped: set[str]) -> None:
+def _check_groups(plan: Mapping[str, Leaf], narrow: _Seen) -> None:
   """Refuses grouped convolutions whose groups have grown in size."""
   for name, leaf in plan.items():
     parent, _, last = name.rpartition('/')
-    if parent in grouped and last == 'kernel' and leaf.axes[-2].grows:
+    if parent in narrow.grouped and last == 'kernel' and leaf.axes[-2].grows:
       raise ValueError(
         f'the groups of {parent} grow from {sum(leaf.axes[-2].narrow)} to'
         f' {sum(leaf.axes[-2].wide)} channels; the wide network needs more'
