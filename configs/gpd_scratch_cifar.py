@@ -31,9 +31,5 @@ def get_config():
     weight=3.0,
     ratio=2.0,
     label_weight=1.0,
-    sharing=True,
-    noise=1e-6,
-    relative_noise=False,
-    scaling='copy',
   )
   return config

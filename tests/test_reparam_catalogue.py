@@ -110,7 +110,7 @@ def test_a_network_without_a_norm_over_channels_sits_in_one_half_wider(name):
 @pytest.mark.parametrize('name', ['rvt_tiny', 'vit_tiny'])
 def test_a_network_with_layer_norm_needs_a_whole_ratio(name):
   student, teacher, image = pair(name, 4 / 3, 1)
-  with pytest.raises(ValueError, match='norm.*/scale grows .*LayerNorm'):
+  with pytest.raises(ValueError, match='norm.*/bias grows .*LayerNorm'):
     plan_of(student, teacher, image)
 
 

@@ -198,3 +198,14 @@ def overlapping_max_pool(x: Array) -> Array:
 def global_average(x: Array) -> Array:
   """Returns the mean over H and W, [B, C], in float32."""
   return jnp.mean(x, axis=(1, 2), dtype=jnp.float32)
+
+
+def head(x: Array, num_classes: int) -> Array:
+  """Returns the logits [B, K] of a linear layer 'head' with PyTorch's start."""
+  layer = nn.Dense(
+    num_classes,
+    kernel_init=fan_in_uniform,
+    bias_init=bias_uniform(x.shape[-1]),
+    name='head',
+  )
+  return layer(x)

@@ -5,7 +5,10 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from jaxkd.models.layers import bias_uniform, fan_in_uniform, widen
+from jaxkd.models.layers import (
+  head,
+  widen,
+)
 from jaxkd.types import Array, Outputs
 
 
@@ -48,10 +51,4 @@ class MLP(nn.Module):
       )(x)
       x = taps[f'stage{i}'] = nn.relu(x)
     x = taps['pooled'] = x.astype(jnp.float32)
-    head = nn.Dense(
-      self.num_classes,
-      kernel_init=fan_in_uniform,
-      bias_init=bias_uniform(x.shape[-1]),
-      name='head',
-    )
-    return Outputs(head(x), taps)
+    return Outputs(head(x, self.num_classes), taps)

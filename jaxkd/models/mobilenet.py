@@ -17,9 +17,9 @@ import jax.numpy as jnp
 from jaxkd.models.layers import (
   BatchNorm,
   Conv,
-  bias_uniform,
   fan_in_uniform,
   global_average,
+  head,
   widen,
 )
 from jaxkd.types import Array, Outputs
@@ -190,13 +190,7 @@ class MobileNetV1(nn.Module):
         x = nn.relu(x)
       taps[f'stage{i}'] = x
     x = taps['pooled'] = global_average(x)
-    head = nn.Dense(
-      self.num_classes,
-      kernel_init=fan_in_uniform,
-      bias_init=bias_uniform(x.shape[-1]),
-      name='head',
-    )
-    return Outputs(head(x), taps)
+    return Outputs(head(x, self.num_classes), taps)
 
 
 class MobileNetV2(nn.Module):

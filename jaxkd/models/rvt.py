@@ -30,6 +30,7 @@ from jaxkd.models.layers import (
   bias_uniform,
   fan_in_uniform,
   global_average,
+  head,
   overlapping_max_pool,
   widen,
 )
@@ -145,13 +146,7 @@ class RVT(nn.Module):
       taps[f'stage{i}'] = x
     x = layer_norm(jnp.float32, 'norm_last')(global_average(x))
     taps['pooled'] = x
-    head = nn.Dense(
-      self.num_classes,
-      kernel_init=fan_in_uniform,
-      bias_init=bias_uniform(x.shape[-1]),
-      name='head',
-    )
-    return Outputs(head(x), taps)
+    return Outputs(head(x, self.num_classes), taps)
 
   def stem(self, image: Array, features: int, train: bool) -> Array:
     """Returns the map [B, H / patch, W / patch, features] of the image."""

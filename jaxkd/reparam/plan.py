@@ -101,8 +101,8 @@ class Rule(NamedTuple):
     axis of channels and has the same size in both networks.
   pieces: (axis, sizes) of narrow axes that are made of pieces, each with
     replicas of its own: what reads a concatenation, or channels flattened
-    behind positions. (A wide network that concatenates and flattens replica by
-    replica, as those of jaxkd.models do, needs no pieces.)
+    behind positions. (A wide network that concatenates, flattens and shuffles
+    replica by replica needs no pieces.)
   """
 
   pattern: str
