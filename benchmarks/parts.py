@@ -26,6 +26,7 @@ from benchmarks.run import (
   feed_of,
   last_task,
   measure,
+  positive,
   start,
 )
 from jaxkd import objectives
@@ -101,15 +102,19 @@ def report(
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
   """Returns the command's arguments; None takes the process's own."""
-  parser = argparse.ArgumentParser(prog='python -m benchmarks.parts')
+  parser = argparse.ArgumentParser(
+    prog='python -m benchmarks.parts', allow_abbrev=False
+  )
   add = parser.add_argument
   add('--pair', required=True, metavar='TEACHER:STUDENT')
   add('--method', required=True)
-  add('--branches', type=int, default=1, help="of the student's convolutions")
-  add('--batch', type=int, default=64)
-  add('--steps', type=int, default=CALLS, help='timed steps of each case')
-  add('--image_size', type=int, default=32)
-  add('--num_classes', type=int, default=100)
+  add(
+    '--branches', type=positive, default=1, help="of the student's convolutions"
+  )
+  add('--batch', type=positive, default=64)
+  add('--steps', type=positive, default=CALLS, help='timed steps of each case')
+  add('--image_size', type=positive, default=32)
+  add('--num_classes', type=positive, default=100)
   add('--json', action='store_true', help='end with one line of JSON')
   return parser.parse_args(argv)
 

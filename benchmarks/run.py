@@ -252,7 +252,7 @@ def results_table(results: list[dict[str, Any]]) -> str:
   return table(rows, right=tuple(range(1, len(head))))
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
   number = int(text)
   if number < 1:
     raise ValueError(f'{number} is below 1')
@@ -269,10 +269,10 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
   add = parser.add_argument
   add('--pair', required=True, metavar='TEACHER:STUDENT')
   add('--method', required=True, help="'plain' trains the student alone")
-  add('--batch', type=_positive, default=64)
-  add('--steps', type=_positive, help='timed steps of each case')
-  add('--image_size', type=_positive, default=32)
-  add('--num_classes', type=_positive, default=100)
+  add('--batch', type=positive, default=64)
+  add('--steps', type=positive, help='timed steps of each case')
+  add('--image_size', type=positive, default=32)
+  add('--num_classes', type=positive, default=100)
   add(
     '--against',
     action='append',

@@ -8,9 +8,10 @@ Command:
 
 Trains a static teacher, the student's twin from labels alone, another twin by
 plain KD from the same teacher, and then the dynamic teacher and the student
-together. The method's settings are the paper's (r = 2, lambda = 3, smoothing
-0.1, noise 1e-6, clipping at 5), but for two: no branches, since the student is
-so small, and no moving average, which at 0.99996 would still be at the start.
+together. The method's settings are the authors' (r = 2, lambda = 3, smoothing
+0.1, noise 1e-6, clipping at 5), but for three: the static objective is KD with
+KD's weights, there are no branches, since the student is so small, and no
+moving average, which at 0.99996 would still be at the start.
 
 Cost: about three minutes on 2 CPU cores, most of it compilation.
 Expected: all networks above 95 % of the 360 test images, of which one is

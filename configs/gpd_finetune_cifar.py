@@ -33,10 +33,11 @@ def get_config():
   config.schedule.milestones = (0.6,)
   config.method = dict(
     name='gpd',
-    static=None,
+    static=dict(name='kd', temperature=4.0),  # has no weight
     dynamic=dict(name='soft_cross_entropy', smoothing=0.1),
     weight=3.0,
     ratio=2.0,
     label_weight=1.0,
+    static_weight=0.0,  # no static teacher
   )
   return config

@@ -21,9 +21,9 @@ noise 1e-6, moving average at 0.99996.
 CNNs: six branches; SGD 0.9 at 0.1, batch 512, weight decay 1e-4 on everything,
 clipping at 5, 100 epochs with a tenth of the rate from 30, 60 and 90 on;
 fine-tuning: 0.01 and 50 epochs.
-RVT: no branches; AdamW at 2e-3, batch 2048, weight decay 0.05 on arrays of two
-axes or more, cosine after 5 epochs of warm-up, 300 epochs, no clipping;
-fine-tuning: 2e-4 and 50 epochs.
+RVT: no branches; AdamW at 2e-3, batch 2048, weight decay 0.05 on kernels,
+cosine after 5 epochs of warm-up, 300 epochs, no clipping; fine-tuning: 2e-4 and
+50 epochs.
 Deviations: scaling is 'copy' (--config.method.scaling=official has the authors'
 step sizes). RVT's augmentation (RandAugment, mixup, CutMix, random erasing,
 repeated augmentation, label smoothing) and its 10 epochs at the last rate are
@@ -79,10 +79,11 @@ def get_config(variant: str = 'resnet18,teacher'):
   else:
     _convolutional(config)
   if scenario != 'teacher':
-    config.method.static = None
+    config.method.static_weight = 0.0  # no static teacher
   if scenario == 'finetune':
     config.epochs = 50
     config.optimizer.learning_rate /= 10
+    config.schedule.final *= 10  # ends at the same rate
     config.schedule.warmup_epochs = 0.0
     config.student.checkpoint = REQUIRED
   return config

@@ -11,6 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxkd.catalog import UnknownNameError, suggestion
+from jaxkd.reparam.branches import MOST
 
 Config = Any  # an ml_collections.ConfigDict, whose values are of any type
 
@@ -111,6 +112,7 @@ MINIMA = {
   'optimizer.ema': 0,
   'schedule.warmup_epochs': 0,
 }
+MAXIMA = {'student.branches': MOST}
 
 
 def check(config: Config) -> None:
@@ -118,8 +120,8 @@ def check(config: Config) -> None:
 
   Raises:
     KeyError: a key that is missing from the tree or from the config.
-    ValueError: a value of another type than the tree's, or below its minimum; a
-      value that the config file leaves to its user and that is not given.
+    ValueError: a value of another type than the tree's, or outside its limits;
+      a value that the config file leaves to its user and that is not given.
   """
   for key in missing(config):
     raise ValueError(f'this config needs --config.{key}=...')
@@ -128,6 +130,9 @@ def check(config: Config) -> None:
   for key, least in MINIMA.items():
     if flat[key] < least:
       raise ValueError(f'{key} is {flat[key]}, the least is {least}')
+  for key, most in MAXIMA.items():
+    if flat[key] > most:
+      raise ValueError(f'{key} is {flat[key]}, the most is {most}')
 
 
 def missing(config: Config) -> list[str]:
@@ -176,9 +181,16 @@ def resolved(config: Config) -> dict[str, Any]:
 def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
   """Returns a line for each setting that differs: 'key: old -> new'.
 
-  Where files lie does not count.
+  Where files lie does not count. A setting that did not exist yet had its
+  default.
   """
-  flat_old, flat_new = dict(_flat(old)), dict(_flat(new))
+  flat_new = dict(_flat(new))
+  since = {
+    key: value
+    for key, value in _flat(json.loads(json.dumps(default().to_dict())))
+    if key in flat_new and not key.startswith(FREE)
+  }
+  flat_old = {**since, **dict(_flat(old))}
   return [
     f'{key}: {flat_old.get(key)!r} -> {flat_new.get(key)!r}'
     for key in sorted({*flat_old, *flat_new} - {*PLACES})

@@ -42,19 +42,21 @@ class Exported:
   difference: float
 
   def __str__(self) -> str:
-    rows = [('', 'model', 'branches', 'parameters', 'MACs')]
+    name = self.before.get('network', 'network')
+    rows = [(name, 'model', 'parameters', 'MACs')]
     for when, card in (('trained', self.before), ('exported', self.after)):
       rows.append(
         (
           when,
-          card['model'],
-          str(card.get('branches', 1)),
+          describe.model_name(
+            card['model'], card['width'], card.get('branches', 1)
+          ),
           f'{card["params"]:,}',
           f'{card["macs"] / 1e6:,.1f} M',
         )
       )
     return (
-      f'{describe.table(rows, right=(2, 3, 4))}\n\nLogits of'
+      f'{describe.table(rows, right=(2, 3))}\n\nLogits of'
       f' {self.images:,} test images differ by {self.difference:.1e} of the'
       f' largest at most. Test top-1: {100 * self.after["top1"]:.2f} %'
     )
@@ -65,23 +67,42 @@ def find(workdir: pathlib.Path, name: str = '') -> Network:
 
   Args:
     workdir: the folder of a run, of a network, or an exported file.
-    name: of the network in the run; '' takes its student or else its teacher.
+    name: of the network in the run; '' takes its student, or the teacher of a
+      run that only trains one.
 
   Raises:
     FileNotFoundError: there is no such network; the message names those that
       there are.
   """
-  if not (checkpoint.is_network(workdir) or (workdir / CONFIG).exists()):
-    raise FileNotFoundError(f'no run in {workdir}: {CONFIG} is missing')
-  if not name:
-    return load_checkpoint(workdir)
+  if checkpoint.is_network(workdir) and not name:
+    return checkpoint.load_network(workdir)
+  config = _config_of(workdir)
+  is_teacher = config['method']['name'] == 'teacher'
+  name = name or ('teacher' if is_teacher else 'student')
   folder = workdir / 'networks'
   if not checkpoint.is_network(folder / name):
     there = sorted(x.name for x in folder.glob('*') if checkpoint.is_network(x))
     raise FileNotFoundError(
-      f'no network {name!r} in {workdir}; there are: {", ".join(there)}'
+      f'no network {name!r} in {workdir}; there are: {", ".join(there)}. Name'
+      ' one of them by --network, or finish the run first'
+      if there
+      else f'no network in {workdir} yet: the same command goes on with the run'
     )
-  return checkpoint.load_network(folder / name)
+  variables, card = checkpoint.load_network(folder / name)
+  # What cards did not say from the beginning.
+  known = {'network': name, 'compute_dtype': config['compute_dtype']}
+  return variables, {**known, **card}
+
+
+def _config_of(workdir: pathlib.Path) -> dict[str, Any]:
+  """Returns the config of a run, as plain values."""
+  path = workdir / CONFIG
+  if not path.exists():
+    raise FileNotFoundError(
+      f'no run in {workdir}: {CONFIG} is missing. --workdir is the folder of a'
+      ' run, or an exported file'
+    )
+  return json.loads(path.read_text())
 
 
 def module_of(card: dict[str, Any], **changes: Any) -> nn.Module:
@@ -92,35 +113,44 @@ def module_of(card: dict[str, Any], **changes: Any) -> nn.Module:
   return models.build(card['model'], card['num_classes'], **settings)
 
 
-def evaluator(workdir: pathlib.Path, card: dict[str, Any], config: Any = None):
-  """Returns what measures a network on its test split.
+def data_settings(
+  workdir: pathlib.Path, card: dict[str, Any], config: ConfigDict | None = None
+) -> dict[str, Any]:
+  """Returns the settings of the data that a network is measured on.
 
   Args:
     workdir: of its run, where the data's settings are.
     card: of the network; an exported one has the data's settings.
     config: whose section on data is taken instead, if it is given.
+  """
+  if config is not None:
+    return configs.resolved(config)['data']
+  if (workdir / CONFIG).exists() or 'data_settings' not in card:
+    return _config_of(workdir)['data']
+  return card['data_settings']
+
+
+def evaluator(settings: dict[str, Any], card: dict[str, Any]) -> Evaluator:
+  """Returns what measures a network on its test split.
+
+  Args:
+    settings: of the data.
+    card: of the network.
 
   Raises:
-    ValueError: nothing says what the data are.
+    ValueError: the data are not such as the network takes.
   """
-  path = workdir / CONFIG
-  if config is not None:
-    section = configs.resolved(config)['data']
-  elif path.exists():
-    section = json.loads(path.read_text())['data']
-  elif 'data_settings' in card:
-    section = card['data_settings']
-  else:
-    raise ValueError(
-      f'{workdir} does not say what it was trained on: add --config=FILE'
-    )
-  settings = section.pop('settings')
-  dataset = data.load(**section, **settings)
-  if dataset.num_classes != card['num_classes']:
-    raise ValueError(
-      f'{dataset.name} has {dataset.num_classes} classes, the network'
-      f' {card["num_classes"]}'
-    )
+  section = dict(settings)
+  dataset = data.load(**section.pop('settings'), **section)
+  for what, ours, its in (
+    ('classes', dataset.num_classes, card['num_classes']),
+    ('image shape', list(dataset.image_shape), card['image_shape']),
+  ):
+    if ours != its:
+      raise ValueError(
+        f'{dataset.name} has {what} {ours}, the network {its}: measure it on'
+        ' the data that it was made for'
+      )
   return Evaluator(dataset, mesh.make_mesh())
 
 
@@ -136,16 +166,17 @@ def evaluate(
     workdir: of a run, or a network itself.
     name: of the network in the run; '' takes its student or else its teacher.
     file: an exported network, to be measured in the run's place.
-    config: see `evaluator`.
+    config: see `data_settings`.
 
   Raises:
     FileNotFoundError: there is no such run or network.
   """
   variables, card = load_checkpoint(file) if file else find(workdir, name)
-  test = evaluator(workdir, card, config)
+  test = evaluator(data_settings(workdir, card, config), card)
   return {
-    'network': card.get('network', name or 'network'),
+    'network': card.get('network', 'network'),
     'model': card['model'],
+    'data': test.dataset.name,
     'images': len(test.dataset.test),
     **test(module_of(card), _fitted(variables, card)),
   }
@@ -175,7 +206,8 @@ def export(
   """
   variables, before = find(workdir, name)
   variables = _fitted(variables, before)
-  test = evaluator(workdir, before)
+  settings = data_settings(workdir, before)
+  test = evaluator(settings, before)
   trained, plain = (
     module_of(before, dtype=jnp.float32, **change)
     for change in ({}, {'branches': 1})
@@ -200,15 +232,8 @@ def export(
     'macs': models.macs(plain, shape),
     'params_sha256': tree.digest(deployed),
     'exported_from': before['params_sha256'],
-    'data_settings': _data_settings(workdir),
+    # Where the data lie here means nothing elsewhere.
+    'data_settings': {**settings, 'dir': ''},
   }
   checkpoint.save_file(output, deployed, after)
   return Exported(before, after, len(want), difference)
-
-
-def _data_settings(workdir: pathlib.Path) -> dict[str, Any]:
-  """Returns the run's settings of the data, but for where they lie here."""
-  path = workdir / CONFIG
-  if not path.exists():
-    raise FileNotFoundError(f'no run in {workdir}: {CONFIG} is missing')
-  return {**json.loads(path.read_text())['data'], 'dir': ''}

@@ -1,5 +1,6 @@
 """Prints what will be trained before anything is: stages, networks, arrows."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -25,6 +26,12 @@ def table(rows: list[tuple[str, ...]], right: tuple[int, ...] = ()) -> str:
     ]
     lines.append('  '.join(cells).rstrip())
   return '\n'.join(lines)
+
+
+def model_name(name: str, width: float = 1, branches: int = 1) -> str:
+  """Returns a model's name with its width and its branches, if it has any."""
+  wide = f' x{width:g}' if width != 1 else ''
+  return f'{name}{wide}' + (f' ({branches} branches)' if branches > 1 else '')
 
 
 def sizes(program: Program, name: str) -> tuple[int, int]:
@@ -63,7 +70,7 @@ def stage_text(
     networks.append(
       (
         name,
-        architectures[name],
+        _model(architectures[name], program.modules[name]),
         _role(network),
         f'{parameters:,}',
         f'{macs / 1e6:,.1f} M',
@@ -86,6 +93,11 @@ def stage_text(
     f'{_indent(table(networks, right=(3, 4)))}\n\n'
     f'{_indent(table(transfers, right=(3,)))}'
   )
+
+
+def _model(name: str, module: nn.Module) -> str:
+  width, branches = (getattr(module, a, 1) for a in ('width', 'branches'))
+  return model_name(name, width, branches)
 
 
 def _role(network: Learner | Frozen | Shared) -> str:

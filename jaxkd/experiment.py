@@ -40,6 +40,11 @@ def stages_of(config: Config) -> tuple[Stage, ...]:
     learning_rate=config.teacher.learning_rate or None,
   )
   if method is methods.teacher:
+    if config.baseline or config.kd_baseline:
+      raise ValueError(
+        'baseline and kd_baseline train twins of the student, and the method'
+        ' teacher has no student: leave them False'
+      )
     # Its settings are the config's section on the teacher.
     return call('method teacher', lambda: train_teacher, arguments)
   stages = call(f'method {name}', method, arguments)

@@ -50,9 +50,11 @@ def _train() -> None:
     print(f'This run is finished: {path}\n')
   else:
     summary = run.finish()
-    picture = draw(run.workdir)
-    print(f'\nFinished. Results: {path}{f", {picture}" if picture else ""}\n')
+    print(f'\nFinished. Results: {path}\n')
   print(result_table(summary))
+  picture = draw(run.workdir)
+  if picture:
+    print(f'\nAccuracy, loss and gap by epoch: {picture}')
 
 
 def _experiment():
@@ -81,7 +83,8 @@ def _eval() -> None:
   result = evaluate(workdir, NETWORK.value, file, CONFIG.value)
   print(
     f'{result["network"]} ({result["model"]}): {100 * result["top1"]:.2f} %'
-    f' top-1, NLL {result["nll"]:.4f}, on {result["images"]:,} test images'
+    f' top-1, NLL {result["nll"]:.4f}, on {result["images"]:,} test images of'
+    f' {result["data"]}'
   )
 
 

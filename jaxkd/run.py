@@ -22,7 +22,7 @@ from jaxkd import config as configs
 from jaxkd import describe, plots, tree
 from jaxkd.experiment import Experiment
 from jaxkd.graph import Stage
-from jaxkd.train import checkpoint
+from jaxkd.train import checkpoint, log
 from jaxkd.train.log import PARTIAL, write_json
 from jaxkd.train.provenance import provenance
 from jaxkd.train.stage import train_stage
@@ -32,6 +32,8 @@ from jaxkd.types import Variables
 CONFIG, DATA = 'config.json', 'data.json'
 REPORTED = (
   'model',
+  'width',
+  'branches',
   'top1',
   'best_top1_on_test',
   'nll',
@@ -118,9 +120,11 @@ class Run:
   def _given(self) -> dict[str, Network]:
     """Returns the networks whose checkpoints the config names."""
     found = {}
+    graphs = [stage.graph.networks for stage in self.experiment.stages]
+    used = {x.like or n for graph in graphs for n, x in graph.items()}
     for name in ('teacher', 'student'):
       section = self.experiment.config[name]
-      if not section.checkpoint:
+      if not section.checkpoint or name not in used:
         continue
       variables, card = load_checkpoint(pathlib.Path(section.checkpoint))
       wanted = {
@@ -128,6 +132,9 @@ class Run:
         'width': section.width,
         'num_classes': self.experiment.num_classes,
       }
+      branches = card.get('branches', 1)
+      if 1 not in (branches, section.get('branches', 1)):
+        wanted['branches'] = section.branches  # otherwise added or merged
       for key, value in wanted.items():
         if card[key] != value:
           raise ValueError(
@@ -313,15 +320,20 @@ def draw(workdir: pathlib.Path) -> pathlib.Path | None:
   """Draws test accuracy, loss and the gap to the student, epoch by epoch.
 
   Returns:
-    The picture, gap.png; None if the run has no student.
+    The picture, gap.png, drawn before or now; None if there is no student.
   """
-  lines = (workdir / 'metrics.jsonl').read_text().splitlines()
-  rows = [json.loads(line) for line in lines]
-  if 'student' not in plots.curves(rows):
-    return None
+  picture = workdir / 'gap.png'
+  rows = log.read(workdir / 'metrics.jsonl')
+  tested = plots.curves(rows)
+  if 'student' not in tested or picture.exists():
+    return picture if picture.exists() else None
   config = json.loads((workdir / CONFIG).read_text())
-  title = f'{config["method"]["name"]} on {config["data"]["name"]}'
-  return plots.gap(rows, workdir / 'gap.png', title=title)
+  return plots.gap(
+    rows,
+    picture,
+    guide='dynamic_teacher' if 'dynamic_teacher' in tested else None,
+    title=f'{config["method"]["name"]} on {config["data"]["name"]}',
+  )
 
 
 def result_table(summary: dict[str, Any]) -> str:
@@ -331,7 +343,11 @@ def result_table(summary: dict[str, Any]) -> str:
     rows.append(
       (
         name,
-        network['model'],
+        describe.model_name(
+          network['model'],
+          network.get('width') or 1,
+          network.get('branches') or 1,
+        ),
         f'{100 * network["top1"]:.2f} %',
         f'{network["nll"]:.3f}',
         f'{network["params"]:,}',

@@ -64,7 +64,7 @@ class TestNetwork:
     path = tmp_path / checkpoint.ARRAYS
     data = path.read_bytes()
     path.write_bytes(data[: int(share * len(data))])
-    with pytest.raises(ValueError, match='is damaged .* train it again'):
+    with pytest.raises(ValueError, match='is damaged.* expected what a run'):
       checkpoint.load_network(tmp_path)
 
   def test_changed_bytes(self, tmp_path):

@@ -54,6 +54,21 @@ def test_the_file_says_what_it_is(path):
   assert paper and len(paper.splitlines()[0]) > 20
 
 
+def test_a_run_from_before_a_setting_existed_is_the_same_run():
+  new = configs.resolved(configs.default())
+  old = json.loads(json.dumps(new))
+  del old['kd_baseline'], old['student']['branches']
+  assert configs.differing(old, new) == []
+  new['student']['branches'] = 6
+  assert configs.differing(old, new) == ['student.branches: 1 -> 6']
+
+
+def test_what_a_file_leaves_to_its_user_is_asked_for():
+  config = changed('student.checkpoint', configs.REQUIRED)
+  with pytest.raises(ValueError, match='needs --config.student.checkpoint='):
+    configs.check(config)
+
+
 def test_the_default_is_right():
   configs.check(configs.default())
 

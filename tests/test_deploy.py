@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 import zipfile
 
 import jax
@@ -122,6 +123,25 @@ def test_unknown_networks_and_runs_are_named(workdir, tmp_path):
   np.savez(tmp_path / 'arrays.npz', x=np.zeros(3))
   with pytest.raises(ValueError, match='arrays.npz is damaged'):
     deploy.evaluate(tmp_path / 'arrays.npz')
+
+
+def test_a_run_without_its_student_yet_exports_no_other(workdir, tmp_path):
+  networks = tmp_path / 'networks'
+  networks.mkdir()
+  shutil.copy(workdir / 'config.json', tmp_path)
+  with pytest.raises(FileNotFoundError, match='no network in .* goes on with'):
+    deploy.evaluate(tmp_path)
+  shutil.copytree(workdir / 'networks/dynamic_teacher', networks / 'teacher')
+  with pytest.raises(
+    FileNotFoundError, match="'student' .* are: teacher. Name"
+  ):
+    deploy.export(tmp_path, tmp_path / 'x')
+
+
+def test_other_data_are_refused(exported):
+  config = tiny.config(data__settings__num_classes=4)
+  with pytest.raises(ValueError, match='classes 4, the network 3: measure'):
+    deploy.evaluate(exported[1], config=config)
 
 
 def test_the_gap_is_drawn(workdir):

@@ -66,7 +66,8 @@ def test_the_static_teacher_can_leave_the_dynamic_one_alone():
 @pytest.mark.parametrize(
   ('settings', 'message'),
   [
-    (dict(ratio=0.5), 'wider than its student: ratio=0.5'),
+    (dict(ratio=0.5), 'ratio=0.5, but a dynamic teacher is no narrower'),
+    (dict(noise=-1e-6), 'noise=-1e-06, a standard deviation'),
     (dict(static='kt'), "no objective 'kt'"),
     (dict(dynamic=dict(name='kd', temprature=2)), "'temprature'"),
     (dict(dynamic=dict(temperature=2)), 'an objective is a name'),
@@ -84,8 +85,10 @@ def test_an_unknown_scaling_is_refused_when_networks_are_bound():
 
 @pytest.mark.parametrize('ratio', [2.5, 3])
 def test_copies_that_nothing_tells_apart_are_warned_of(ratio):
-  with pytest.warns(UserWarning, match=f'ratio={ratio} and noise=0'):
+  with pytest.warns(UserWarning, match=f'ratio={ratio}, sharing=True and noi'):
     methods.gpd(ratio=ratio, noise=0)
+  with pytest.warns(UserWarning, match='ratio=2.0, sharing=False and noise=0'):
+    methods.gpd(sharing=False, noise=0)
   with warnings.catch_warnings():
     warnings.simplefilter('error')
     methods.gpd(ratio=ratio)
@@ -125,6 +128,7 @@ def forwards(program, known, batch):
   ],
   ids=str,
 )
+@pytest.mark.filterwarnings('ignore:gpd with ratio=1.5, sharing=False')
 def test_the_student_and_its_dynamic_teacher_start_as_one(settings):
   program = program_of(**settings)
   known = known_to(program)

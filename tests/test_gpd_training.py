@@ -41,7 +41,8 @@ def blocks(params, ratio):
 def test_without_its_student_a_dynamic_teacher_keeps_its_copies():
   """And without sharing, the student learns parameters of its own."""
   with jax.enable_x64(True):
-    program = program_of(jnp.float64, static=None, sharing=False)
+    with pytest.warns(UserWarning, match='sharing=False and noise=0'):
+      program = program_of(jnp.float64, static=None, sharing=False)
     first, last, _ = run(program, 10, dtype=np.float64)
   found = blocks(last.params['dynamic_teacher'], 2)
   for block in found.values():

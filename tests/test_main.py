@@ -35,7 +35,7 @@ def test_a_run_from_start_to_evaluation(tmp_path):
   workdir = f'--workdir={tmp_path / "run"}'
   first = command(workdir, *SMALL, cache=tmp_path)
   assert first.returncode == 0, first.stderr
-  assert re.search(r'student +mlp +\d+\.\d\d %', first.stdout)
+  assert re.search(r'student +mlp x0.5 +\d+\.\d\d %', first.stdout)
   assert str(tmp_path / 'run/summary.json') in first.stdout
   assert 'distil: teacher, frozen' in first.stdout
   again = command(workdir, *SMALL, cache=tmp_path)

@@ -368,6 +368,18 @@ def test_a_bias_with_nothing_behind_it_is_refused_with_its_name():
     reparam.fold_biases(merged, plain, SHAPE)
 
 
+def test_folding_spares_the_arrays_that_it_is_given():
+  branched = nets.family('resnet', branches=2)
+  merged = reparam.merge(nets.random_variables(branched))
+  merged = jax.tree.map(np.array, merged)  # could be written to
+  before = tree.digest(merged)
+  folded = reparam.fold_biases(merged, nets.family('resnet'), SHAPE)
+  assert tree.digest(merged) == before
+  old, new = (tree.leaves(x['batch_stats']) for x in (merged, folded))
+  moved = [name for name in old if np.any(old[name] != new[name])]
+  assert moved and all(name.endswith('/mean') for name in moved)
+
+
 def test_merging_leaves_a_network_without_branches_alone():
   variables = nets.random_variables(nets.family('resnet'))
   merged = reparam.merge(variables)

@@ -49,17 +49,17 @@ def gpd(
   relative_noise: bool = False,
   scaling: str = 'copy',
 ) -> tuple[Stage, ...]:
-  """Gap preserving distillation; every default but `static` is the paper's.
+  """Gap preserving distillation; all defaults but `static` are the authors'.
 
   Args:
     static: objective from the frozen teacher to the two others: a name of the
-      catalogue, or a mapping of 'name' and arguments. None or '': there is no
-      such teacher (from scratch; fine-tuning, from a student's checkpoint).
+      catalogue, or a mapping of 'name' and arguments.
     dynamic: objective from the dynamic teacher to the student, likewise.
     weight: lambda, of `dynamic`.
     ratio: r, width of the dynamic teacher in multiples of the student's.
     label_weight: of the cross-entropy of both against the labels.
-    static_weight: of `static`.
+    static_weight: of `static`; 0, or no `static`: there is no such teacher
+      (from scratch; fine-tuning, from a student's checkpoint).
     guide_dynamic: the static teacher guides the dynamic one, too.
     sharing: the student is a slice of the dynamic teacher; otherwise it has
       parameters of its own, and only the start is common.
@@ -68,12 +68,13 @@ def gpd(
     scaling: of what is stored, 'copy' or 'official'; see `reparam.make_plan`.
 
   Raises:
-    ValueError: a ratio below 1, an objective that cannot be.
+    ValueError: a ratio below 1, negative noise.
 
   References:
     Figure 1 of the paper; the authors' train_dkd.py and gpd_utils.py.
   """
-  _check(ratio, noise)
+  _check(ratio, noise, sharing)
+  static = static if static_weight else None
   plan = functools.partial(_plan, scaling)
   growing = functools.partial(_growing, plan, noise, relative_noise)
   sliced = Shared('dynamic_teacher', functools.partial(_sharing, plan))
@@ -92,14 +93,21 @@ def gpd(
   return (Stage('gpd', Graph(networks, tuple(transfers))),)
 
 
-def _check(ratio: float, noise: float) -> None:
+def _check(ratio: float, noise: float, sharing: bool) -> None:
   """Refuses a dynamic teacher that cannot be, warns of a pointless one."""
   if ratio < 1:
-    raise ValueError(f'a dynamic teacher is wider than its student: {ratio=}')
-  if math.ceil(ratio) > 2 and not noise:
+    raise ValueError(
+      f'gpd has ratio={ratio}, but a dynamic teacher is no narrower than its'
+      ' student: set ratio to 1 or more'
+    )
+  if noise < 0:
+    raise ValueError(f'gpd has noise={noise}, a standard deviation is positive')
+  copies = math.ceil(ratio)
+  if copies - sharing > 1 and not noise:
     warnings.warn(
-      f'gpd with ratio={ratio} and noise=0: the copies that the student does'
-      ' not share stay identical for ever; set noise to 1e-6 or more',
+      f'gpd with ratio={ratio}, sharing={sharing} and noise=0: the copies that'
+      ' the student does not share stay identical for ever; set noise to 1e-6'
+      ' or more',
       stacklevel=3,
     )
 

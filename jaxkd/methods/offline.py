@@ -29,7 +29,7 @@ def baseline() -> tuple[Stage, ...]:
 
 
 def kd_baseline() -> tuple[Stage, ...]:
-  """Hinton distillation of the student's twin, with the settings of `kd`."""
+  """Hinton distillation of the student's twin, with the defaults of `kd`."""
   (stage,) = kd()
   transfers = tuple(
     dataclasses.replace(transfer, learner='kd_student')

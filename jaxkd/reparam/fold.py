@@ -85,7 +85,10 @@ def followers(
 
 
 def fold_biases(
-  variables: Variables, net: nn.Module, input_shape: tuple[int, int, int]
+  variables: Variables,
+  net: nn.Module,
+  input_shape: tuple[int, int, int],
+  what: str = 'the network to be deployed',
 ) -> Variables:
   """Returns variables of `net`, whose layers may lack a bias that these have.
 
@@ -96,6 +99,7 @@ def fold_biases(
     variables: such as `merge` returns.
     net: the network they are for.
     input_shape: [H, W, C] of one image.
+    what: how to call the variables in a message.
 
   Raises:
     ValueError: the variables do not fit; a bias has no BatchNorm behind it.
@@ -109,9 +113,10 @@ def fold_biases(
   for name in params.keys() - tree.leaves(wanted['params']).keys():
     layer, _, last = name.rpartition('/')
     if last == 'bias' and layer in behind:
-      stats[f'{behind[layer]}/mean'] -= params.pop(name)
+      mean = f'{behind[layer]}/mean'
+      stats[mean] = stats[mean] - params.pop(name)  # not in the caller's array
   found = {
     'params': tree.from_leaves(params),
     'batch_stats': tree.from_leaves(stats),
   }
-  return tree.fit(found, dict(wanted), 'the network to be deployed')
+  return tree.fit(found, dict(wanted), what)

@@ -168,7 +168,8 @@ def load_network(
     zipfile.BadZipFile,
   ) as error:
     raise ValueError(
-      f'the network in {path} is damaged ({error}); copy or train it again'
+      f'the network in {path} is damaged, or is none ({error}): expected what'
+      ' a run or --mode=export has written'
     ) from error
   found = tree.from_leaves(named)
   return {

@@ -214,6 +214,6 @@ class Loop:
     raise DivergedError(
       f'{what} is not a finite number at step {step} (epoch {epoch + 1} of'
       f' {self.epochs}, stage {self.stage}); {kept}. Try a lower'
-      f' --config.optimizer.learning_rate, --config.optimizer.clip_norm=5,'
+      f' --config.optimizer.learning_rate or --config.optimizer.clip_norm,'
       f' or --config.schedule.warmup_epochs=1, in a new workdir'
     )

@@ -126,7 +126,8 @@ def make_optimizer(
     momentum: of SGD.
     nesterov: of SGD.
     weight_decay: coupled in SGD, decoupled in AdamW.
-    decay: what decays, 'all' parameters or 'kernels' (two axes or more).
+    decay: what decays, 'all' parameters or 'kernels' (two axes or more,
+      and not what `SPARED` names).
     clip_norm: the gradient of all owners together is scaled down to this norm;
       0 does not clip.
     betas: of AdamW.

@@ -147,10 +147,10 @@ def fitted(
     )
     if wants and not has:
       variables = reparam.add(variables, jax.jit(init)(key))
-    if has and not wants:
-      module, image = program.starts[name], program.input_shape
-      variables = reparam.fold_biases(reparam.merge(variables), module, image)
     what = f'the checkpoint of {source!r}'
+    if has and not wants:
+      merged, module = reparam.merge(variables), program.starts[name]
+      variables = reparam.fold_biases(merged, module, program.input_shape, what)
     found[name] = tree.fit(variables, shapes, what)
   return found
 
