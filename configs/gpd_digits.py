@@ -13,7 +13,7 @@ together. The method's settings are the authors' (r = 2, lambda = 3, smoothing
 KD's weights, there are no branches, since the student is so small, and no
 moving average, which at 0.99996 would still be at the start.
 
-Cost: about three minutes on 2 CPU cores, most of it compilation.
+Cost: about two minutes on 2 CPU cores, most of it compilation.
 Expected: all networks above 95 % of the 360 test images, of which one is
 0.28 %; that is too few to rank them.
 """
