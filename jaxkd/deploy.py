@@ -121,13 +121,14 @@ def data_settings(
   Args:
     workdir: of its run, where the data's settings are.
     card: of the network; an exported one has the data's settings.
-    config: whose section on data is taken instead, if it is given.
+    config: says where the data lie now, and for a network that has neither
+      run nor settings, what they are.
   """
-  if config is not None:
-    return configs.resolved(config)['data']
-  if (workdir / CONFIG).exists() or 'data_settings' not in card:
-    return _config_of(workdir)['data']
-  return card['data_settings']
+  given = configs.resolved(config)['data'] if config is not None else {}
+  is_run = (workdir / CONFIG).exists()
+  settings = {} if is_run else card.get('data_settings') or given
+  settings = settings or _config_of(workdir)['data']
+  return {**settings, 'dir': given.get('dir') or settings['dir']}
 
 
 def evaluator(settings: dict[str, Any], card: dict[str, Any]) -> Evaluator:

@@ -139,9 +139,26 @@ def test_a_run_without_its_student_yet_exports_no_other(workdir, tmp_path):
 
 
 def test_other_data_are_refused(exported):
-  config = tiny.config(data__settings__num_classes=4)
+  _, card = load_network(exported[1])
+  settings = deploy.data_settings(exported[1], card)
+  more = {**settings, 'settings': {**settings['settings'], 'num_classes': 4}}
   with pytest.raises(ValueError, match='classes 4, the network 3: measure'):
-    deploy.evaluate(exported[1], config=config)
+    deploy.evaluator(more, card)
+  with pytest.raises(ValueError, match=r'shape \[10, 10, 1\], the network'):
+    deploy.evaluator({**settings, 'image_size': 10}, card)
+
+
+def test_a_config_says_where_the_data_are_now(exported, workdir):
+  file = exported[1]
+  _, card = load_network(file)
+  moved = tiny.config(data__dir='elsewhere', data__name='digits')
+  for place in (workdir, file):
+    settings = deploy.data_settings(place, card, moved)
+    assert (settings['dir'], settings['name']) == ('elsewhere', 'synthetic')
+  bare = {k: v for k, v in card.items() if k != 'data_settings'}
+  assert deploy.data_settings(file, bare, moved)['name'] == 'digits'
+  with pytest.raises(FileNotFoundError, match='no run in'):
+    deploy.data_settings(file, bare)
 
 
 def test_the_gap_is_drawn(workdir):
