@@ -20,13 +20,15 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks.run import (
-  CALLS,
   Sizes,
   Steps,
+  add_arguments,
+  calls_of,
   feed_of,
   last_task,
   measure,
   positive,
+  sizes_of,
   start,
 )
 from jaxkd import objectives
@@ -34,8 +36,7 @@ from jaxkd.describe import table
 from jaxkd.graph import LABELS, Graph, Learner, Transfer
 from jaxkd.program import Program, bind, predict
 from jaxkd.train import mesh as meshes
-from jaxkd.train.feed import CHUNK
-from jaxkd.train.stage import Task
+from jaxkd.train.stage import Task, initial_key
 
 
 def alone(task: Task, name: str) -> Task:
@@ -67,7 +68,7 @@ def forward(task: Task, name: str, sizes: Sizes) -> Steps:
     out_shardings=meshes.whole(task.mesh),
   )
   feed = dataclasses.replace(feed_of(task, sizes), step=step)
-  return Steps(feed, lambda: init(jax.random.key(0, impl='rbg')))
+  return Steps(feed, lambda: init(initial_key(task.seed)))
 
 
 def cases_of(task: Task, sizes: Sizes) -> dict[str, Steps]:
@@ -105,32 +106,22 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
   parser = argparse.ArgumentParser(
     prog='python -m benchmarks.parts', allow_abbrev=False
   )
-  add = parser.add_argument
-  add('--pair', required=True, metavar='TEACHER:STUDENT')
-  add('--method', required=True)
-  add(
+  add_arguments(parser)
+  parser.add_argument(
     '--branches', type=positive, default=1, help="of the student's convolutions"
   )
-  add('--batch', type=positive, default=64)
-  add('--steps', type=positive, default=CALLS, help='timed steps of each case')
-  add('--image_size', type=positive, default=32)
-  add('--num_classes', type=positive, default=100)
-  add('--json', action='store_true', help='end with one line of JSON')
   return parser.parse_args(argv)
 
 
 def main(arguments: argparse.Namespace) -> None:
   """Runs the command."""
-  chunk = 1 if jax.default_backend() == 'cpu' else CHUNK
-  sizes = Sizes(
-    arguments.batch, arguments.image_size, arguments.num_classes, chunk
-  )
+  sizes = sizes_of(arguments)
   method, branches = arguments.method, arguments.branches
   task = last_task(arguments.pair, method, sizes, branches)
   cases = cases_of(task, sizes)
   for case in cases.values():
     case.compile()
-  times = measure(list(cases.values()), -(-arguments.steps // chunk))
+  times = measure(list(cases.values()), calls_of(arguments))
   memory = {name: case.memory() for name, case in cases.items()}
   found = report(dict(zip(cases, times, strict=True)), memory)
   rows = [('', 'ms/step', 'state and data, MiB', 'temporary, MiB')]

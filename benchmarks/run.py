@@ -30,7 +30,7 @@ from jaxkd.experiment import Experiment, stages_of
 from jaxkd.train import mesh as meshes
 from jaxkd.train import state as states
 from jaxkd.train.feed import CHUNK, Call, Feed
-from jaxkd.train.stage import Task
+from jaxkd.train.stage import Task, initial_key
 from jaxkd.train.step import make_step
 
 CALLS = 20  # timed calls of each case, if --steps does not say
@@ -190,8 +190,7 @@ def start(task: Task) -> states.State:
       examples=len(task.dataset.train),
     )
 
-  # A generator that compiles faster than the default one.
-  return init(jax.random.key(task.seed, impl='rbg'))
+  return init(initial_key(task.seed))
 
 
 def measure(cases: list[Timed], calls: int) -> list[list[float]]:
@@ -266,6 +265,19 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     description='Times the real training step, compilation excluded.',
     allow_abbrev=False,
   )
+  add_arguments(parser)
+  parser.add_argument(
+    '--against',
+    action='append',
+    default=[],
+    metavar='TEACHER:STUDENT/METHOD',
+    help='another case, timed in turns with the first; repeatable',
+  )
+  return parser.parse_args(argv)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  """Adds what says which training is timed, and how."""
   add = parser.add_argument
   add('--pair', required=True, metavar='TEACHER:STUDENT')
   add('--method', required=True, help="'plain' trains the student alone")
@@ -273,25 +285,29 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
   add('--steps', type=positive, help='timed steps of each case')
   add('--image_size', type=positive, default=32)
   add('--num_classes', type=positive, default=100)
-  add(
-    '--against',
-    action='append',
-    default=[],
-    metavar='TEACHER:STUDENT/METHOD',
-    help='another case, timed in turns with the first; repeatable',
-  )
   add('--json', action='store_true', help='end with one line of JSON')
-  return parser.parse_args(argv)
 
 
-def _cases(arguments: argparse.Namespace) -> list[Case]:
-  """Returns the case in question and those it is compared with."""
-  sizes = Sizes(
+def sizes_of(arguments: argparse.Namespace) -> Sizes:
+  """Returns what all cases of a command have in common."""
+  return Sizes(
     batch=arguments.batch,
     image_size=arguments.image_size,
     num_classes=arguments.num_classes,
     chunk=1 if jax.default_backend() == 'cpu' else CHUNK,
   )
+
+
+def calls_of(arguments: argparse.Namespace) -> int:
+  """Returns how many calls of each case a command times."""
+  if not arguments.steps:
+    return CALLS
+  return -(-arguments.steps // sizes_of(arguments).chunk)
+
+
+def _cases(arguments: argparse.Namespace) -> list[Case]:
+  """Returns the case in question and those it is compared with."""
+  sizes = sizes_of(arguments)
   named = [(arguments.pair, arguments.method)]
   for case in arguments.against:
     pair, slash, method = case.rpartition('/')
@@ -313,9 +329,7 @@ def main(arguments: argparse.Namespace) -> int:
     return 1
   for case in cases:
     case.compile()
-  calls = CALLS
-  if arguments.steps:
-    calls = -(-arguments.steps // cases[0].sizes.chunk)
+  calls = calls_of(arguments)
   results = [
     result(case, milliseconds)
     for case, milliseconds in zip(cases, measure(cases, calls), strict=True)

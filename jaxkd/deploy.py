@@ -48,9 +48,7 @@ class Exported:
       rows.append(
         (
           when,
-          describe.model_name(
-            card['model'], card['width'], card.get('branches', 1)
-          ),
+          describe.model_name(card),
           f'{card["params"]:,}',
           f'{card["macs"] / 1e6:,.1f} M',
         )
@@ -109,7 +107,7 @@ def module_of(card: dict[str, Any], **changes: Any) -> nn.Module:
   """Returns the module that a card describes, with some attributes changed."""
   settings = {key: card.get(key, 1) for key in ('width', 'branches')}
   settings['dtype'] = DTYPES[card.get('compute_dtype', 'float32')]
-  settings = {key: x for key, x in {**settings, **changes}.items() if x != 1}
+  settings |= changes
   return models.build(card['model'], card['num_classes'], **settings)
 
 
@@ -185,9 +183,8 @@ def evaluate(
 
 def _fitted(variables: Any, card: dict[str, Any]) -> Any:
   """Returns the variables in the structure of the card's module."""
-  image = jnp.zeros((1, *card['image_shape']))
-  shapes = jax.eval_shape(module_of(card).init, jax.random.key(0), image)
-  return tree.fit(variables, {'batch_stats': {}, **shapes}, 'the network')
+  shapes = tree.shapes(module_of(card), tuple(card['image_shape']))
+  return tree.fit(variables, shapes, 'the network')
 
 
 def export(

@@ -1,13 +1,13 @@
 """Prints what will be trained before anything is: stages, networks, arrows."""
 
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
+from collections.abc import Mapping
+from typing import Any
 
-from jaxkd import models
+import flax.linen as nn
+
+from jaxkd import models, tree
 from jaxkd.graph import Frozen, Learner, Shared, Stage
 from jaxkd.program import Program
-from jaxkd.types import Tree
 
 
 def table(rows: list[tuple[str, ...]], right: tuple[int, ...] = ()) -> str:
@@ -28,24 +28,25 @@ def table(rows: list[tuple[str, ...]], right: tuple[int, ...] = ()) -> str:
   return '\n'.join(lines)
 
 
-def model_name(name: str, width: float = 1, branches: int = 1) -> str:
-  """Returns a model's name with its width and its branches, if it has any."""
+def model_name(card: Mapping[str, Any]) -> str:
+  """Returns a network's model with its width and its branches, if it has any.
+
+  Args:
+    card: 'model' and, unless they are 1 or None, 'width' and 'branches'.
+  """
+  width, branches = (card.get(key) or 1 for key in ('width', 'branches'))
   wide = f' x{width:g}' if width != 1 else ''
-  return f'{name}{wide}' + (f' ({branches} branches)' if branches > 1 else '')
+  many = f' ({branches} branches)' if branches > 1 else ''
+  return f'{card["model"]}{wide}{many}'
 
 
 def sizes(program: Program, name: str) -> tuple[int, int]:
   """Returns a network's parameters and MACs per image."""
   module = program.modules[name]
   return (
-    models.count(_shapes(program, name)['params']),
+    models.count(tree.shapes(module, program.input_shape)['params']),
     models.macs(module, program.input_shape),
   )
-
-
-def _shapes(program: Program, name: str) -> Tree:
-  image = jax.ShapeDtypeStruct((1, *program.input_shape), jnp.float32)
-  return jax.eval_shape(program.modules[name].init, jax.random.key(0), image)
 
 
 def stage_text(
@@ -67,10 +68,11 @@ def stage_text(
   networks = [('network', 'model', 'role', 'parameters', 'MACs')]
   for name, network in stage.graph.networks.items():
     parameters, macs = sizes(program, name)
+    module = program.modules[name]
     networks.append(
       (
         name,
-        _model(architectures[name], program.modules[name]),
+        model_name({'model': architectures[name], **_size(module)}),
         _role(network),
         f'{parameters:,}',
         f'{macs / 1e6:,.1f} M',
@@ -95,9 +97,8 @@ def stage_text(
   )
 
 
-def _model(name: str, module: nn.Module) -> str:
-  width, branches = (getattr(module, a, 1) for a in ('width', 'branches'))
-  return model_name(name, width, branches)
+def _size(module: nn.Module) -> dict[str, Any]:
+  return {key: getattr(module, key, 1) for key in ('width', 'branches')}
 
 
 def _role(network: Learner | Frozen | Shared) -> str:

@@ -114,11 +114,12 @@ class Experiment:
       section = self._architecture(like)
       if branches is None:
         branches = section.get('branches', 1)
-      settings = {'width': section.width * width, 'branches': branches}
-      # A network need not have them.
-      settings = {key: x for key, x in settings.items() if x != 1}
       return models.build(
-        section.name, self.num_classes, dtype=dtype, **settings
+        section.name,
+        self.num_classes,
+        width=section.width * width,
+        branches=branches,
+        dtype=dtype,
       )
 
     return bind(stage.graph, build, self.image_shape)

@@ -343,11 +343,7 @@ def result_table(summary: dict[str, Any]) -> str:
     rows.append(
       (
         name,
-        describe.model_name(
-          network['model'],
-          network.get('width') or 1,
-          network.get('branches') or 1,
-        ),
+        describe.model_name(network),
         f'{100 * network["top1"]:.2f} %',
         f'{network["nll"]:.3f}',
         f'{network["params"]:,}',

@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxkd.types import Tree
@@ -29,6 +30,22 @@ def from_leaves(named: dict[str, Any]) -> Tree:
       node = node.setdefault(parent, {})
     node[last] = leaf
   return tree
+
+
+def shapes(net: Any, input_shape: tuple[int, int, int]) -> Tree:
+  """Returns the shapes of a Linen module's variables; nothing is computed.
+
+  Args:
+    net: the module.
+    input_shape: [H, W, C] of one image.
+
+  Returns:
+    'params' and 'batch_stats', the latter {} if it has none, and what else it
+    has.
+  """
+  image = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
+  found = jax.eval_shape(net.init, jax.random.key(0), image)
+  return {'batch_stats': {}, **found}
 
 
 def select(tree: Tree, pattern: str) -> Tree:

@@ -11,8 +11,6 @@ from functools import partial
 from typing import Any
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxkd.catalog import call, lookup
@@ -25,7 +23,7 @@ from jaxkd.models.rvt import RVT
 from jaxkd.models.vgg import VGG
 from jaxkd.models.vit import ViT
 from jaxkd.models.wide_resnet import WideResNet
-from jaxkd.tree import count
+from jaxkd.tree import count, shapes
 
 __all__ = ['CATALOG', 'build', 'count', 'macs']
 
@@ -107,7 +105,6 @@ def macs(net: nn.Module, input_shape: tuple[int, int, int]) -> int:
       total += y.size * kernel.size // int(np.prod(module.features))
     return y
 
-  image = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
   with nn.intercept_methods(record):
-    jax.eval_shape(net.init, jax.random.key(0), image)
+    shapes(net, input_shape)
   return total

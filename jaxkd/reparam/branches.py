@@ -29,9 +29,8 @@ import numpy as np
 from jaxkd import tree
 from jaxkd.types import Array, Tree, Variables
 
-SCALE = (
-  'branch_scale'  # [M, O]; its presence makes a convolution a branched one
-)
+# [M, O]; its presence makes a convolution a branched one.
+SCALE = 'branch_scale'
 FILTERS = 8  # of the depthwise convolution, for each channel
 
 Shape = tuple[int, ...]

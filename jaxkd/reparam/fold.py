@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from jaxkd import tree
 from jaxkd.types import Array, Variables
@@ -78,9 +77,8 @@ def followers(
       made.setdefault(id(result), (path, result))
     return result
 
-  image = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
   with nn.intercept_methods(watch):
-    jax.eval_shape(net.init, jax.random.key(0), image)
+    tree.shapes(net, input_shape)
   return {layer: norms[0] for layer, norms in found.items() if len(norms) == 1}
 
 
@@ -104,13 +102,12 @@ def fold_biases(
   Raises:
     ValueError: the variables do not fit; a bias has no BatchNorm behind it.
   """
-  image = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
-  wanted = jax.eval_shape(net.init, jax.random.key(0), image)
-  wanted = {'batch_stats': {}, **wanted}
+  wanted = tree.shapes(net, input_shape)
   params = tree.leaves(variables['params'])
   stats = tree.leaves(variables['batch_stats'])
-  behind = followers(net, input_shape)
-  for name in params.keys() - tree.leaves(wanted['params']).keys():
+  extra = params.keys() - tree.leaves(wanted['params']).keys()
+  behind = followers(net, input_shape) if extra else {}
+  for name in extra:
     layer, _, last = name.rpartition('/')
     if last == 'bias' and layer in behind:
       mean = f'{behind[layer]}/mean'
@@ -119,4 +116,4 @@ def fold_biases(
     'params': tree.from_leaves(params),
     'batch_stats': tree.from_leaves(stats),
   }
-  return tree.fit(found, dict(wanted), what)
+  return tree.fit(found, wanted, what)

@@ -14,8 +14,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxkd import tree
@@ -217,11 +215,10 @@ def _look(net: nn.Module, input_shape: tuple[int, int, int]) -> _Seen:
       seen.norms[name] = module.num_groups or channels // module.group_size
     return method(*args, **kwargs)
 
-  image = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
   with nn.intercept_methods(note):
-    shapes = jax.eval_shape(net.init, jax.random.key(0), image)
+    shapes = tree.shapes(net, input_shape)
   for part in ('params', 'batch_stats'):
-    seen.leaves[part] = tree.leaves(shapes.get(part, {}))
+    seen.leaves[part] = tree.leaves(shapes[part])
   return seen
 
 
