@@ -144,12 +144,20 @@ class Transfer:
 class Graph:
   """Networks and the transfers between them.
 
+  networks: by name.
+  transfers: who teaches whom.
+  turns: the learners in groups that are updated one after another on each
+    batch, so that a group is taught by what the groups before it have just
+    become; () updates all of them at once.
+
   Raises:
-    ValueError: a transfer or a sharing that cannot be, saying which.
+    ValueError: a transfer, a sharing or an order of turns that cannot be,
+      saying which.
   """
 
   networks: Mapping[str, Network]
   transfers: tuple[Transfer, ...]
+  turns: tuple[tuple[str, ...], ...] = ()
 
   def __post_init__(self):
     for reserved in (LABELS, OBJECTIVES):
@@ -166,6 +174,15 @@ class Graph:
             f' shares those of {owner.owner!r}; name {owner.owner!r} instead'
           )
     self._check_transfers()
+    self._check_turns()
+
+  def _check_turns(self) -> None:
+    given = [name for turn in self.turns for name in turn]
+    if self.turns and sorted(given) != sorted(self.learners):
+      raise ValueError(
+        f'every learner has one turn: the learners are {self.learners}, the'
+        f' turns {self.turns}'
+      )
 
   def _check_transfers(self) -> None:
     seen = set()
@@ -205,6 +222,33 @@ class Graph:
     """Returns the network that owns the parameters of network `name`."""
     network = self.networks[name]
     return network.owner if isinstance(network, Shared) else name
+
+  def updates(self) -> tuple['Update', ...]:
+    """Returns what is done on each batch, one update after another."""
+    return tuple(
+      Update(turn, tuple(t for t in self.transfers if self._learns(t, turn)))
+      for turn in self.turns or (self.learners,)
+    )
+
+  def _learns(self, transfer: Transfer, turn: tuple[str, ...]) -> bool:
+    return self.owner(transfer.learner) in turn
+
+
+class Update(NamedTuple):
+  """One gradient step of some learners.
+
+  learners: whose parameters it changes.
+  transfers: what they are taught.
+  """
+
+  learners: tuple[str, ...]
+  transfers: tuple[Transfer, ...]
+
+  @property
+  def networks(self) -> set[str]:
+    """Those that take part, learning or teaching."""
+    learners = {transfer.learner for transfer in self.transfers}
+    return learners.union(*(transfer.guides for transfer in self.transfers))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import cast
 
 import flax.linen as nn
@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxkd.graph import LABELS, Fusion, Graph, Learner, Shared
+from jaxkd.graph import LABELS, Fusion, Graph, Learner, Shared, Transfer
 from jaxkd.types import Array, Batch, Metrics, Outputs, Tree, Variables
 
 
@@ -109,19 +109,24 @@ class Program:
     params: Mapping[str, Tree],
     stats: Mapping[str, Tree],
     image: Array,
+    names: Collection[str] | None = None,
   ) -> tuple[dict[str, Outputs], dict[str, Tree]]:
-    """Runs every network once: frozen ones in eval mode, others in train mode.
+    """Runs networks once: frozen ones in eval mode, others in train mode.
 
     Args:
       params: by network, as `resolve` returns.
       stats: BatchNorm statistics by network.
       image: [B, H, W, C].
+      names: of the networks to run; None runs all.
 
     Returns:
-      Outputs by network and the updated statistics by network.
+      Outputs by network, of those that were run, and the statistics of all,
+      updated.
     """
     outputs, updated = {}, dict(stats)
     for name, module in self.modules.items():
+      if names is not None and name not in names:
+        continue
       variables = {'params': params[name], 'batch_stats': stats[name]}
       if name in self.graph.frozen:
         outputs[name] = predict(module, variables, image)
@@ -140,8 +145,9 @@ class Program:
     batch: Batch,
     epoch: Array,
     key: Array,
+    transfers: Iterable[Transfer] | None = None,
   ) -> tuple[Array, dict[str, Tree], Metrics]:
-    """Returns the weighted sum of all transfers, their memory and metrics.
+    """Returns the weighted sum of transfers, their memory and metrics.
 
     Args:
       params: of the objectives, by transfer.
@@ -150,13 +156,14 @@ class Program:
       batch: what the networks have seen.
       epoch: float32 scalar, for weights that change.
       key: this step's.
+      transfers: some of the graph's; None takes all.
 
     Returns:
       The scalar loss; memory by transfer; metrics 'loss' and, before its
       weight, 'loss/TRANSFER'.
     """
     total, memory, metrics = jnp.zeros(()), dict(memory), {}
-    for transfer in self.graph.transfers:
+    for transfer in self.graph.transfers if transfers is None else transfers:
       name, guide = transfer.name, _guide(transfer.guide, outputs)
       if transfer.detach:
         guide = lax.stop_gradient(guide)

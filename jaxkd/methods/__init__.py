@@ -2,11 +2,13 @@
 
 from jaxkd.methods.gpd import gpd
 from jaxkd.methods.offline import baseline, kd, kd_baseline, plain, teacher
+from jaxkd.methods.slkd import slkd
 
 CATALOG = {
   'gpd': gpd,
   'kd': kd,
   'plain': plain,
+  'slkd': slkd,
   'teacher': teacher,
 }
 
@@ -17,5 +19,6 @@ __all__ = [
   'kd',
   'kd_baseline',
   'plain',
+  'slkd',
   'teacher',
 ]

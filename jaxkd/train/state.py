@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxkd.catalog import UnknownNameError
-from jaxkd.graph import OBJECTIVES
+from jaxkd.graph import OBJECTIVES, Update
 from jaxkd.program import Program
 from jaxkd.types import Array, Tree, Variables
 
@@ -20,7 +20,8 @@ class State(NamedTuple):
   params: owner -> tree; also 'objectives' -> transfer -> tree.
   stats: network -> BatchNorm statistics; a sharing network has its own.
   memory: transfer -> banks and centroids, never differentiated.
-  opt: the optimizer's state, over the learning owners.
+  opt: for each of the graph's updates, the optimizer's state over what it
+    changes.
   ema: {'params': owner -> tree, 'stats': network -> tree}, or {}.
   """
 
@@ -28,14 +29,26 @@ class State(NamedTuple):
   params: dict[str, Tree]
   stats: dict[str, Tree]
   memory: dict[str, Tree]
-  opt: optax.OptState
+  opt: tuple[optax.OptState, ...]
   ema: dict[str, dict[str, Tree]]
 
 
-def learned(program: Program, params: Mapping[str, Tree]) -> dict[str, Tree]:
-  """Returns the part of the parameters that is trained."""
-  owners = (*program.graph.learners, OBJECTIVES)
-  return {name: params[name] for name in owners if name in params}
+def learned(params: Mapping[str, Tree], update: Update) -> dict[str, Tree]:
+  """Returns the part of the parameters that an update changes."""
+  found = {name: params[name] for name in update.learners}
+  names = {transfer.name for transfer in update.transfers}
+  own = {n: x for n, x in params.get(OBJECTIVES, {}).items() if n in names}
+  return {**found, OBJECTIVES: own} if own else found
+
+
+def merged(
+  params: Mapping[str, Tree], new: Mapping[str, Tree]
+) -> dict[str, Tree]:
+  """Returns the parameters, with the new values of those that have any."""
+  if OBJECTIVES in new:
+    own = {**params.get(OBJECTIVES, {}), **new[OBJECTIVES]}
+    return {**params, **new, OBJECTIVES: own}
+  return {**params, **new}
 
 
 def init(
@@ -75,7 +88,10 @@ def init(
   own, memory = program.init_objectives(key, examples)
   if own:
     params[OBJECTIVES] = own
-  trained = learned(program, params)
+  updates = program.graph.updates()
+  trained: dict[str, Tree] = {}
+  for update in updates:
+    trained = merged(trained, learned(params, update))
   # A copy, since the step donates both.
   average = jax.tree.map(jnp.copy, {'params': trained, 'stats': stats})
   return State(
@@ -83,7 +99,7 @@ def init(
     params=params,
     stats=stats,
     memory=memory,
-    opt=optimizer.init(trained),
+    opt=tuple(optimizer.init(learned(params, u)) for u in updates),
     ema=average if ema else {},
   )
 

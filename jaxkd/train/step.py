@@ -7,17 +7,17 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxkd.graph import OBJECTIVES
+from jaxkd.graph import OBJECTIVES, Update
 from jaxkd.program import Program
-from jaxkd.train.state import State, learned
-from jaxkd.types import Batch, Metrics
+from jaxkd.train.state import State, learned, merged
+from jaxkd.types import Array, Batch, Metrics, Tree
 
 
 def make_step(
   program: Program,
   optimizer: optax.GradientTransformation,
   *,
-  seed: int,
+  seed: int | Array,
   steps_per_epoch: int,
   ema: float = 0.0,
 ) -> Callable[[State, Batch], tuple[State, Metrics]]:
@@ -33,6 +33,7 @@ def make_step(
   The metrics are 'loss', 'loss/TRANSFER' before its weight, 'top1/NETWORK' of
   each trained network on this batch, and 'grad_norm' before clipping.
   """
+  updates, frozen = program.graph.updates(), set(program.graph.frozen)
 
   def step(state: State, batch: Batch) -> tuple[State, Metrics]:
     key = jax.random.fold_in(jax.random.key(seed), state.step)
@@ -40,38 +41,54 @@ def make_step(
     epoch = state.step // steps_per_epoch + (
       state.step % steps_per_epoch / steps_per_epoch
     )
+    params, image = program.resolve(state.params), batch['image']
+    known, _ = program.forward(params, state.stats, image, frozen)
 
-    def loss_fn(trained):
-      params = {**state.params, **trained}
+    def loss_fn(changing: dict[str, Tree], state: State, update: Update):
+      params = merged(state.params, changing)
       outputs, stats = program.forward(
-        program.resolve(params), state.stats, batch['image']
+        program.resolve(params), state.stats, image, update.networks - frozen
       )
       loss, memory, metrics = program.losses(
-        params.get(OBJECTIVES, {}), state.memory, outputs, batch, epoch, key
+        params.get(OBJECTIVES, {}),
+        state.memory,
+        {**known, **outputs},
+        batch,
+        epoch,
+        key,
+        update.transfers,
       )
-      return loss, (outputs, stats, memory, metrics)
+      metrics |= {
+        f'top1/{name}': _top1(said.logits, batch)
+        for name, said in outputs.items()
+      }
+      return loss, (stats, memory, metrics)
 
-    trained = learned(program, state.params)
-    grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
-    (_, (outputs, stats, memory, metrics)), grads = grad_fn(trained)
-    updates, opt = optimizer.update(grads, state.opt, trained)
-    new: Any = optax.apply_updates(trained, updates)
-    average: Any = state.ema and optax.incremental_update(
-      {'params': new, 'stats': stats}, state.ema, 1 - ema
-    )
-    metrics |= {
-      f'top1/{name}': _top1(outputs[name].logits, batch)
-      for name in program.graph.trained
-    }
+    grad_fn, metrics, grads, opt = jax.grad(loss_fn, has_aux=True), {}, [], []
+    for update, old in zip(updates, state.opt, strict=True):
+      changing = learned(state.params, update)
+      grad, (stats, memory, found) = grad_fn(changing, state, update)
+      change, new = optimizer.update(grad, old, changing)
+      params: Any = optax.apply_updates(changing, change)
+      params = merged(state.params, params)
+      state = state._replace(params=params, stats=stats, memory=memory)
+      found['loss'] += metrics.get('loss', 0.0)
+      metrics, grads, opt = {**metrics, **found}, [*grads, grad], [*opt, new]
     metrics['grad_norm'] = optax.tree.norm(grads)
-    params = {**state.params, **new}
-    state = State(state.step + 1, params, stats, memory, opt, average)
-    return state, metrics
+    state = state._replace(step=state.step + 1, opt=tuple(opt))
+    return state._replace(ema=state.ema and _average(state, ema)), metrics
 
   return step
 
 
-def _top1(logits: jax.Array, batch: Batch) -> jax.Array:
+def _average(state: State, decay: float) -> Any:
+  """Returns the moving average with what has just been learned in it."""
+  params = {name: state.params[name] for name in state.ema['params']}
+  now = {'params': params, 'stats': state.stats}
+  return optax.incremental_update(now, state.ema, 1 - decay)
+
+
+def _top1(logits: Array, batch: Batch) -> Array:
   """Returns the fraction of right answers among the examples that count."""
   hits = jnp.argmax(logits, axis=-1) == batch['label']
   return jnp.sum(hits * batch['mask']) / jnp.maximum(jnp.sum(batch['mask']), 1)
