@@ -5,12 +5,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from jaxkd import models, objectives
 from jaxkd.graph import Frozen, Fusion, Graph, Learner, Shared, Transfer
 from jaxkd.objectives import Objective
 from jaxkd.program import bind
+from jaxkd.train import state as states
 from jaxkd.train.step import make_step
 from jaxkd.types import Outputs
 
@@ -274,10 +276,6 @@ def counting() -> Objective:
 
 
 def test_objectives_own_parameters_and_memory():
-  import optax
-
-  from jaxkd.train import state as states
-
   transfer = Transfer('teacher', 'student', counting())
   graph = Graph({'teacher': Frozen(), 'student': Learner()}, (transfer,))
   program = bind(graph, build, SHAPE)
@@ -295,3 +293,30 @@ def test_objectives_own_parameters_and_memory():
   first_bank, last_bank = (s.memory[name]['bank'] for s in (after, last))
   assert np.all(first_bank[:6]) and not np.any(first_bank[6:])
   assert not np.any(first_bank[:6] == last_bank[:6])  # another key, each step
+
+
+def test_in_turns_each_objective_learns_with_its_learner():
+  names = ('a', 'b')
+  transfers = tuple(Transfer('teacher', n, counting()) for n in names)
+  networks = {'teacher': Frozen(), 'a': Learner(), 'b': Learner()}
+  key, optimizer = jax.random.key(0), optax.sgd(0.1, momentum=0.9)
+  states_of = {}
+  for turns in ((), (('b',), ('a',))):
+    program = bind(Graph(networks, transfers, turns), build, SHAPE)
+    known = {'teacher': program.init_network('teacher', jax.random.key(1))}
+    state = states.init(program, optimizer, key, known, examples=9)
+    assert len(state.opt) == (2 if turns else 1)
+    step = jax.jit(make_step(program, optimizer, seed=0, steps_per_epoch=3))
+    state, _ = step(state, batch())
+    states_of[turns], metrics = step(state, batch(seed=1))
+    assert {f'top1/{n}' for n in names} < set(metrics)
+  # Neither teaches the other, so turns change nothing.
+  together, apart = (s._replace(opt=()) for s in states_of.values())
+  chex.assert_trees_all_close(together, apart, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize('turns', [(('a',),), (('a', 'b'), ('a',)), (('c',),)])
+def test_every_learner_has_one_turn(turns):
+  networks = {'a': Learner(), 'b': Learner()}
+  with pytest.raises(ValueError, match=r"learners are \('a', 'b'\), the turns"):
+    Graph(networks, labels_to('a', 'b'), turns)
