@@ -44,6 +44,8 @@ COUNTS = {
   'imagenet_resnet101': 44_549_160,
   'mobilenet_v2': 812_836,
   'imagenet_mobilenet_v1': 4_231_976,
+  'shufflenet_v1': 949_258,
+  'shufflenet_v2': 1_355_528,
   'vit_tiny': 5_717_416,
   'vit_small': 22_050_664,
   'deit_tiny': 5_717_416,
@@ -51,6 +53,8 @@ COUNTS = {
   'rvt_tiny': 8_646_376,
   'rvt_small': 22_148_392,
   'mlp': 207_332,  # 3072 x 64 + 64 + 64 x 64 + 64 + 64 x 100 + 100
+  'mlp128': 422_756,  # 3072 x 128 + 128 + 128 x 128 + 128 + 128 x 100 + 100
+  'linear': 307_300,  # 3072 x 100 + 100
 }
 
 MACS = {
@@ -81,6 +85,8 @@ MACS = {
   'imagenet_resnet101': 7_801_405_440,
   'mobilenet_v2': 6_523_648,
   'imagenet_mobilenet_v1': 568_740_352,
+  'shufflenet_v1': 38_691_456,
+  'shufflenet_v2': 44_504_448,
   'vit_tiny': 1_074_851_328,
   'vit_small': 4_241_218_560,
   'deit_tiny': 1_074_851_328,
@@ -88,7 +94,12 @@ MACS = {
   'rvt_tiny': 1_133_130_720,
   'rvt_small': 4_291_189_344,
   'mlp': 207_104,  # 3072 x 64 + 64 x 64 + 64 x 100
+  'mlp128': 422_400,  # 3072 x 128 + 128 x 128 + 128 x 100
+  'linear': 307_200,  # 3072 x 100
 }
+
+# Nothing between image and head that could be wider.
+FIXED = {'linear'}
 
 # Shapes without the batch; each stage has a '_pre' tap of the same shape, but
 # not in the networks of LINEAR, whose stages end without an activation.
@@ -177,6 +188,20 @@ MOBILE_2 = {
   'stage4': (2, 2, 160),
   'pooled': (1280,),
 }
+SHUFFLE_1 = {
+  'stem': (32, 32, 24),
+  'stage1': (16, 16, 240),
+  'stage2': (8, 8, 480),
+  'stage3': (4, 4, 960),
+  'pooled': (960,),
+}
+SHUFFLE_2 = {
+  'stem': (32, 32, 24),
+  'stage1': (16, 16, 116),
+  'stage2': (8, 8, 232),
+  'stage3': (4, 4, 464),
+  'pooled': (1024,),
+}
 VIT_TINY = {
   'stem': (197, 192),
   'stage1': (197, 192),
@@ -232,6 +257,8 @@ TAPS = {
   'imagenet_resnet101': LARGE_BOTTLENECK,
   'mobilenet_v2': MOBILE_2,
   'imagenet_mobilenet_v1': MOBILE_1,
+  'shufflenet_v1': SHUFFLE_1,
+  'shufflenet_v2': SHUFFLE_2,
   'vit_tiny': VIT_TINY,
   'vit_small': VIT_SMALL,
   'deit_tiny': VIT_TINY,
@@ -239,4 +266,6 @@ TAPS = {
   'rvt_tiny': RVT_TINY,
   'rvt_small': RVT_SMALL,
   'mlp': {'stage1': (64,), 'stage2': (64,), 'pooled': (64,)},
+  'mlp128': {'stage1': (128,), 'stage2': (128,), 'pooled': (128,)},
+  'linear': {'pooled': (3072,)},
 }

@@ -17,6 +17,7 @@ from jaxkd.models.mobilenet import MobileNetV1, MobileNetV2
 from jaxkd.models.resnet import BASIC, BOTTLENECK, ResNet
 from jaxkd.models.resnet_cifar import ResNetCifar
 from jaxkd.models.rvt import RVT
+from jaxkd.models.shufflenet import ShuffleNetV1, ShuffleNetV2
 from jaxkd.models.vgg import VGG
 from jaxkd.models.vit import ViT
 from jaxkd.models.wide_resnet import WideResNet
@@ -30,9 +31,12 @@ SMALL = {  # one network of each family, a second to compile
   'mobilenet_v2': MobileNetV2(
     4, (((1, 6, 1, 1), (2, 8, 2, 2)),), 12, num_classes=5
   ),
+  'shufflenet_v1': ShuffleNetV1(3, 12, ((24, 2),), num_classes=5),
+  'shufflenet_v2': ShuffleNetV2(4, ((12, 2),), 10, num_classes=5),
   'vit': ViT((1, 1), 2, 4, num_classes=5, patch=4),
   'rvt': RVT((1, 1), (2, 4), 4, num_classes=5, patch=4),
   'mlp': MLP(num_classes=5, features=(8, 12)),
+  'linear': MLP(num_classes=5, features=()),
 }
 LAST = {  # the stage that is pooled
   'resnet': 'stage3',
@@ -40,6 +44,7 @@ LAST = {  # the stage that is pooled
   'vgg': 'stage4',
   'bottleneck': 'stage2',
   'mobilenet_v1': 'stage1',
+  'shufflenet_v1': 'stage1',
   'mlp': 'stage2',
 }
 # One variant of each family, for what does not depend on the depth.
@@ -56,7 +61,7 @@ VARIANTS = [
 every = pytest.mark.parametrize('name', sorted(models.CATALOG))
 small = pytest.mark.parametrize('family', SMALL)
 normalised = pytest.mark.parametrize(
-  'family', sorted(set(SMALL) - {'mlp', 'vit'})
+  'family', sorted(set(SMALL) - {'linear', 'mlp', 'vit'})
 )
 
 
@@ -190,7 +195,7 @@ def test_unknown_names_get_suggestions():
     (lambda: VGG(12, 10), '8, 11, 13, 16, 19, got 12'),
     (lambda: ResNet(5, BASIC, (1,), (4, 4), 10), 'size 3 or 7, got 5'),
     (lambda: ResNet(3, BASIC, (1,), (4,), 10), r'got \(4,\) for .* \(1,\)'),
-    (lambda: MLP(10, features=()), 'at least one hidden layer'),
+    (lambda: models.build('linear', 10, width=2), 'no hidden .* width 2 could'),
     (lambda: models.build('resnet8', 10, width=0.03), 'no channel of 16'),
     (lambda: models.build('wrn_16_2', 10, width=0.03), 'no channel of 16'),
     (lambda: models.build('vgg8', 10, width=0), 'width 0 .* no channel'),
@@ -293,8 +298,9 @@ def test_half_precision_stays_inside(family):
     functools.partial(net.apply, train=True, mutable=['batch_stats'])
   )(fresh(family), images())
   assert outputs.logits.dtype == jnp.float32
-  assert outputs.taps['stage1'].dtype == jnp.bfloat16
-  assert outputs.taps['pooled'].dtype == jnp.float32
+  dtypes = {name: tap.dtype for name, tap in outputs.taps.items()}
+  assert dtypes.pop('pooled') == jnp.float32
+  assert set(dtypes.values()) <= {jnp.dtype(jnp.bfloat16)}
   assert all(v.dtype == jnp.float32 for v in jax.tree.leaves(moved))
   want = trained(family)[0].logits
   np.testing.assert_allclose(outputs.logits, want, atol=0.1)

@@ -16,6 +16,8 @@ MODELS = {  # file -> network, where the names differ
   'MobileNetV2': 'mobilenet_v2',
   'imagenet_ResNet18': 'imagenet_resnet18',
   'imagenet_MobileNetV1': 'imagenet_mobilenet_v1',
+  'ShuffleV1': 'shufflenet_v1',
+  'ShuffleV2': 'shufflenet_v2',
 }
 
 
@@ -30,6 +32,17 @@ def in_turn(there, here, layers):
   return [
     (rf'{a}\.{i}', f'{b}/{layer}')
     for a, b in zip(there, here, strict=True)
+    for i, layer in layers.items()
+  ]
+
+
+def named(layers, block=r'\d'):
+  """Rules for numbered layers that have names here."""
+  return [
+    (
+      rf'layer(\d)\.({block})\.(conv|bn){i}',
+      rf'stage\1_block\2/\3_{layer}',
+    )
     for i, layer in layers.items()
   ]
 
@@ -96,6 +109,30 @@ RULES = {
         4: 'bn_pointwise',
       },
     ),
+  ],
+  'ShuffleV1': [
+    (r'conv1', 'conv_stem'),
+    (r'bn1', 'bn_stem'),
+    (r'linear', 'head'),
+    *named({1: 'reduce', 2: 'depthwise', 3: 'expand'}),
+  ],
+  'ShuffleV2': [
+    (r'conv1', 'conv_stem'),
+    (r'bn1', 'bn_stem'),
+    (r'conv2', 'conv_last'),
+    (r'bn2', 'bn_last'),
+    (r'linear', 'head'),
+    *named(  # the unit with stride 2
+      {
+        1: 'left_depthwise',
+        2: 'left_pointwise',
+        3: 'pointwise1',
+        4: 'depthwise',
+        5: 'pointwise2',
+      },
+      block='0',
+    ),
+    *named({1: 'pointwise1', 2: 'depthwise', 3: 'pointwise2'}),
   ],
 }
 

@@ -2,9 +2,10 @@
 
 Every network takes any number of input channels and any image size (for a
 transformer a multiple of its `patch`), and has the attributes `num_classes`,
-`width` (channel multiplier), `branches` (see `layers.Conv`) and `dtype`
-(compute type; parameters and logits are float32). With `train=True` apply it
-with `mutable=['batch_stats']`; under a sharded batch BatchNorm sees all of it.
+`width` (channel multiplier, for a ShuffleNet a whole number), `branches` (see
+`layers.Conv`) and `dtype` (compute type; parameters and logits are float32).
+With `train=True` apply it with `mutable=['batch_stats']`; under a sharded batch
+BatchNorm sees all of it.
 """
 
 from functools import partial
@@ -17,15 +18,31 @@ from jaxkd.catalog import call, lookup
 from jaxkd.models.layers import Conv
 from jaxkd.models.mlp import MLP
 from jaxkd.models.mobilenet import V1, V2_HALF, MobileNetV1, MobileNetV2
+from jaxkd.models.read_out import READ_OUTS, read_out_of, wrap
 from jaxkd.models.resnet import BASIC, BOTTLENECK, CHANNELS, ResNet
 from jaxkd.models.resnet_cifar import ResNetCifar
 from jaxkd.models.rvt import RVT
+from jaxkd.models.shufflenet import (
+  SHUFFLE_V1,
+  SHUFFLE_V2,
+  GroupedConv,
+  ShuffleNetV1,
+  ShuffleNetV2,
+)
 from jaxkd.models.vgg import VGG
 from jaxkd.models.vit import ViT
 from jaxkd.models.wide_resnet import WideResNet
 from jaxkd.tree import count, shapes
 
-__all__ = ['CATALOG', 'build', 'count', 'macs']
+__all__ = [
+  'CATALOG',
+  'READ_OUTS',
+  'build',
+  'count',
+  'macs',
+  'read_out_of',
+  'wrap',
+]
 
 # What makes the variant is positional, so that no keyword can change it.
 CATALOG = {
@@ -56,6 +73,8 @@ CATALOG = {
   'imagenet_resnet101': partial(ResNet, 7, BOTTLENECK, (3, 4, 23, 3), CHANNELS),
   'mobilenet_v2': partial(MobileNetV2, *V2_HALF),
   'imagenet_mobilenet_v1': partial(MobileNetV1, *V1),
+  'shufflenet_v1': partial(ShuffleNetV1, *SHUFFLE_V1),
+  'shufflenet_v2': partial(ShuffleNetV2, *SHUFFLE_V2),
   # timm's ViT and DeiT of one size are one network with one initialisation.
   'vit_tiny': partial(ViT, (3, 3, 3, 3), 3, 64),
   'vit_small': partial(ViT, (3, 3, 3, 3), 6, 64),
@@ -63,24 +82,30 @@ CATALOG = {
   'deit_small': partial(ViT, (3, 3, 3, 3), 6, 64),
   'rvt_tiny': partial(RVT, (10, 2), (6, 12), 32),
   'rvt_small': partial(RVT, (12,), (6,), 64),
-  'mlp': MLP,
+  'mlp': MLP,  # whose layers are a setting
+  'mlp128': partial(MLP, features=(128, 128), uniform_init=True),
+  'linear': partial(MLP, features=()),
 }
 
 
-def build(name: str, num_classes: int, **kwargs: Any) -> nn.Module:
+def build(
+  name: str, num_classes: int, read_out: str = 'softmax', **kwargs: Any
+) -> nn.Module:
   """Returns the network `name`; nothing is computed before `init`.
 
   Args:
     name: a key of `CATALOG`.
     num_classes: K.
+    read_out: a key of `READ_OUTS`: what its outputs mean.
     **kwargs: attributes of the family, such as `width` and `dtype`.
 
   Raises:
-    KeyError: no such network, with suggestions.
+    KeyError: no such network or read-out, with suggestions.
     ValueError: an attribute the family does not have, or an impossible value.
   """
   make = lookup('model', CATALOG, name)
-  return call(f'model {name!r}', make, {'num_classes': num_classes, **kwargs})
+  kwargs = {'num_classes': num_classes, **kwargs}
+  return wrap(call(f'model {name!r}', make, kwargs), read_out)
 
 
 def macs(net: nn.Module, input_shape: tuple[int, int, int]) -> int:
@@ -99,7 +124,8 @@ def macs(net: nn.Module, input_shape: tuple[int, int, int]) -> int:
   def record(layer, args, kwargs, context):
     nonlocal total
     y = layer(*args, **kwargs)
-    module, linear = context.module, Conv | nn.Conv | nn.Dense | nn.DenseGeneral
+    module = context.module
+    linear = Conv | GroupedConv | nn.Conv | nn.Dense | nn.DenseGeneral
     if context.method_name == '__call__' and isinstance(module, linear):
       kernel = module.variables['params']['kernel']
       total += y.size * kernel.size // int(np.prod(module.features))

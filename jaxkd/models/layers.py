@@ -50,7 +50,7 @@ def widen(channels: Iterable[int], width: float) -> tuple[int, ...]:
   """
   channels = tuple(channels)
   wide = tuple(round(c * width) for c in channels)
-  if min(wide) < 1:
+  if any(c < 1 for c in wide):
     raise ValueError(
       f'width {width} leaves no channel of {min(channels)}; the least is'
       f' {1 / min(channels):.3g}'

@@ -1,4 +1,8 @@
-"""A multilayer perceptron: small, without BatchNorm, for digits and tests."""
+"""A multilayer perceptron: small, without BatchNorm, for digits and tests.
+
+'mlp128' is the network of the toy of Hamidi et al., ECCV 2024,
+https://arxiv.org/abs/2407.18041 (see `jaxkd.data.gaussian_mixture`).
+"""
 
 from typing import Any
 
@@ -6,6 +10,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from jaxkd.models.layers import (
+  Initializer,
+  bias_uniform,
+  fan_in_uniform,
   head,
   widen,
 )
@@ -17,9 +24,12 @@ class MLP(nn.Module):
 
   Attributes:
     num_classes: K.
-    features: units of each hidden layer; layer i is the tap 'stage<i>'.
-    width: multiplies every entry of `features`.
+    features: units of each hidden layer; layer i is the tap 'stage<i>'. None,
+      (), makes a linear classifier, whose only tap is 'pooled', its input.
+    width: multiplies every entry of `features`; 1 if there are none.
     branches: changes nothing, as there is no convolution to have them.
+    uniform_init: hidden layers start as PyTorch starts a layer that nobody
+      initialises, with a sixth of the variance that ReLUs call for.
     dtype: compute type; parameters and head are float32.
   """
 
@@ -27,12 +37,16 @@ class MLP(nn.Module):
   features: tuple[int, ...] = (64, 64)
   width: float = 1
   branches: int = 1
+  uniform_init: bool = False
   dtype: Any = jnp.float32
 
   def __post_init__(self):
     """Refuses an impossible size before anything is traced."""
-    if not self.features:
-      raise ValueError('an MLP needs at least one hidden layer')
+    if not self.features and self.width != 1:
+      raise ValueError(
+        f'a linear classifier has no hidden layer that width {self.width} could'
+        " widen: leave width at 1, or take a network like 'mlp'"
+      )
     widen(self.features, self.width)
     super().__post_init__()
 
@@ -43,12 +57,19 @@ class MLP(nn.Module):
     taps = {}
     x = image.reshape(len(image), -1)
     for i, units in enumerate(widen(self.features, self.width), start=1):
+      kernel_init, bias_init = self._initializers(x.shape[-1])
       x = taps[f'stage{i}_pre'] = nn.Dense(
         units,
-        kernel_init=nn.initializers.he_normal(),
+        kernel_init=kernel_init,
+        bias_init=bias_init,
         dtype=self.dtype,
         name=f'hidden{i}',
       )(x)
       x = taps[f'stage{i}'] = nn.relu(x)
     x = taps['pooled'] = x.astype(jnp.float32)
     return Outputs(head(x, self.num_classes), taps)
+
+  def _initializers(self, fan_in: int) -> tuple[Initializer, Initializer]:
+    if self.uniform_init:
+      return fan_in_uniform, bias_uniform(fan_in)
+    return nn.initializers.he_normal(), nn.initializers.zeros
