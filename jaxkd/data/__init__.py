@@ -10,7 +10,15 @@ import dataclasses
 from typing import Any
 
 from jaxkd import catalog
-from jaxkd.data import cifar, digits, folder, select, synthetic, tfds_source
+from jaxkd.data import (
+  cifar,
+  digits,
+  folder,
+  gaussian_mixture,
+  select,
+  synthetic,
+  tfds_source,
+)
 from jaxkd.data.augment import (
   eval_view,
   train_view,
@@ -53,6 +61,7 @@ CATALOG = {
   'cifar10': cifar.cifar10,
   'cifar100': cifar.cifar100,
   'synthetic': synthetic.synthetic,
+  'gaussian_mixture': gaussian_mixture.gaussian_mixture,
   'tfds': tfds_source.tfds,
   'folder': folder.folder,
 }
@@ -129,6 +138,6 @@ def _augmented(dataset: Dataset, augment: str) -> Dataset:
   view, train, load = dataset.view, dataset.train, dataset.train.load
   if load is not None and not crops:
     # A lazy split crops while it decodes, which the test view avoids.
-    train = Split(train.label, load=lambda index, seeds: load(index, None))
+    train = dataclasses.replace(train, load=lambda index, _: load(index, None))
   view = dataclasses.replace(view, pad=view.pad if crops else 0, flip=flips)
   return dataclasses.replace(dataset, view=view, train=train)

@@ -2,7 +2,8 @@
 
 The recipe of the CIFAR distillation literature: zero-pad the uint8 image, crop
 it at random, mirror half of the crops, divide by 255, normalise. Padded pixels
-are black, hence -mean/std and not 0 after normalisation.
+are black, hence -mean/std and not 0 after normalisation. Real-valued data are
+divided by a scale of their own.
 """
 
 import zlib
@@ -22,7 +23,7 @@ def view_count(view: View) -> int:
 
 
 def view_number(
-  index: Array, epoch: Array | int, *, seed: int, view: View
+  index: Array, epoch: Array | int, *, seed: Array | int, view: View
 ) -> Array:
   """Draws which of its views each example shows in an epoch.
 
@@ -72,18 +73,18 @@ def train_view(
   index: Array,
   epoch: Array | int,
   *,
-  seed: int,
+  seed: Array | int,
   view: View,
   dtype: jnp.dtype = jnp.float32,
 ) -> Array:
   """Returns one random view of each image, normalised.
 
   Args:
-    image: uint8 [B, H, W, C].
+    image: uint8 or float32 [B, H, W, C].
     index: int32 [B], the examples' positions in their split.
     epoch: int32 scalar.
     seed: the run's seed, at least 0.
-    view: padding, flip, mean and std.
+    view: padding, flip, scale, mean and std.
     dtype: of the result; the arithmetic is float32.
 
   Returns:
@@ -128,9 +129,16 @@ def crop(image: Array, dy: Array, dx: Array, flip: Array, pad: int) -> Array:
 def eval_view(
   image: Array, *, view: View, dtype: jnp.dtype = jnp.float32
 ) -> Array:
-  """Returns uint8 images [..., C] normalised: (image / 255 - mean) / std."""
+  """Returns images [..., C] normalised: (image / scale - mean) / std.
+
+  Args:
+    image: uint8 or float32 [..., C].
+    view: scale, mean and std.
+    dtype: of the result; the arithmetic is float32.
+  """
   shape = (1,) * (image.ndim - 1) + (len(view.mean),)
   chex.assert_axis_dimension(image, -1, len(view.mean))
   mean = np.array(view.mean, np.float32).reshape(shape)
   std = np.array(view.std, np.float32).reshape(shape)
-  return ((image.astype(jnp.float32) / 255 - mean) / std).astype(dtype)
+  unit = image.astype(jnp.float32) / view.scale
+  return ((unit - mean) / std).astype(dtype)

@@ -1,4 +1,4 @@
-"""What a data set is: two splits, and how their pixels become input."""
+"""What a data set is: its splits, and how their pixels become input."""
 
 import dataclasses
 import functools
@@ -16,19 +16,24 @@ class Split:
 
   Attributes:
     label: int32 [N], in 0..K-1.
-    image: uint8 [N, H, W, C], or None for a split too large for memory.
+    image: uint8 [N, H, W, C], float32 if the data are real numbers, or None for
+      a split too large for memory.
     load: `load(index [B], seeds) -> uint8 [B, H, W, C]`, decoded and resized
       on the host. With `seeds=None` it gives the test view; with integer seeds
       [B] a random training view, a pure function of each example's seed.
+    posterior: float32 [N, K], the Bayes posterior p*(k|x) of each example, or
+      None where nobody knows it.
   """
 
   label: np.ndarray = dataclasses.field(repr=False)
   image: np.ndarray | None = dataclasses.field(default=None, repr=False)
   load: Callable[[np.ndarray, np.ndarray | None], np.ndarray] | None = None
+  posterior: np.ndarray | None = dataclasses.field(default=None, repr=False)
 
   def __post_init__(self):
     assert (self.image is None) != (self.load is None), 'one of image and load'
     assert self.image is None or len(self.image) == len(self.label)
+    assert self.posterior is None or len(self.posterior) == len(self.label)
 
   def __len__(self) -> int:
     return len(self.label)
@@ -43,20 +48,21 @@ class Split:
 
   def take(self, keep: np.ndarray) -> 'Split':
     """Returns the examples `keep` (int [M]), renumbered 0..M-1."""
+    posterior = None if self.posterior is None else self.posterior[keep]
     if self.image is not None:
-      return Split(self.label[keep], self.image[keep])
+      return Split(self.label[keep], self.image[keep], posterior=posterior)
     whole = self.load
     assert whole is not None, 'one of image and load'
 
     def load(index, seeds):
       return whole(keep[index], seeds)
 
-    return Split(self.label[keep], load=load)
+    return Split(self.label[keep], load=load, posterior=posterior)
 
 
 @dataclasses.dataclass(frozen=True)
 class View:
-  """How raw uint8 pixels become a network's input.
+  """How raw pixels become a network's input: (x / scale - mean) / std.
 
   Attributes:
     mean: per channel, on the [0, 1] scale.
@@ -64,12 +70,15 @@ class View:
     pad: zero pixels added on each side before a random crop back to the
       original size; 0 means no crop.
     flip: whether half of the training views are mirrored left to right.
+    scale: what the pixels are divided by first. Real numbers have scale 1, and
+      mean and std in their own unit.
   """
 
   mean: tuple[float, ...]
   std: tuple[float, ...]
   pad: int = 0
   flip: bool = False
+  scale: float = 255.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -86,6 +95,10 @@ class Dataset:
       splits: of names, sizes and labels). A part of a data set has the digest
       of the whole set's fingerprint and the chosen indices.
     notes: sentences that a user of the data should read.
+    validation: held out for choosing among epochs and hyper-parameters, or None
+      where the data set has no such split; the fingerprint does not cover it.
+    bayes: kernel [D, K] and bias [K] of the linear classifier whose softmax is
+      the posterior, or None where there is none or nobody knows it.
   """
 
   name: str
@@ -95,6 +108,8 @@ class Dataset:
   view: View
   fingerprint: str
   notes: tuple[str, ...] = ()
+  validation: Split | None = None
+  bayes: tuple[np.ndarray, np.ndarray] | None = None
 
   @property
   def num_classes(self) -> int:

@@ -20,7 +20,7 @@ from jaxkd.types import Array
 
 def permutation(n: int, *words: int | str) -> np.ndarray:
   """Returns int32 [n], a permutation that is a function of `words` alone."""
-  keys = np.random.PCG64(_entropy(*words)).random_raw(n)
+  keys = np.random.PCG64(entropy(*words)).random_raw(n)
   return np.argsort(keys, kind='stable').astype(np.int32)
 
 
@@ -35,7 +35,7 @@ def example_seeds(seed: int, epoch: int, index: np.ndarray) -> np.ndarray:
   Example i gets output i of SplitMix64 (Steele et al., OOPSLA 2014) started at
   a state drawn from (seed, epoch): its neighbours in the batch do not matter.
   """
-  start = _entropy('view', seed, epoch).generate_state(1, np.uint64)
+  start = entropy('view', seed, epoch).generate_state(1, np.uint64)
   z = start + (np.asarray(index, np.uint64) + np.uint64(1)) * _WEYL
   for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
     z = (z ^ (z >> np.uint64(shift))) * np.uint64(factor)
@@ -85,15 +85,16 @@ def gather(arrays: dict[str, Array], index: Array) -> dict[str, Array]:
   """Picks a batch out of arrays on the device.
 
   Args:
-    arrays: 'image' uint8 [N, H, W, C] and 'label' int32 [N].
+    arrays: 'image' uint8 or float32 [N, H, W, C], 'label' int32 [N], and
+      whatever else there is for each example, as 'posterior' float32 [N, K].
     index: int32 [B].
 
   Returns:
-    'image' uint8 [B, H, W, C], 'label' int32 [B], 'index' int32 [B].
+    The rows `index` of every array, and 'index' int32 [B].
   """
   picked = {
-    name: jnp.take(arrays[name], index, axis=0, mode='clip')
-    for name in ('image', 'label')
+    name: jnp.take(array, index, axis=0, mode='clip')
+    for name, array in arrays.items()
   }
   return {**picked, 'index': index}
 
@@ -156,7 +157,7 @@ def prefetch(
 _WEYL = np.uint64(0x9E3779B97F4A7C15)
 
 
-def _entropy(*words: int | str) -> np.random.SeedSequence:
+def entropy(*words: int | str) -> np.random.SeedSequence:
   """Mixes numbers and names of purposes into PCG64's initial state."""
   return np.random.SeedSequence(
     [zlib.crc32(w.encode()) if isinstance(w, str) else int(w) for w in words]

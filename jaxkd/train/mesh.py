@@ -63,10 +63,17 @@ def batch_split(mesh: Mesh, size: int, axis: int = 0) -> NamedSharding:
 
 
 def resident(split: Split, mesh: Mesh) -> dict[str, Array]:
-  """Puts a split on every device as it is, uint8; {} if it is not in memory."""
+  """Puts a split on every device as it is; {} if it is not in memory.
+
+  Returns:
+    'image' [N, H, W, C] as it is stored, uint8 or float32, 'label' int32 [N],
+    and 'posterior' float32 [N, K] if it is known.
+  """
   if split.image is None:
     return {}
   arrays = {'image': split.image, 'label': split.label}
+  if split.posterior is not None:
+    arrays['posterior'] = split.posterior
   return jax.device_put(arrays, whole(mesh))
 
 
