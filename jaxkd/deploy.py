@@ -17,14 +17,71 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxkd import config as configs
-from jaxkd import data, describe, models, reparam, tree
+from jaxkd import data, describe, models, plots, reparam, tree
+from jaxkd.evaluate import reliability, summary
 from jaxkd.experiment import DTYPES
-from jaxkd.run import CONFIG, Network, load_checkpoint
+from jaxkd.given import Network
+from jaxkd.run import CONFIG
 from jaxkd.train import checkpoint, mesh
+from jaxkd.train.checkpoint import load_checkpoint
 from jaxkd.train.evaluation import Evaluator
 
 COMPARED = 1000  # test images, at most, whose logits are compared
 TOLERANCE = 1e-5  # of the largest logit
+
+
+# What is measured, as people call it, and how they are shown it.
+MEASURES = {
+  'top1': ('top-1', describe.percent),
+  'top5': ('top-5', describe.percent),
+  'nll': ('NLL (nats)', describe.number),
+  'brier': ('Brier score', describe.number),
+  'ece': ('ECE', describe.percent),
+  'posterior_square': ('squared distance to the posterior', describe.number),
+  'posterior_kl': ('KL(posterior || network) (nats)', describe.number),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+  """What `measure` has found.
+
+  card: of the network.
+  data: name of the data set.
+  images: of its test split.
+  results: see `Evaluator`.
+  guides: by frozen network that it was trained with, see `Evaluator.compare`.
+  reliability: see `jaxkd.evaluate.reliability`.
+  """
+
+  card: dict[str, Any]
+  data: str
+  images: int
+  results: dict[str, float]
+  guides: dict[str, dict[str, float]]
+  reliability: dict[str, np.ndarray]
+
+  @property
+  def name(self) -> str:
+    """The network's name in its run."""
+    return self.card.get('network', 'network')
+
+  def __str__(self) -> str:
+    rows = [
+      (label, show(self.results[key]))
+      for key, (label, show) in MEASURES.items()
+      if key in self.results
+    ]
+    for guide, result in self.guides.items():
+      rows += [
+        (f'agreement with {guide}', describe.percent(result['agreement'])),
+        (f'KL({guide} || {self.name}) (nats)', describe.number(result['kl'])),
+      ]
+    head = (f'{self.name}, {describe.model_name(self.card)}', 'test')
+    return (
+      f'{describe.table([head, *rows], right=(1,))}\n\n'
+      f'Measured on {self.images:,} test images of {self.data}.'
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +164,7 @@ def module_of(card: dict[str, Any], **changes: Any) -> nn.Module:
   """Returns the module that a card describes, with some attributes changed."""
   settings = {key: card.get(key, 1) for key in ('width', 'branches')}
   settings['dtype'] = DTYPES[card.get('compute_dtype', 'float32')]
+  settings['read_out'] = card.get('read_out', 'softmax')
   settings |= changes
   return models.build(card['model'], card['num_classes'], **settings)
 
@@ -162,23 +220,110 @@ def evaluate(
   """Measures a network on the test split.
 
   Args:
+    workdir: see `measure`, as the other arguments.
+    name: of the network.
+    file: an exported network.
+    config: see `data_settings`.
+
+  Returns:
+    'network', 'model', 'data', 'images', what `Evaluator` returns, and
+    'guides': by frozen network that it was trained with, what
+    `Evaluator.compare` returns.
+  """
+  found = measure(workdir, name, file, config)
+  return {
+    'network': found.name,
+    'model': found.card['model'],
+    'data': found.data,
+    'images': found.images,
+    **found.results,
+    'guides': found.guides,
+  }
+
+
+def measure(
+  workdir: pathlib.Path,
+  name: str = '',
+  file: pathlib.Path | None = None,
+  config: ConfigDict | None = None,
+) -> Measured:
+  """Measures a network on the test split, and compares it with its guides.
+
+  Args:
     workdir: of a run, or a network itself.
     name: of the network in the run; '' takes its student or else its teacher.
-    file: an exported network, to be measured in the run's place.
+    file: an exported network, to be measured in the run's place, alone.
     config: see `data_settings`.
 
   Raises:
     FileNotFoundError: there is no such run or network.
   """
   variables, card = load_checkpoint(file) if file else find(workdir, name)
+  guides = {} if file else _guides(workdir, card)
   test = evaluator(data_settings(workdir, card, config), card)
-  return {
-    'network': card.get('network', 'network'),
-    'model': card['model'],
-    'data': test.dataset.name,
-    'images': len(test.dataset.test),
-    **test(module_of(card), _fitted(variables, card)),
-  }
+  own = module_of(card), _fitted(variables, card)
+  totals = test.totals(*own)
+  return Measured(
+    card=card,
+    data=test.dataset.name,
+    images=len(test.dataset.test),
+    results=summary(totals),
+    guides={
+      guide: test.compare(*own, module_of(its), _fitted(arrays, its))
+      for guide, (arrays, its) in guides.items()
+    },
+    reliability=reliability(totals),
+  )
+
+
+def _guides(workdir: pathlib.Path, card: dict[str, Any]) -> dict[str, Network]:
+  """Reads the frozen networks of the stage of a run that trained a network."""
+  mark = workdir / 'stages' / f'{card.get("stage")}.json'
+  if not mark.exists():
+    return {}
+  names = json.loads(mark.read_text())['frozen']
+  found = {name: _guide(workdir, name) for name in names}
+  return {name: guide for name, guide in found.items() if guide}
+
+
+def _guide(workdir: pathlib.Path, name: str) -> Network | None:
+  """Reads a frozen network of a run.
+
+  Returns:
+    None if it was given by a checkpoint that is not there any more, or is now
+    of another network than the one that the run's summary is about.
+  """
+  if checkpoint.is_network(workdir / 'networks' / name):
+    return find(workdir, name)
+  given = _config_of(workdir).get(name, {}).get('checkpoint')
+  results = workdir / 'summary.json'
+  if not (given and results.exists()):
+    return None
+  if checkpoint.find_network(pathlib.Path(given)) is None:
+    return None
+  variables, card = load_checkpoint(pathlib.Path(given))
+  known = json.loads(results.read_text())['networks'][name]
+  same = card.get('params_sha256') == known['params_sha256']
+  return (variables, card) if same else None
+
+
+def draw(found: Measured, workdir: pathlib.Path) -> pathlib.Path | None:
+  """Draws how well a network of a run is calibrated.
+
+  Args:
+    found: what `measure` has returned.
+    workdir: of the run.
+
+  Returns:
+    The picture, reliability.png; None if the folder is not a run's.
+  """
+  if not (workdir / CONFIG).exists():
+    return None
+  title = f'{describe.model_name(found.card)} on {found.data}'
+  picture = workdir / 'reliability.png'
+  return plots.reliability(
+    {found.name: found.reliability}, picture, title=title
+  )
 
 
 def _fitted(variables: Any, card: dict[str, Any]) -> Any:
@@ -206,8 +351,9 @@ def export(
   variables = _fitted(variables, before)
   settings = data_settings(workdir, before)
   test = evaluator(settings, before)
+  # Their outputs are compared as they are: a read-out need not be continuous.
   trained, plain = (
-    module_of(before, dtype=jnp.float32, **change)
+    module_of(before, dtype=jnp.float32, read_out='softmax', **change)
     for change in ({}, {'branches': 1})
   )
   shape = tuple(before['image_shape'])

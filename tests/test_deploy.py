@@ -12,7 +12,7 @@ import tiny
 
 from jaxkd import deploy, tree
 from jaxkd.run import Run, draw
-from jaxkd.train.checkpoint import load_network
+from jaxkd.train.checkpoint import load_network, save_network
 from jaxkd.train.stage import fitted
 
 NETS = dict(student__name='vgg8', student__width=1 / 16)
@@ -215,3 +215,20 @@ def test_a_student_with_branches_can_go_on_without(workdir):
   _, logits, image = starts(variables)
   want = deploy.module_of(card).apply(variables, image).logits
   np.testing.assert_allclose(logits['student'], want, rtol=1e-4, atol=1e-5)
+
+
+def test_a_read_out_is_exported_and_does_not_magnify_rounding(
+  exported, workdir, tmp_path
+):
+  """Outputs around 0, where a read-out jumps, are compared as they are."""
+  variables, card = load_network(workdir / 'networks/student')
+  _, deployed = load_network(exported[1])
+  test = deploy.evaluator(deployed['data_settings'], card)
+  raw = test.logits(deploy.module_of(card), variables, 3)
+  variables['params']['head']['bias'] -= np.diagonal(raw)
+  card |= {'read_out': 'clip', 'data_settings': deployed['data_settings']}
+  save_network(tmp_path / 'student', variables, card)
+  report = deploy.export(tmp_path / 'student', tmp_path / 'file')
+  assert report.difference <= 1e-5 and report.after['read_out'] == 'clip'
+  measured = deploy.evaluate(tmp_path / 'file')
+  assert measured['nll'] == pytest.approx(report.after['nll'])

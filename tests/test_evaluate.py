@@ -1,4 +1,4 @@
-"""Counts and means against scikit-learn, whatever the batches."""
+"""Counts, totals and means against scikit-learn, whatever the batches."""
 
 import hypothesis
 import hypothesis.strategies as st
@@ -30,15 +30,29 @@ def in_batches(logits, labels, batch_size) -> list[dict]:
   ]
 
 
-@hypothesis.given(st.integers(1, 60), st.sampled_from([1, 7, 16]))
-def test_means_are_scikit_learns(n, batch_size):
-  logits, labels = examples(n)
+sizes = st.integers(1, 60)
+batch_sizes = st.sampled_from([1, 7, 16])
+
+
+@hypothesis.given(sizes, batch_sizes, st.sampled_from([4, 7]))
+def test_means_are_scikit_learns(n, batch_size, num_classes):
+  logits, labels = examples(n, num_classes)
   got = evaluate.means(in_batches(logits, labels, batch_size), n)
+  p, classes = softmax(logits), range(num_classes)
   top1 = metrics.accuracy_score(labels, logits.argmax(axis=-1))
-  nll = metrics.log_loss(labels, softmax(logits), labels=range(4))
-  assert set(got) == {'top1', 'nll'}
+  top5 = metrics.top_k_accuracy_score(
+    labels, p, k=min(5, num_classes - 1), labels=classes
+  )
+  nll = metrics.log_loss(labels, p, labels=classes)
+  one_hot = np.eye(num_classes)[labels]
+  brier = num_classes * metrics.mean_squared_error(one_hot, p)
+  assert set(got) == {'top1', 'top5', 'nll', 'brier'}
   np.testing.assert_allclose(got['top1'], top1, rtol=1e-6)
+  # With K = 4, the label is always among the four largest.
+  want = top5 if num_classes > 5 else 1.0
+  np.testing.assert_allclose(got['top5'], want, rtol=1e-6)
   np.testing.assert_allclose(got['nll'], nll, rtol=2e-4)
+  np.testing.assert_allclose(got['brier'], brier, rtol=2e-4)
 
 
 def test_what_is_masked_does_not_count():
@@ -46,21 +60,68 @@ def test_what_is_masked_does_not_count():
   mask = (np.arange(12) % 3 > 0).astype(np.float32)
   kept = mask > 0
   got = counts(logits, labels, mask)
-  hits = metrics.accuracy_score(
-    labels[kept], logits[kept].argmax(axis=-1), normalize=False
-  )
-  nll = metrics.log_loss(
-    labels[kept], softmax(logits[kept]), labels=range(4), normalize=False
-  )
+  want = counts(logits[kept], labels[kept], mask[kept])
   assert float(got['seen']) == 8
-  assert float(got['top1']) == hits
-  np.testing.assert_allclose(got['nll'], nll, rtol=2e-4)
+  for name, value in want.items():
+    np.testing.assert_allclose(got[name], value, rtol=1e-6)
+
+
+def test_not_even_if_it_is_infinite():
+  logits = np.array([[0, 1], [0, -np.inf], [np.nan, 0]], np.float32)
+  labels = np.array([1, 1, 0])
+  got = counts(logits, labels, np.array([1, 0, 0], np.float32))
+  np.testing.assert_allclose(got['nll'], np.log1p(np.exp(-1)), rtol=1e-6)
+  np.testing.assert_allclose(got['top1'], 1)
+
+
+@hypothesis.given(
+  st.lists(st.integers(0, 2), min_size=1, max_size=9), st.integers(0, 8)
+)
+def test_ties_give_credit_for_five_places_and_no_more(values, label):
+  label %= len(values)
+  logits = np.full((1, 9), -np.inf, np.float32)  # one shape, one program
+  logits[0, : len(values)] = values
+  got = counts(logits, np.array([label]), np.ones(1, np.float32))
+  order = np.argsort(-logits[0], kind='stable')  # of equals, the first first
+  assert float(got['top1']) == (order[0] == label)
+  assert float(got['top5']) == (label in order[:5])
+
+
+@pytest.mark.parametrize('num_classes', [2, 5, 6])
+def test_saying_the_same_of_all_classes_is_chance(num_classes):
+  labels = np.arange(num_classes, dtype=np.int32)
+  logits = np.zeros((num_classes, num_classes), np.float32)
+  got = counts(logits, labels, np.ones(num_classes, np.float32))
+  assert float(got['top1']) == 1
+  assert float(got['top5']) == min(5, num_classes)
+
+
+def test_a_network_that_says_nothing_is_never_right():
+  logits = np.full((4, 4), np.nan, np.float32)
+  got = counts(logits, np.arange(4), np.ones(4, np.float32))
+  assert float(got['top1']) == float(got['top5']) == 0
 
 
 def test_saturated_logits_give_a_finite_nll():
   logits = np.array([[1e4, -1e4], [1e4, -1e4]], np.float32)
   got = counts(logits, np.array([0, 1]), np.ones(2, np.float32))
   np.testing.assert_allclose(got['nll'], 2e4)
+
+
+def test_totals_keep_the_shape_of_what_they_add_up():
+  sums = [
+    {'seen': np.float32(2), 'x': np.float32(0.5), 'v': np.arange(3)},
+    {'seen': np.float32(1), 'x': np.float32(1), 'v': np.ones(3)},
+  ]
+  total = evaluate.totals(sums, 3)
+  np.testing.assert_array_equal(total['v'], [1, 2, 3])
+  assert all(value.dtype == np.float64 for value in total.values())
+  assert evaluate.summary(total) == {'x': 0.5}
+
+
+def test_totals_are_exact_where_float32_is_not():
+  sums = [{'seen': np.float32(2**24)}, {'seen': np.float32(1)}]
+  assert evaluate.totals(sums, 2**24 + 1)['seen'] == 2**24 + 1
 
 
 def test_sums_may_come_from_a_generator():

@@ -1,6 +1,27 @@
-"""Evaluation: masked sums over batches, so that every example counts once."""
+"""Evaluation: masked sums over batches, so that every example counts once.
+
+A diagnostic turns a batch into sums. `totals` adds up the batches of a split,
+and `summary` turns the totals into means and the calibration error.
+"""
 
 from jaxkd.evaluate.accuracy import counts
-from jaxkd.evaluate.run import means
+from jaxkd.evaluate.agreement import agreement
+from jaxkd.evaluate.calibration import (
+  bins,
+  expected_calibration_error,
+  reliability,
+)
+from jaxkd.evaluate.posterior import distance
+from jaxkd.evaluate.run import means, summary, totals
 
-__all__ = ['counts', 'means']
+__all__ = [
+  'agreement',
+  'bins',
+  'counts',
+  'distance',
+  'expected_calibration_error',
+  'means',
+  'reliability',
+  'summary',
+  'totals',
+]

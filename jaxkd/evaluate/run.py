@@ -1,28 +1,54 @@
-"""From sums over batches to means over a split."""
+"""From sums over batches to what is said of a split."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from jaxkd.types import Metrics
+import jax
+import numpy as np
+
+from jaxkd.evaluate.calibration import BINS, expected_calibration_error
+from jaxkd.evaluate.sums import Sums
 
 
-def means(sums: Iterable[Metrics], size: int) -> dict[str, float]:
-  """Adds up what each batch has counted and divides by the split's size.
+def totals(sums: Iterable[Sums], size: int) -> dict[str, np.ndarray]:
+  """Adds up what each batch has counted.
 
   Args:
-    sums: for each batch, scalars that add up, and 'seen', the examples.
+    sums: for each batch, arrays that add up, and 'seen', the examples.
     size: of the split.
 
   Returns:
-    The mean over the split of each entry but 'seen'.
+    The sum over the split of each entry, float64, with the shape that it has
+    in a batch.
 
   Raises:
     RuntimeError: not every example was counted exactly once.
   """
-  total: dict[str, float] = {}
-  for batch in list(sums):  # dispatch all batches before waiting for the first
+  total: dict[str, np.ndarray] = {'seen': np.zeros(())}
+  dispatched = list(sums)  # all batches, before the first is waited for
+  for batch in jax.device_get(dispatched):
     for name, value in batch.items():
-      total[name] = total.get(name, 0.0) + float(value)
-  seen = total.pop('seen', 0.0)
-  if seen != size:
-    raise RuntimeError(f'evaluated {seen:g} of {size} examples')
-  return {name: value / size for name, value in total.items()}
+      total[name] = total.get(name, 0.0) + np.asarray(value, np.float64)
+  if total['seen'] != size:
+    raise RuntimeError(f'evaluated {total["seen"]:g} of {size} examples')
+  return total
+
+
+def summary(total: Mapping[str, np.ndarray]) -> dict[str, float]:
+  """Returns the mean over the split of each scalar, and of bins the 'ece'.
+
+  Args:
+    total: what `totals` returns.
+  """
+  found = {
+    name: float(value / total['seen'])
+    for name, value in total.items()
+    if np.ndim(value) == 0 and name != 'seen'
+  }
+  if set(BINS) <= set(total):
+    found['ece'] = expected_calibration_error(*(total[n] for n in BINS))
+  return found
+
+
+def means(sums: Iterable[Sums], size: int) -> dict[str, float]:
+  """Returns the `summary` of the `totals` of a split's batches."""
+  return summary(totals(sums, size))

@@ -1,5 +1,36 @@
-"""Figures of what a run has logged."""
+"""Figures of what a run has logged, and of what its networks say."""
 
+from jaxkd.plots.correlation import (
+  correlation,
+  correlation_difference,
+  heat_maps,
+  mean_difference,
+)
+from jaxkd.plots.dependence import dependence
+from jaxkd.plots.embedding import (
+  NEIGHBOURS,
+  PERPLEXITY,
+  embed,
+  neighbour_accuracy,
+  scatter,
+)
 from jaxkd.plots.gap import curves, frozen, gap, gaps
+from jaxkd.plots.reliability import reliability
 
-__all__ = ['curves', 'frozen', 'gap', 'gaps']
+__all__ = [
+  'NEIGHBOURS',
+  'PERPLEXITY',
+  'correlation',
+  'correlation_difference',
+  'curves',
+  'dependence',
+  'embed',
+  'frozen',
+  'gap',
+  'gaps',
+  'heat_maps',
+  'mean_difference',
+  'neighbour_accuracy',
+  'reliability',
+  'scatter',
+]

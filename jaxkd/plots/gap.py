@@ -11,16 +11,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jaxkd.catalog import lookup
+from jaxkd.plots.style import (
+  COLOURS,
+  GRID,
+  INK,
+  STUDENT_COLOUR,
+  legend,
+  save,
+)
 
 Rows = Sequence[Mapping[str, Any]]
 Curve = dict[str, list[float]]
 TOP1 = '/top1'
 AVERAGE = '_ema'  # ends the name under which a network's average is tested
-
-# Okabe and Ito's palette: distinct for the colour-blind, and in print.
-STUDENT_COLOUR = '#0072B2'
-COLOURS = ('#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#7F7F7F')
-INK, GRID = '#333333', '#DDDDDD'
 
 
 def curves(rows: Rows) -> dict[str, Curve]:
@@ -167,25 +170,10 @@ def gap(
     epochs,
     '' if behind else 'no other network',
   )
-  _legend(figure, top1)
+  legend(figure, top1)
   if title:
     figure.suptitle(title, fontsize=14, color=INK)
-  path = pathlib.Path(path)
-  figure.savefig(path, dpi=150, format='png')
-  return path
-
-
-def _legend(figure: Any, panel: Any) -> None:
-  """Puts one legend for all panels below them."""
-  handles, labels = panel.get_legend_handles_labels()
-  figure.legend(
-    handles,
-    labels,
-    loc='outside lower center',
-    ncols=min(len(labels), 5),
-    frameon=False,
-    fontsize=11,
-  )
+  return save(figure, path)
 
 
 def _styles(
