@@ -108,6 +108,15 @@ class AgainstNumpyTest(chex.TestCase):
     np.testing.assert_allclose(loss(z, y, reduction), want, **TOLERANCE)
 
   @chex.variants(with_jit=True, without_jit=True)
+  @parameterized.product(reduction=['sum', 'mean'])
+  def test_square_logits(self, reduction):
+    z, y = random(2, 3, 5), np.arange(6).reshape(2, 3) % 5
+    error = (z - one_hot(y, 5)) ** 2
+    want = getattr(np, reduction)(error, axis=-1)
+    loss = self.variant(losses.square_logits, static_argnums=2)
+    np.testing.assert_allclose(loss(z, y, reduction), want, **TOLERANCE)
+
+  @chex.variants(with_jit=True, without_jit=True)
   @parameterized.product(leading=[(), (2, 3)], temperature=[1.0, 4.0])
   def test_kd(self, leading, temperature):
     s, t = random(*leading, 5), random(*leading, 5, seed=1)
@@ -180,7 +189,7 @@ def test_gradient_equals_the_original_code():
 def test_an_index_means_its_one_hot_vector(z, label):
   index = jnp.full(3, label)
   vector = jax.nn.one_hot(index, 5)
-  for loss in (losses.cross_entropy, losses.brier):
+  for loss in (losses.cross_entropy, losses.brier, losses.square_logits):
     np.testing.assert_array_equal(loss(z, index), loss(z, vector))
 
 
@@ -216,22 +225,59 @@ def test_brier_reaches_its_bounds():
   np.testing.assert_array_equal(losses.brier(z, jnp.array([0, 0])), [0, 2])
 
 
+@hypothesis.given(logits, logits)
+def test_the_posterior_is_what_labels_ask_for(z, posterior):
+  """The expected loss over labels is that of their posterior, and a constant.
+
+  So cross-entropy and both squared errors have the same best answer: for
+  y ~ p, E |q - e_y|² = |q - p|² + 1 - |p|², and -E log q_y = H(p) + KL(p, q).
+  """
+  p = softmax(posterior.astype(np.float64))
+  with jax.enable_x64(True):
+    exact = jnp.asarray(z, jnp.float64)
+
+    def expected(loss):
+      of_label = [loss(exact, jnp.full(3, y)) for y in range(5)]
+      return np.sum(p * np.stack(of_label, axis=-1), axis=-1)
+
+    scores = [expected(x) for x in (losses.brier, losses.square_logits)]
+    nats = expected(losses.cross_entropy)
+  q = softmax(z.astype(np.float64))
+  left = 1 - np.sum(p**2, axis=-1)
+  for score, outputs in zip(scores, (q, z.astype(np.float64)), strict=True):
+    want = np.sum((outputs - p) ** 2, axis=-1) + left
+    np.testing.assert_allclose(score, want, rtol=1e-10)
+  entropy = -np.sum(p * np.log(p), axis=-1)
+  np.testing.assert_allclose(nats, entropy + divergence(p, q), rtol=1e-10)
+
+
 @pytest.mark.parametrize(
-  ('num_classes', 'cross_entropy', 'mean', 'sum_'),
-  [(10, 0.95, 0.019, 0.19), (100, 0.995, 2.0e-4, 2.0e-2)],
+  ('num_classes', 'printed'),
+  [
+    (10, ('0.95', '0.019', '0.19', '0.20', '2.0')),
+    (100, ('0.995', '2.0e-4', '2.0e-2', '2.0e-2', '2.0')),
+    (1000, ('1.0', '2e-6', '2e-3', '2e-3', '2.0')),
+  ],
 )
-def test_gradient_at_a_uniform_output(num_classes, cross_entropy, mean, sum_):
-  """How much slower than cross-entropy the Brier score starts."""
+def test_gradient_at_a_uniform_output(num_classes, printed):
+  """How much slower than by cross-entropy a training by others starts."""
   z, y = np.zeros(num_classes, np.float32), jnp.array(0)
-  norm = lambda *args: np.linalg.norm(gradient(*args))
   exact = np.sqrt(1 - 1 / num_classes)
-  for got, rounded, factor in (
-    (norm(losses.cross_entropy, z, y), cross_entropy, 1),
-    (norm(losses.brier, z, y, ('sum',)), sum_, 2 / num_classes),
-    (norm(losses.brier, z, y, ('mean',)), mean, 2 / num_classes**2),
+  for (loss, setting, want), rounded in zip(
+    (
+      (losses.cross_entropy, (), exact),
+      (losses.brier, ('mean',), 2 / num_classes**2 * exact),
+      (losses.brier, ('sum',), 2 / num_classes * exact),
+      (losses.square_logits, ('mean',), 2 / num_classes),
+      (losses.square_logits, ('sum',), 2),
+    ),
+    printed,
+    strict=True,
   ):
-    np.testing.assert_allclose(got, rounded, rtol=1e-2)
-    np.testing.assert_allclose(got, factor * exact, rtol=1e-5)
+    got = float(np.linalg.norm(gradient(loss, z, y, setting)))
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+    digits = len(rounded.split('e')[0].lstrip('0.').replace('.', ''))
+    assert float(f'{got:.{digits - 1}e}') == float(rounded)
 
 
 @hypothesis.given(logits, temperatures)
@@ -276,6 +322,7 @@ def test_kd_pulls_the_teacher_unless_told_otherwise():
   [
     (losses.cross_entropy, LABELS),
     (losses.brier, LABELS),
+    (losses.square_logits, LABELS),
     (losses.kd, TEACHER),
     (kd_to_teacher, TEACHER),
     (losses.soft_cross_entropy, TEACHER),
@@ -286,6 +333,7 @@ def test_kd_pulls_the_teacher_unless_told_otherwise():
   ids=[
     'cross_entropy',
     'brier',
+    'square_logits',
     'kd',
     'kd to the teacher',
     'soft_cross_entropy',
@@ -330,9 +378,11 @@ def test_saturated_values_are_right():
   np.testing.assert_allclose(losses.kd(z, -z, 1.0), [2e4, 2e4])
 
 
-def test_brier_names_its_reductions():
-  with pytest.raises(ValueError, match="'sum' or 'mean', got 'batch'"):
-    losses.brier(STUDENT, LABELS, 'batch')
+@pytest.mark.parametrize('loss', [losses.brier, losses.square_logits])
+def test_squared_errors_name_their_reductions(loss):
+  message = f"{loss.__name__} takes .* 'sum' or 'mean', got 'batch'"
+  with pytest.raises(ValueError, match=message):
+    loss(STUDENT, LABELS, 'batch')
 
 
 @pytest.mark.parametrize('temperature', [0, -4.0])
@@ -349,7 +399,9 @@ def test_refuses_logits_of_other_shapes(loss):
     loss(STUDENT, TEACHER[:, :9])
 
 
-@pytest.mark.parametrize('loss', [losses.cross_entropy, losses.brier])
+@pytest.mark.parametrize(
+  'loss', [losses.cross_entropy, losses.brier, losses.square_logits]
+)
 def test_refuses_probabilities_of_other_classes(loss):
   with pytest.raises(AssertionError, match=r'\(4, 10\), \(4, 9\)'):
     loss(STUDENT, np.ones((4, 9)) / 9)

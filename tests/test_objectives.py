@@ -94,6 +94,10 @@ def test_is_documented(name):
       {'name': 'brier', 'reduction': 'mean'},
       losses.brier(LEARNER.logits, LABELS, 'mean'),
     ),
+    (
+      {'name': 'square_logits', 'reduction': 'mean'},
+      losses.square_logits(LEARNER.logits, LABELS, 'mean'),
+    ),
   ],
   ids=lambda value: value['name'] if isinstance(value, dict) else '',
 )

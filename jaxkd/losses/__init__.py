@@ -10,6 +10,14 @@ from jaxkd.losses.logits import (
   dkd,
   kd,
   soft_cross_entropy,
+  square_logits,
 )
 
-__all__ = ['brier', 'cross_entropy', 'dkd', 'kd', 'soft_cross_entropy']
+__all__ = [
+  'brier',
+  'cross_entropy',
+  'dkd',
+  'kd',
+  'soft_cross_entropy',
+  'square_logits',
+]

@@ -62,14 +62,52 @@ def brier(logits: Array, labels: Array, reduction: str = 'sum') -> Array:
   >>> brier(jnp.zeros((1, 4)), jnp.array([2]))
   Array([0.75], dtype=float32)
   """
+  return _squared_error('brier', jax.nn.softmax(logits), labels, reduction)
+
+
+def square_logits(
+  logits: Array, labels: Array, reduction: str = 'sum'
+) -> Array:
+  """Square loss: squared error of the raw outputs against one-hot labels.
+
+  Its minimiser over all functions is the Bayes posterior itself, so the outputs
+  are then to be read as probabilities and not as logits: see
+  `jaxkd.models.read_out`.
+
+  Args:
+    logits: [..., K], without any softmax.
+    labels: class indices, integers [...], or probabilities, floats [..., K].
+    reduction: over the classes, 'sum' or 'mean'.
+
+  Returns:
+    Squared output, one per example: [...].
+
+  Raises:
+    ValueError: another reduction.
+
+  References:
+    One reading of the MSE-trained teacher of Hamidi et al., ECCV 2024,
+    https://arxiv.org/abs/2407.18041; see also Hui and Belkin, ICLR 2021,
+    https://arxiv.org/abs/2006.07322.
+
+  >>> square_logits(jnp.zeros((1, 4)), jnp.array([2]))
+  Array([1.], dtype=float32)
+  """
+  return _squared_error('square_logits', logits, labels, reduction)
+
+
+def _squared_error(
+  loss: str, outputs: Array, labels: Array, reduction: str
+) -> Array:
+  """Returns the squared error of outputs [..., K] over the classes, [...]."""
   if reduction not in ('sum', 'mean'):
     raise ValueError(
-      f"brier takes the reduction 'sum' or 'mean', got {reduction!r}"
+      f"{loss} takes the reduction 'sum' or 'mean', got {reduction!r}"
     )
   reduce = jnp.sum if reduction == 'sum' else jnp.mean
-  targets = _probabilities(labels, logits.shape[-1])
-  chex.assert_equal_shape([logits, targets])
-  return reduce(jnp.square(jax.nn.softmax(logits) - targets), axis=-1)
+  targets = _probabilities(labels, outputs.shape[-1])
+  chex.assert_equal_shape([outputs, targets])
+  return reduce(jnp.square(outputs - targets), axis=-1)
 
 
 def kd(student: Array, teacher: Array, temperature: float = 4.0) -> Array:

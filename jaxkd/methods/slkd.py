@@ -43,59 +43,54 @@ def slkd(
   """Distillation from a teacher and from self-learning teachers.
 
   With CE the cross-entropy against labels and D the objective, the losses are
-
     of each SL-T     a CE + b D(teacher)
     of the student   a CE + b D(teacher) + p (c CE + d D(fused SL-Ts))
 
   Args:
     objective: D; a name of the catalogue, or a mapping of 'name' and arguments.
     members: how many SL-Ts; 0 leaves distillation from the teacher alone.
-    label_weight: a; the released code's is 0.1 on CIFAR-100, 0.5 on ImageNet.
-    guide_weight: b; 0.9 on CIFAR-100, 0.5 on ImageNet.
-    process_label_weight: c.
-    process_guide_weight: d.
-    process_weight: p.
+    label_weight, guide_weight: a and b; the released code's are 0.1 and 0.9 on
+      CIFAR-100, 0.5 and 0.5 on ImageNet.
+    process_label_weight, process_guide_weight, process_weight: c, d and p.
     fusion: weight of each SL-T's logits; () weighs them equally, to a sum of 1.
-    use_teacher: the teacher guides the student, too; otherwise the SL-Ts alone
-      do, and the student's loss is p (c CE + d D(fused SL-Ts)).
+    use_teacher: whether the teacher guides the student, too; otherwise the
+      student's loss is p (c CE + d D(fused SL-Ts)).
     detach: the student's loss does not reach the SL-Ts.
-    order: 'parallel' updates all in one step. 'batch' updates the SL-Ts one by
-      one and then the student, each on the same batch with what the ones before
-      have just become; 'phase' trains the SL-Ts to their end, then the student.
-      These two are readings of the paper's sequential variant.
+    order: 'parallel' updates all in one step. The paper's sequential variant is
+      'batch' (on each batch the SL-Ts one by one, then the student, each after
+      what the ones before have become) or 'phase' (the SL-Ts to their end).
     warmup_epochs: D grows to its weight over so many epochs, as DKD's (20).
 
   Raises:
-    KeyError: no such order or objective.
-    ValueError: a student without any guide, a fusion of another number of
-      SL-Ts, or detach=False where no gradient could flow.
+    ValueError: no guide; fusion of another number; no gradient to detach.
 
   References:
     Section 3 of the paper; its tables 7 (guides), 8 and 9 (orders).
   """
   _check(members, fusion, use_teacher, detach, order)
   names = tuple(f'slt{i}' for i in range(members))
-  weights = dict(zip(names, fusion or [1 / members] * members, strict=True))
   labels, distil = objectives.cross_entropy(), objectives.make(objective)
   guided = warm_up(guide_weight, warmup_epochs)
-  process = warm_up(process_weight * process_guide_weight, warmup_epochs)
-  to_labels = label_weight if use_teacher else 0.0
-  to_labels += process_weight * process_label_weight if members else 0.0
-  to_members = [
-    transfer
-    for name in names
-    for transfer in (
-      Transfer(LABELS, name, labels, label_weight),
-      Transfer('teacher', name, distil, guided),
-    )
-  ]
-  to_student = [Transfer(LABELS, 'student', labels, to_labels)]
-  if use_teacher:
-    to_student.append(Transfer('teacher', 'student', distil, guided))
+
+  def taught(name, weight):
+    by_labels = Transfer(LABELS, name, labels, weight)
+    return (by_labels, Transfer('teacher', name, distil, guided))
+
+  weight = process_weight * process_label_weight if members else 0.0
+  to_student = taught('student', label_weight + weight)
+  if not use_teacher:
+    to_student = taught('student', weight)[:1]
   if members:
-    fused = Transfer(Fusion(weights), 'student', distil, process, detach)
-    to_student.append(fused)
+    guide = _fusion(names, fusion)
+    weight = warm_up(process_weight * process_guide_weight, warmup_epochs)
+    to_student += (Transfer(guide, 'student', distil, weight, detach),)
+  to_members = [t for name in names for t in taught(name, label_weight)]
   return ORDERS[order](names, to_members, to_student)
+
+
+def _fusion(names, shares):
+  shares = shares or [1 / len(names) for _ in names]
+  return Fusion(dict(zip(names, shares, strict=True)))
 
 
 def _check(members, fusion, use_teacher, detach, order):

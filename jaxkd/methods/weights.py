@@ -13,7 +13,7 @@ from jaxkd.types import Array
 
 @dataclasses.dataclass(frozen=True)
 class Ramp:
-  """From one weight to another along a straight line; constant before and after.
+  """From one weight to another along a line; constant before and after.
 
   start: the weight up to the epoch `first`.
   stop: the weight from the epoch `last` on.
@@ -85,5 +85,5 @@ class WarmUp:
 
 
 def warm_up(weight: float, epochs: int) -> float | WarmUp:
-  """Returns the weight, warmed up over some epochs; 0 epochs warm up nothing."""
+  """Returns the weight, warmed up over some epochs, or as it is over 0."""
   return WarmUp(weight, epochs) if epochs else weight

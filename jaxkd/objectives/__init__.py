@@ -7,7 +7,7 @@ from jaxkd.catalog import call, lookup
 from jaxkd.objectives.base import Objective, pointwise
 from jaxkd.objectives.dkd import dkd
 from jaxkd.objectives.kd import kd
-from jaxkd.objectives.labels import brier, cross_entropy
+from jaxkd.objectives.labels import brier, cross_entropy, square_logits
 from jaxkd.objectives.soft_cross_entropy import soft_cross_entropy
 
 CATALOG = {
@@ -16,6 +16,7 @@ CATALOG = {
   'dkd': dkd,
   'kd': kd,
   'soft_cross_entropy': soft_cross_entropy,
+  'square_logits': square_logits,
 }
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
   'make',
   'pointwise',
   'soft_cross_entropy',
+  'square_logits',
 ]
 
 

@@ -34,3 +34,26 @@ def brier(reduction: str = 'sum') -> Objective:
     ),
     reduction=reduction,
   )
+
+
+def square_logits(reduction: str = 'sum') -> Objective:
+  """Square loss of the learner's raw outputs against the labels.
+
+  What has learned by it means its outputs as probabilities, not as logits:
+  give it a read-out (`jaxkd.models.read_out`). At outputs of zero the gradient
+  of the sum is twice cross-entropy's for any number of classes K, and that of
+  the mean is K times smaller.
+
+  Args:
+    reduction: over the classes, 'sum' or 'mean'.
+
+  References:
+    See `losses.square_logits`.
+  """
+  return pointwise(
+    'square_logits',
+    lambda guide, learner, batch: losses.square_logits(
+      learner.logits, batch['label'], reduction
+    ),
+    reduction=reduction,
+  )

@@ -1,0 +1,343 @@
+"""The teacher's recipe: its losses, start, stop, read-out and cache."""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from jaxkd import deploy, methods, models, tree
+from jaxkd.models.read_out import READ_OUTS
+from jaxkd.program import predict
+from jaxkd.run import Run
+from jaxkd.train import log
+from jaxkd.train.checkpoint import Checkpoints, load_network, save_network
+from jaxkd.train.teacher_cache import TeacherCache
+
+# At the default rate, these steps are too large for it.
+SQUARE = dict(teacher__loss='square_logits', teacher__learning_rate=0.005)
+
+
+def finish(workdir, **changes):
+  return Run(tiny.experiment(**changes), pathlib.Path(workdir)).finish()
+
+
+def digest(summary, name='student'):
+  return summary['networks'][name]['params_sha256']
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  return tmp_path_factory.mktemp('teacher')
+
+
+@pytest.fixture(scope='module')
+def cache(folder):
+  return str(folder / 'cache')
+
+
+@pytest.fixture(scope='module')
+def square(folder, cache):
+  """A run that trains a teacher by the square loss, and distils it."""
+  return finish(folder / 'square', cache=cache, **SQUARE)
+
+
+@pytest.fixture(scope='module')
+def exported(square, folder):
+  assert square
+  file = folder / 'teacher.npz'
+  deploy.export(folder / 'square', file, 'teacher')
+  return file
+
+
+class TestReadOut:
+  """What the teacher's outputs mean goes with it wherever it is used."""
+
+  @pytest.mark.parametrize(
+    ('changes', 'want'),
+    [
+      ({}, 'softmax'),
+      (dict(teacher__loss='brier'), 'softmax'),
+      (SQUARE, 'clip'),
+      (dict(**SQUARE, teacher__read_out='simplex'), 'simplex'),
+      (dict(teacher__read_out='clip'), 'clip'),
+    ],
+  )
+  def test_fits_the_loss_or_is_chosen(self, changes, want):
+    made = tiny.experiment(**changes)
+    for stage, name in zip(made.stages, ('teacher', 'student'), strict=True):
+      modules = made.program(stage).modules
+      assert models.read_out_of(modules['teacher']) == want
+      assert name in modules
+    assert ('read by' in made.describe()) == (want != 'softmax')
+
+  def test_networks_like_the_teacher_are_read_as_logits(self):
+    made = tiny.experiment(method=dict(name='slkd'), **SQUARE)
+    modules = made.program(made.stages[-1]).modules
+    read = {n: models.read_out_of(m) for n, m in modules.items()}
+    assert read.pop('teacher') == 'clip'
+    assert set(read) == {'slt0', 'slt1', 'student'}
+    assert set(read.values()) == {'softmax'}
+
+  @pytest.mark.usefixtures('square')
+  def test_is_what_guides_the_student(self, folder, cache, exported):
+    image = np.random.default_rng(0).normal(size=(16, 8, 8, 1))
+    variables, card = load_network(folder / 'square/networks/teacher')
+    plain = deploy.module_of(card, read_out='softmax')
+    raw = predict(plain, variables, image).logits
+    assert card['read_out'] == 'clip' and np.any(raw < 0)
+    for given in (
+      SQUARE,
+      dict(teacher__checkpoint=str(folder / 'square/networks/teacher')),
+      dict(teacher__checkpoint=str(exported)),
+    ):
+      made = tiny.experiment(cache=cache, **given)
+      program = made.program(made.stages[-1])
+      both = {
+        name: program.init_network(name, jax.random.key(0))
+        for name in ('teacher', 'student')
+      }
+      both['teacher'] = variables
+      outputs, _ = program.forward(
+        {name: x['params'] for name, x in both.items()},
+        {name: x['batch_stats'] for name, x in both.items()},
+        jnp.asarray(image),
+      )
+      want = READ_OUTS['clip'](raw)
+      np.testing.assert_allclose(outputs['teacher'].logits, want, rtol=1e-3)
+
+  def test_students_of_one_teacher_are_the_same(
+    self, square, folder, cache, exported
+  ):
+    students = {digest(square)}
+    for n, place in enumerate((folder / 'square/networks/teacher', exported)):
+      given = dict(cache=cache, teacher__checkpoint=str(place))
+      students.add(digest(finish(folder / f'from {n}', **given)))
+    assert len(students) == 1
+    variables, card = load_network(exported)
+    save_network(folder / 'odd', variables, {**card, 'read_out': 'softmax'})
+    given = dict(cache=cache, teacher__checkpoint=str(folder / 'odd'))
+    students.add(digest(finish(folder / 'from odd', **given)))
+    assert len(students) == 2
+
+  def test_is_evaluated(self, square, folder, exported):
+    measured = deploy.evaluate(folder / 'square', 'teacher')
+    results = square['networks']['teacher']
+    assert measured['nll'] == pytest.approx(results['nll'], rel=1e-4)
+    variables, card = load_network(exported)
+    dataset = tiny.experiment(**SQUARE).dataset
+    images = dataset.test.image / 255
+    image = (images - dataset.view.mean) / dataset.view.std
+    raw = predict(
+      deploy.module_of(card, read_out='softmax'), variables, image
+    ).logits
+    logits = np.asarray(READ_OUTS['clip'](raw), np.float64)
+    q = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
+    nll = -np.log(q[np.arange(21), dataset.test.label]).mean()
+    assert deploy.evaluate(exported)['nll'] == pytest.approx(nll, rel=1e-3)
+
+  @pytest.mark.usefixtures('square')
+  def test_of_a_checkpoint_is_not_changed(self, folder, tmp_path):
+    other = dict(
+      teacher__checkpoint=str(folder / 'square/networks/teacher'),
+      teacher__read_out='simplex',
+    )
+    with pytest.raises(ValueError, match="read_out 'clip', .* 'simplex'; chan"):
+      finish(tmp_path / 'run', **other)
+
+  def test_of_a_checkpoint_to_come_is_the_configs(self, tmp_path):
+    given = dict(teacher__checkpoint=str(tmp_path / 'later'), **SQUARE)
+    assert '(read by clip)' in tiny.experiment(**given).describe()
+    with pytest.raises(FileNotFoundError, match='no checkpoint in .*later'):
+      finish(tmp_path / 'run', **given)
+
+
+class TestStart:
+  """A training that begins where another one ended."""
+
+  @pytest.mark.usefixtures('square')
+  def test_is_the_checkpoint(self, folder, cache):
+    start = folder / 'square/networks/teacher'
+    alone = dict(
+      cache=cache,
+      method=dict(name='teacher'),
+      optimizer__weight_decay=0.0,
+      optimizer__learning_rate=0.0,
+      epochs=1,
+      teacher__start=str(start),
+      teacher__seed=3,
+    )
+    result = finish(folder / 'kept', **alone)
+    variables, card = load_network(folder / 'kept/networks/teacher')
+    assert digest(result, 'teacher') == load_network(start)[1]['params_sha256']
+    assert tree.digest(variables) == digest(result, 'teacher')
+    assert card['read_out'] == 'softmax'  # of the loss that it has learned by
+
+  def test_is_not_the_checkpoint_of_a_teacher_to_be_used(self):
+    alone = dict(method=dict(name='teacher'), teacher__checkpoint='there')
+    with pytest.raises(ValueError, match="'there' is .* teacher.start instead"):
+      tiny.experiment(**alone)
+    both = dict(teacher__checkpoint='there', teacher__start='here')
+    with pytest.raises(ValueError, match="'here' is .*'there' is trained"):
+      tiny.experiment(**both)
+
+  def test_has_to_be_there(self, tmp_path):
+    with pytest.raises(FileNotFoundError, match='no checkpoint in .*nowhere'):
+      finish(tmp_path, teacher__start='nowhere')
+
+
+class TestCache:
+  """A teacher is found by its recipe, and by nothing else."""
+
+  def key(self, **changes) -> str:
+    made = tiny.experiment(**changes)
+    settings = made.teacher_settings(made.stages[0])
+    settings['fingerprint'] = ''  # of the data, which is not the subject
+    return TeacherCache('x').path(settings).name
+
+  def test_teachers_of_old_are_found(self):
+    """The names that they had before there were a start, a stop and so on."""
+    assert self.key() == '723d811e419c48d9b0d2'
+    recipe = dict(teacher__loss='brier', teacher__scale=2.0, teacher__epochs=3)
+    assert self.key(**recipe) == 'afca4ed30569c207047b'
+
+  @pytest.mark.usefixtures('square')
+  def test_every_setting_makes_another_teacher(self, folder, exported, cache):
+    finish(folder / 'plain', cache=cache, method=dict(name='teacher'), epochs=1)
+    start = str(folder / 'square/networks/teacher')
+    changes = [
+      {},
+      dict(teacher__loss='brier'),
+      SQUARE,
+      dict(**SQUARE, teacher__reduction='mean'),
+      dict(**SQUARE, teacher__read_out='simplex'),
+      dict(**SQUARE, teacher__cross_entropy_epochs=1),
+      dict(**SQUARE, teacher__blend_epochs=1),
+      dict(teacher__stop=1),
+      dict(teacher__epochs=1),
+      dict(teacher__learning_rate=0.01),
+      dict(teacher__start=start),
+      dict(teacher__start=str(folder / 'plain')),
+    ]
+    assert len({self.key(**change) for change in changes}) == len(changes)
+    # What it starts from counts, and not where that lies.
+    assert (
+      load_network(exported)[1]['params_sha256']
+      == (load_network(start)[1]['params_sha256'])
+    )
+    again = self.key(teacher__start=str(exported))
+    assert again == self.key(teacher__start=start)
+
+
+class TestBlend:
+  """Cross-entropy first, then the loss in its place."""
+
+  def test_weights_at_some_epochs(self):
+    (stage,) = methods.teacher(
+      'square_logits', scale=2.0, cross_entropy_epochs=3, blend_epochs=4
+    )
+    labels, loss = stage.graph.transfers
+    assert labels.objective.name == 'cross_entropy'
+    assert loss.objective.name == 'square_logits'
+    for epoch, want in {
+      0.0: (1, 0),
+      2.9: (1, 0),
+      3.0: (1, 0),
+      4.0: (0.75, 0.5),
+      6.5: (0.125, 1.75),
+      7.0: (0, 2),
+      50.0: (0, 2),
+    }.items():
+      got = [t.weight(jnp.float32(epoch)) for t in (labels, loss)]
+      np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-6)
+
+  def test_is_described(self):
+    text = tiny.experiment(
+      epochs=9, **SQUARE, teacher__cross_entropy_epochs=3
+    ).describe()
+    assert '1 to 0, epoch 3  cross_entropy()' in text
+    assert '0 to 1, epoch 3  square_logits(reduction=sum)' in text
+
+  def test_has_a_beginning_that_is_cross_entropy_alone(self, folder, cache):
+    alone = dict(
+      cache=cache, method=dict(name='teacher'), teacher__learning_rate=0.005
+    )
+    finish(folder / 'entropy', **alone, teacher__stop=1)
+    square = {**alone, **SQUARE, 'teacher__cross_entropy_epochs': 1}
+    finish(folder / 'blend', **square)
+    (first,) = log.read(folder / 'entropy/metrics.jsonl')
+    same, other = log.read(folder / 'blend/metrics.jsonl')
+    assert same['train/loss'] == pytest.approx(first['train/loss'], rel=1e-6)
+    alone = other['train/loss/labels->teacher:square_logits']
+    assert other['train/loss'] == pytest.approx(alone, rel=1e-6)
+
+
+class TestStop:
+  """A training that is broken off is the beginning of the whole one."""
+
+  def test_parameters_are_those_of_that_epoch(self, folder, cache, monkeypatch):
+    saved, save = [], Checkpoints.save
+
+    def noted(self, state, record):
+      saved.append(tree.digest(jax.tree.map(np.asarray, state.params)))
+      save(self, state, record)
+
+    monkeypatch.setattr(Checkpoints, 'save', noted)
+    alone = dict(
+      cache=cache,
+      method=dict(name='teacher'),
+      epochs=3,
+      schedule__name='cosine',
+    )
+    finish(folder / 'whole', **alone)
+    whole = saved.copy()
+    saved.clear()
+    summary = finish(folder / 'stopped', **alone, teacher__stop=2)
+    assert saved == whole[:2] and len(set(whole)) == 3
+    assert summary['stages']['teacher']['epochs'] == 2
+    saved.clear()
+    finish(folder / 'short', **{**alone, 'epochs': 2})
+    assert saved != whole[:2]  # the schedule was compressed
+
+  def test_is_described(self):
+    text = tiny.experiment(epochs=9, teacher__stop=4).describe()
+    assert 'teacher (4 of 9 epochs' in text and 'distil (9 epochs' in text
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    (dict(stop=3), 'teacher.stop is 3, after the end of its 2 epochs'),
+    (dict(stop=6, epochs=5), 'teacher.stop is 6, after the end of its 5'),
+    (dict(stop=-1), 'teacher.stop is -1, the least is 0'),
+    (dict(blend_epochs=-1), 'teacher.blend_epochs is -1, the least is 0'),
+    (
+      dict(cross_entropy_epochs=-1),
+      'teacher.cross_entropy_epochs is -1, the least is 0',
+    ),
+    (dict(scale=-1.0), 'teacher.scale is -1.0, the least is 0'),
+    (dict(blend_epochs=1), "the loss is 'cross_entropy': take another"),
+    (dict(cross_entropy_epochs=1), "the loss is 'cross_entropy': take another"),
+    (
+      dict(loss='brier', cross_entropy_epochs=1, blend_epochs=2),
+      "=1 and teacher.blend_epochs=2 lead to the loss 'brier' by epoch 3",
+    ),
+    (
+      dict(loss='brier', cross_entropy_epochs=2),
+      'by epoch 2, but its training ends after 2',
+    ),
+    (dict(read_out='clap'), "no read-out 'clap'. Did you mean 'clip'"),
+    (dict(loss='square'), "no teacher loss 'square'. Did you mean 'square_l"),
+  ],
+)
+def test_a_recipe_that_cannot_be_is_explained(changes, message):
+  settings = {f'teacher__{key}': value for key, value in changes.items()}
+  with pytest.raises((KeyError, ValueError), match=message):
+    tiny.experiment(**settings)
+
+
+def test_a_recipe_that_is_not_used_may_be_any():
+  made = tiny.experiment(teacher__checkpoint='there', teacher__stop=3)
+  assert [stage.name for stage in made.stages] == ['distil']
