@@ -36,6 +36,17 @@ SCHEDULE = dict(
   warmup_epochs=0.0,
   final=0.0,  # where the cosine ends, as a fraction of the peak
 )
+# Many runs in one command; see jaxkd/study.py.
+STUDY = dict(
+  seeds=(),  # a run for each; (): one, of `seed`
+  vary=('seed',),  # the settings that a seed is given to
+  recipes=dict(),  # name -> a tree of settings that differ
+  together=False,  # all seeds at once, in memory: for small networks
+  columns=('student/top1',),  # of the table: NETWORK/METRIC
+  outcome='student/top1',  # compared with the baseline's, seed by seed
+  baseline='',  # a recipe, the same in each group; '': the first of each
+  against='',  # drawn against the outcome, with their rank correlation
+)
 
 
 def default() -> Config:
@@ -68,27 +79,36 @@ def default() -> Config:
       teacher=dict(
         name='resnet32x4',
         width=1.0,
-        checkpoint='',  # '': trained first, or taken from the cache
+        checkpoint='',  # '': trained first, or from the cache; 'bayes': p*(y|x)
         # How it is trained, where it has to be.
-        loss='cross_entropy',  # or brier
-        reduction='sum',  # of brier over the classes; or mean
+        loss='cross_entropy',  # brier square_logits (of outputs, no softmax)
+        reduction='sum',  # of squared errors over the classes; or mean
         scale=1.0,  # factor on the loss
+        read_out='',  # softmax clip simplex; '': the one that fits the loss
+        cross_entropy_epochs=0,  # first, by cross-entropy in the loss's place
+        blend_epochs=0,  # then, from cross-entropy to the loss
         epochs=0,  # 0: as the student
+        stop=0,  # broken off after this epoch of its schedule; 0: never
         learning_rate=0.0,  # 0: as the student
+        start='',  # a checkpoint to start from; '': random values
         seed=0,  # its own, so that students of several seeds share it
       ),
       method=dict(name='kd'),  # and the method's keyword arguments
       optimizer=OPTIMIZER,
       schedule=SCHEDULE,
+      study=STUDY,
     )
   )
 
+
+# The checkpoint of a teacher that is the Bayes posterior, where data know it.
+BAYES = 'bayes'
 
 # What a config file gives a setting that its user has to give.
 REQUIRED = '(required)'
 
 # Their keys are arguments of functions or names of networks.
-FREE = ('data.settings', 'method', 'optimizer.rates')
+FREE = ('data.settings', 'method', 'optimizer.rates', 'study.recipes')
 
 
 # Where things lie does not change what a run is.
@@ -103,7 +123,11 @@ MINIMA = {
   'data.validation': 0,
   'data.image_size': 0,
   'student.branches': 1,
+  'teacher.scale': 0,
+  'teacher.cross_entropy_epochs': 0,
+  'teacher.blend_epochs': 0,
   'teacher.epochs': 0,
+  'teacher.stop': 0,
   'teacher.learning_rate': 0,
   'teacher.seed': 0,
   'optimizer.learning_rate': 0,

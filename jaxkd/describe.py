@@ -28,16 +28,29 @@ def table(rows: list[tuple[str, ...]], right: tuple[int, ...] = ()) -> str:
   return '\n'.join(lines)
 
 
+def percent(fraction: float | None) -> str:
+  """Returns a fraction in per cent; a dash for what is not known."""
+  return '-' if fraction is None else f'{100 * fraction:.2f} %'
+
+
+def number(value: float | None) -> str:
+  """Returns a number to three places; a dash for what is not known."""
+  return '-' if value is None else f'{value:.3f}'
+
+
 def model_name(card: Mapping[str, Any]) -> str:
-  """Returns a network's model with its width and its branches, if it has any.
+  """Returns a network's model and what is particular about it.
 
   Args:
-    card: 'model' and, unless they are 1 or None, 'width' and 'branches'.
+    card: 'model' and, unless they are 1 or None, 'width' and 'branches', and
+      'read_out', unless it is softmax or None.
   """
   width, branches = (card.get(key) or 1 for key in ('width', 'branches'))
+  read_out = card.get('read_out') or 'softmax'
   wide = f' x{width:g}' if width != 1 else ''
   many = f' ({branches} branches)' if branches > 1 else ''
-  return f'{card["model"]}{wide}{many}'
+  read = f' (read by {read_out})' if read_out != 'softmax' else ''
+  return f'{card["model"]}{wide}{many}{read}'
 
 
 def sizes(program: Program, name: str) -> tuple[int, int]:
@@ -72,7 +85,7 @@ def stage_text(
     networks.append(
       (
         name,
-        model_name({'model': architectures[name], **_size(module)}),
+        model_name({'model': architectures[name], **_particulars(module)}),
         _role(network),
         f'{parameters:,}',
         f'{macs / 1e6:,.1f} M',
@@ -86,7 +99,7 @@ def stage_text(
         str(transfer.guide),
         '->' if transfer.detach else '<->',
         transfer.learner,
-        'scheduled' if callable(weight) else f'{weight:g}',
+        str(weight) if callable(weight) else f'{weight:g}',
         str(transfer.objective),
       )
     )
@@ -97,8 +110,9 @@ def stage_text(
   )
 
 
-def _size(module: nn.Module) -> dict[str, Any]:
-  return {key: getattr(module, key, 1) for key in ('width', 'branches')}
+def _particulars(module: nn.Module) -> dict[str, Any]:
+  size = {key: getattr(module, key, 1) for key in ('width', 'branches')}
+  return {**size, 'read_out': models.read_out_of(module)}
 
 
 def _role(network: Learner | Frozen | Shared) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import pathlib
 from typing import Any
 
 import jax.numpy as jnp
@@ -13,13 +14,23 @@ from jaxkd.catalog import UnknownNameError, call, lookup, suggestion
 from jaxkd.config import Config
 from jaxkd.data.base import Dataset
 from jaxkd.graph import OBJECTIVES, Frozen, Stage
+from jaxkd.methods.offline import TEACHER_LOSSES
 from jaxkd.program import Program, bind
-from jaxkd.train import mesh, optim
+from jaxkd.train import checkpoint, mesh, optim
 from jaxkd.train.feed import steps_per_epoch
 from jaxkd.train.stage import Task
 
 DTYPES = {'bfloat16': jnp.bfloat16, 'float32': jnp.float32}
 ARCHITECTURES = ('student', 'teacher')  # the sections that describe networks
+# Settings of the teacher's training that came after its cache: keys have them
+# only where they are not at their defaults, so that older teachers are found.
+LATER = (
+  'read_out',
+  'cross_entropy_epochs',
+  'blend_epochs',
+  'stop',
+  'start',
+)
 
 
 def stages_of(config: Config) -> tuple[Stage, ...]:
@@ -38,7 +49,11 @@ def stages_of(config: Config) -> tuple[Stage, ...]:
     scale=config.teacher.scale,
     epochs=config.teacher.epochs or None,
     learning_rate=config.teacher.learning_rate or None,
+    stop=config.teacher.stop or None,
+    cross_entropy_epochs=config.teacher.cross_entropy_epochs,
+    blend_epochs=config.teacher.blend_epochs,
   )
+  _check_start(config, trains=method is methods.teacher)
   if method is methods.teacher:
     if config.baseline or config.kd_baseline:
       raise ValueError(
@@ -58,6 +73,42 @@ def stages_of(config: Config) -> tuple[Stage, ...]:
   if guided and not config.teacher.checkpoint:
     stages = (*train_teacher, *stages)
   return stages
+
+
+def _check_start(config: Config, trains: bool) -> None:
+  """Refuses a checkpoint where a start is meant, and the other way round."""
+  section = config.teacher
+  if section.checkpoint and trains:
+    raise ValueError(
+      f'teacher.checkpoint={section.checkpoint!r} is a teacher that is used as'
+      ' it is, and the method teacher trains one; if its training starts there,'
+      ' give teacher.start instead'
+    )
+  if section.checkpoint and section.start:
+    raise ValueError(
+      f'teacher.start={section.start!r} is where the training of a teacher'
+      f' starts, and teacher.checkpoint={section.checkpoint!r} is trained'
+      ' already; leave one of them empty'
+    )
+
+
+def _check_recipe(config: Config) -> None:
+  """Refuses a training of the teacher that ends before or after itself."""
+  section = config.teacher
+  epochs = section.epochs or config.epochs
+  if section.stop > epochs:
+    raise ValueError(
+      f'teacher.stop is {section.stop}, after the end of its {epochs} epochs;'
+      ' the most is their number, and 0 never stops'
+    )
+  first = section.cross_entropy_epochs
+  last, end = first + section.blend_epochs, section.stop or epochs
+  if first >= end or last > end:
+    raise ValueError(
+      f'teacher.cross_entropy_epochs={first} and'
+      f' teacher.blend_epochs={section.blend_epochs} lead to the loss'
+      f' {section.loss!r} by epoch {last}, but its training ends after {end}'
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,10 +173,43 @@ class Experiment:
         dtype=dtype,
       )
 
-    return bind(stage.graph, build, self.image_shape)
+    program = bind(stage.graph, build, self.image_shape)
+    if not self._reads_teacher(stage):
+      return program
+    teacher = models.wrap(program.modules['teacher'], self.teacher_read_out)
+    modules = {**program.modules, 'teacher': teacher}
+    return dataclasses.replace(program, modules=modules)
+
+  def _reads_teacher(self, stage: Stage) -> bool:
+    """Is there the teacher, as its own training left it or as it goes on?
+
+    Another network of its architecture, or a teacher that learns among others,
+    learns by losses of logits.
+    """
+    teacher = stage.graph.networks.get('teacher')
+    return isinstance(teacher, Frozen) or self.is_teacher(stage)
+
+  @property
+  def teacher_read_out(self) -> str:
+    """What the teacher's outputs mean.
+
+    What the card of its checkpoint says; or, if it is trained here (or the
+    checkpoint is not there yet), what the config says.
+    """
+    section = self.config.teacher
+    place = section.checkpoint and checkpoint.find_network(
+      pathlib.Path(section.checkpoint)
+    )
+    if place:
+      return checkpoint.load_card(place).get('read_out', 'softmax')
+    return section.read_out or TEACHER_LOSSES[section.loss].read_out
 
   def epochs(self, stage: Stage) -> int:
-    """Returns how long a stage is."""
+    """Returns for how many epochs a stage is trained."""
+    return self.length(stage) if stage.stop is None else stage.stop
+
+  def length(self, stage: Stage) -> int:
+    """Returns how many epochs a stage's schedule is made for."""
     return self.config.epochs if stage.epochs is None else stage.epochs
 
   def learning_rate(self, stage: Stage) -> float:
@@ -159,7 +243,7 @@ class Experiment:
     def schedule(rate):
       return optim.make_schedule(
         learning_rate=rate,
-        epochs=self.epochs(stage),
+        epochs=self.length(stage),
         steps_per_epoch=steps_per_epoch,
         **shape,
       )
@@ -190,13 +274,20 @@ class Experiment:
   def teacher_settings(self, stage: Stage) -> dict[str, Any]:
     """Returns all that determines a trained teacher, as JSON values."""
     config = configs.resolved(self.config)
-    teacher = {k: v for k, v in config['teacher'].items() if k != 'checkpoint'}
+    teacher, default = config['teacher'], configs.default().teacher
+    given = {k: v for k, v in teacher.items() if k != 'checkpoint'}
+    for key in LATER:
+      if given[key] == default[key]:
+        del given[key]
+    if 'start' in given:  # what it is, not where it lies
+      _, card = checkpoint.load_checkpoint(pathlib.Path(given['start']))
+      given['start'] = card['params_sha256']
     optimizer = {k: v for k, v in config['optimizer'].items() if k != 'ema'}
     return {
-      'teacher': teacher,
+      'teacher': given,
       'optimizer': optimizer,
       'learning_rate': self.learning_rate(stage),
-      'epochs': self.epochs(stage),
+      'epochs': self.length(stage),
       'schedule': config['schedule'],
       'batch_size': config['batch_size'],
       'compute_dtype': config['compute_dtype'],
@@ -216,8 +307,10 @@ class Experiment:
     texts = []
     for number, stage in enumerate(self.stages, 1):
       names = {n: self.section(stage, n).name for n in stage.graph.networks}
+      epochs, length = self.epochs(stage), self.length(stage)
       note = (
-        f'{self.epochs(stage)} epochs, {config.optimizer.name} at'
+        f'{epochs if epochs == length else f"{epochs} of {length}"} epochs,'
+        f' {config.optimizer.name} at'
         f' {self.learning_rate(stage):g}, {config.schedule.name} schedule'
       )
       texts.append(
@@ -235,6 +328,8 @@ def build(config: Config) -> Experiment:
     ValueError: a setting of a wrong type or value.
   """
   configs.check(config)
+  if config.teacher.read_out:
+    lookup('read-out', models.READ_OUTS, config.teacher.read_out)
   stages = stages_of(config)
   owners = {o for stage in stages for o in (*stage.graph.learners, OBJECTIVES)}
   for owner in config.optimizer.rates:
@@ -244,6 +339,8 @@ def build(config: Config) -> Experiment:
         f' {suggestion(owner, owners)}'
       )
   experiment = Experiment(config, stages)
+  if any(map(experiment.is_teacher, stages)):
+    _check_recipe(config)
   mesh.check_batch_size(mesh.make_mesh(), config.batch_size)
   for stage in stages:
     experiment.program(stage)

@@ -256,9 +256,12 @@ class Stage:
   """A graph, a duration and an optimizer; a method is a list of stages.
 
   epochs and learning_rate: None takes the run's own setting.
+  stop: the training is broken off after so many epochs, although its schedule
+    is that of all `epochs`; None goes on to the end.
   """
 
   name: str
   graph: Graph
   epochs: int | None = None
   learning_rate: float | None = None
+  stop: int | None = None

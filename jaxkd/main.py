@@ -18,10 +18,11 @@ WORKDIR = flags.DEFINE_string('workdir', None, 'The folder of the run.')
 MODE = flags.DEFINE_enum(
   'mode',
   'train',
-  ['train', 'eval', 'export'],
+  ['train', 'eval', 'export', 'pictures'],
   'train: run to the end, or go on with an interrupted run. eval: measure a'
   ' network of a run. export: write a network of a run to --output, without'
-  ' what only its training needed.',
+  ' what only its training needed. pictures: draw what the students of a run'
+  ' and of --against know.',
 )
 NETWORK = flags.DEFINE_string(
   'network',
@@ -33,7 +34,13 @@ OUTPUT = flags.DEFINE_string(
   'output',
   None,
   'export: the file to write. eval: an exported file to measure instead of the'
-  " run's network.",
+  " run's network. pictures: the folder for them; the run's if not given.",
+)
+AGAINST = flags.DEFINE_string(
+  'against',
+  None,
+  'pictures: another run, whose student is drawn beside the first. Here, as in'
+  ' --workdir, RUN/networks/NAME is another network of a run.',
 )
 DESCRIBE = flags.DEFINE_bool('describe', False, 'Print the graph and stop.')
 DEBUG = flags.DEFINE_bool('debug', False, 'Show where an error comes from.')
@@ -42,9 +49,15 @@ MISTAKES = (AttributeError, KeyError, OSError, TypeError, ValueError)
 
 
 def _train() -> None:
+  from jaxkd.experiment import build
   from jaxkd.run import Run, draw, result_table
+  from jaxkd.study import is_study
 
-  run = Run(_experiment(), pathlib.Path(_workdir()))
+  config = _config()
+  if is_study(config):
+    _study(config)
+    return
+  run = Run(build(config), pathlib.Path(_workdir()))
   summary, path = run.summary, run.workdir / 'summary.json'
   if summary:
     print(f'This run is finished: {path}\n')
@@ -57,16 +70,39 @@ def _train() -> None:
     print(f'\nAccuracy, loss and gap by epoch: {picture}')
 
 
-def _experiment():
-  from jaxkd.config import check
+def _study(config) -> None:
+  from jaxkd.study import Study
+
+  study = Study(config, pathlib.Path(_workdir()))
+  summary, path = study.summary, study.workdir / 'summary.json'
+  if summary:
+    print(f'This study is finished: {path}\n')
+  else:
+    summary = study.finish()
+    print(f'\nFinished. Results: {path}\n')
+  print(study.report(summary))
+  picture = study.draw(summary)
+  if picture:
+    print(f'\nOutcome by {config.study.against}: {picture}')
+
+
+def _describe() -> str:
   from jaxkd.experiment import build
+  from jaxkd.study import describe, is_study
+
+  config = _config()
+  return describe(config) if is_study(config) else build(config).describe()
+
+
+def _config():
+  from jaxkd.config import check
   from jaxkd.train.mesh import use_cores
 
   if CONFIG.value is None:
     raise ValueError('--config=FILE is needed, e.g. configs/kd_digits.py')
   check(CONFIG.value)
   use_cores(CONFIG.value.batch_size)
-  return build(CONFIG.value)
+  return CONFIG.value
 
 
 def _workdir() -> str:
@@ -76,16 +112,15 @@ def _workdir() -> str:
 
 
 def _eval() -> None:
-  from jaxkd.deploy import evaluate
+  from jaxkd.deploy import draw, measure
 
   file = pathlib.Path(OUTPUT.value) if OUTPUT.value else None
   workdir = pathlib.Path(_workdir())
-  result = evaluate(workdir, NETWORK.value, file, CONFIG.value)
-  print(
-    f'{result["network"]} ({result["model"]}): {100 * result["top1"]:.2f} %'
-    f' top-1, NLL {result["nll"]:.4f}, on {result["images"]:,} test images of'
-    f' {result["data"]}'
-  )
+  found = measure(workdir, NETWORK.value, file, CONFIG.value)
+  print(found)
+  picture = None if file else draw(found, workdir)
+  if picture:
+    print(f'Accuracy by confidence: {picture}')
 
 
 def _export() -> None:
@@ -98,17 +133,28 @@ def _export() -> None:
   print(f'Written: {output}')
 
 
+def _pictures() -> None:
+  from jaxkd.pictures import draw
+
+  first = pathlib.Path(_workdir())
+  second = pathlib.Path(AGAINST.value) if AGAINST.value else None
+  output = pathlib.Path(OUTPUT.value or first)
+  print(draw(first, second, output, config=CONFIG.value))
+
+
 def _main(argv: list[str]) -> None:
   if argv[1:]:
     raise ValueError(f'not understood: {" ".join(argv[1:])}')
   # orbax logs whole tracebacks of errors that it also raises.
   logging.set_verbosity(logging.WARNING if DEBUG.value else logging.FATAL)
   if DESCRIBE.value:
-    print(_experiment().describe())
+    print(_describe())
   elif MODE.value == 'eval':
     _eval()
   elif MODE.value == 'export':
     _export()
+  elif MODE.value == 'pictures':
+    _pictures()
   else:
     _train()
 

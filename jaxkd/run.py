@@ -6,6 +6,7 @@ A run lives in its workdir:
   data.json          the data's fingerprint, likewise
   metrics.jsonl      one object per epoch; tensorboard/ has the same
   gap.png            what it says of the networks' accuracies and losses
+  reliability.png    how well a network is calibrated; --mode=eval draws it
   checkpoints/STAGE  states of the training, to resume from
   networks/NAME      trained networks: variables.npz and network.json
   stages/STAGE.json  a finished stage: its networks, time and throughput
@@ -19,8 +20,9 @@ from typing import Any
 from tqdm import tqdm
 
 from jaxkd import config as configs
-from jaxkd import describe, plots, tree
+from jaxkd import describe, models, plots, tree
 from jaxkd.experiment import Experiment
+from jaxkd.given import Network, given
 from jaxkd.graph import Stage
 from jaxkd.train import checkpoint, log
 from jaxkd.train.log import PARTIAL, write_json
@@ -36,13 +38,15 @@ REPORTED = (
   'branches',
   'top1',
   'best_top1_on_test',
+  'top5',
   'nll',
+  'brier',
+  'ece',
   'params',
   'macs',
   'params_sha256',
 )
-
-Network = tuple[Variables, dict[str, Any]]  # its arrays and its card
+IF_KNOWN = ('posterior_square', 'posterior_kl')  # of data with a posterior
 
 
 class Run:
@@ -103,7 +107,7 @@ class Run:
 
   def finish(self) -> dict[str, Any]:
     """Runs what has not been run yet, and returns the summary."""
-    found = self._given()
+    found = given(self.experiment)
     self._claim()
     for note in self.experiment.dataset.notes:
       tqdm.write(f'data: {note}')
@@ -116,34 +120,6 @@ class Run:
     summary = self._summary({name: card for name, (_, card) in found.items()})
     write_json(self.workdir / 'summary.json', summary)
     return summary
-
-  def _given(self) -> dict[str, Network]:
-    """Returns the networks whose checkpoints the config names."""
-    found = {}
-    graphs = [stage.graph.networks for stage in self.experiment.stages]
-    used = {x.like or n for graph in graphs for n, x in graph.items()}
-    for name in ('teacher', 'student'):
-      section = self.experiment.config[name]
-      if not section.checkpoint or name not in used:
-        continue
-      variables, card = load_checkpoint(pathlib.Path(section.checkpoint))
-      wanted = {
-        'model': section.name,
-        'width': section.width,
-        'num_classes': self.experiment.num_classes,
-      }
-      branches = card.get('branches', 1)
-      if 1 not in (branches, section.get('branches', 1)):
-        wanted['branches'] = section.branches  # otherwise added or merged
-      for key, value in wanted.items():
-        if card[key] != value:
-          raise ValueError(
-            f'the checkpoint {section.checkpoint} has {key} {card[key]!r},'
-            f' the config asks for a {name} with {key} {value!r}; change'
-            f' --config.{name} or the checkpoint'
-          )
-      found[name] = variables, card
-    return found
 
   def _folder(self, name: str) -> pathlib.Path:
     return self.workdir / 'networks' / name
@@ -212,11 +188,11 @@ class Run:
     trained = train_stage(task, self.workdir, known)
     networks, frozen = {}, {}
     for name, variables in trained.variables.items():
-      result = trained.results[name]
       if name in stage.graph.frozen:
-        frozen[name] = {key: result[key] for key in ('top1', 'nll')}
+        frozen[name] = trained.record.last[name]
       else:
         card = self._card(stage, name.removesuffix('_ema'), variables)
+        result = trained.results[name]
         networks[name] = variables, {'network': name, **card, **result}
     if self.experiment.is_teacher(stage):
       settings = self.experiment.teacher_settings(stage)
@@ -245,6 +221,7 @@ class Run:
       'model': section.name,
       'width': section.width * network.width,
       'branches': getattr(program.modules[name], 'branches', 1),
+      'read_out': models.read_out_of(program.modules[name]),
       'compute_dtype': self.experiment.config.compute_dtype,
       'num_classes': dataset.num_classes,
       'class_names': list(dataset.class_names),
@@ -268,10 +245,7 @@ class Run:
     last = stages[self.experiment.stages[-1].name]
     teacher = cards.get('teacher')
     return {
-      'networks': {
-        name: {key: card.get(key) for key in REPORTED}
-        for name, card in cards.items()
-      },
+      'networks': {name: _reported(card) for name, card in cards.items()},
       'method': configs.resolved(config)['method'],
       'data': dataset.name,
       'epochs': config.epochs,
@@ -289,6 +263,12 @@ class Run:
     }
 
 
+def _reported(card: dict[str, Any]) -> dict[str, Any]:
+  """Returns what a summary says of a network."""
+  known = {key: card[key] for key in IF_KNOWN if key in card}
+  return {key: card.get(key) for key in REPORTED} | known
+
+
 def _measured(
   found: dict[str, Network], results: dict[str, dict[str, Any]]
 ) -> dict[str, Network]:
@@ -297,23 +277,6 @@ def _measured(
     name: (found[name][0], {**found[name][1], **result})
     for name, result in results.items()
   }
-
-
-def load_checkpoint(path: pathlib.Path) -> Network:
-  """Reads a network from its folder or file, or a run's student or teacher.
-
-  Raises:
-    FileNotFoundError: there is none.
-  """
-  run = path / 'networks'
-  for place in (path, run / 'student', run / 'teacher'):
-    if checkpoint.is_network(place):
-      return checkpoint.load_network(place)
-  raise FileNotFoundError(
-    f'no checkpoint in {path}: expected a finished run, a file that'
-    f' --mode=export has written, or a folder with {checkpoint.CARD} and'
-    f' {checkpoint.ARRAYS}'
-  )
 
 
 def draw(workdir: pathlib.Path) -> pathlib.Path | None:
@@ -337,17 +300,23 @@ def draw(workdir: pathlib.Path) -> pathlib.Path | None:
 
 
 def result_table(summary: dict[str, Any]) -> str:
-  """Returns the networks of a summary as a table."""
-  rows = [('network', 'model', 'test top-1', 'NLL', 'parameters', 'MACs')]
-  for name, network in summary['networks'].items():
-    rows.append(
-      (
-        name,
-        describe.model_name(network),
-        f'{100 * network["top1"]:.2f} %',
-        f'{network["nll"]:.3f}',
-        f'{network["params"]:,}',
-        f'{network["macs"] / 1e6:,.1f} M',
-      )
+  """Returns the networks of a summary as a table.
+
+  What an older run has not measured is a dash.
+  """
+  head = ('network', 'model', 'test top-1', 'NLL', 'Brier', 'ECE')
+  rows = [
+    (
+      name,
+      describe.model_name(network),
+      describe.percent(network['top1']),
+      describe.number(network['nll']),
+      describe.number(network.get('brier')),
+      describe.percent(network.get('ece')),
+      f'{network["params"]:,}',
+      f'{network["macs"] / 1e6:,.1f} M',
     )
-  return describe.table(rows, right=(2, 3, 4, 5))
+    for name, network in summary['networks'].items()
+  ]
+  table = [(*head, 'parameters', 'MACs'), *rows]
+  return describe.table(table, right=(2, 3, 4, 5, 6, 7))

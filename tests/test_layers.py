@@ -24,9 +24,13 @@ LEVEL = {
     4.5: 'methods program',
     5.0: 'train',
     6.0: 'config describe',
+    6.1: 'comparison',
     6.3: 'experiment',
-    6.6: 'run',
+    6.5: 'given',
+    6.6: 'run recipe',
+    6.7: 'study',
     6.8: 'deploy',
+    6.9: 'pictures',
     7.0: 'main',
   }.items()
   for name in names.split()

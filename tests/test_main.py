@@ -45,7 +45,11 @@ def test_a_run_from_start_to_evaluation(tmp_path):
   top1 = 100 * summary['networks']['student']['top1']
   measured = command(workdir, '--mode=eval')
   assert measured.returncode == 0, measured.stderr
-  assert f'student (mlp): {top1:.2f} % top-1' in measured.stdout
+  assert re.search(
+    rf'^student, mlp x0.5 +test\ntop-1 +{top1:.2f} %', measured.stdout
+  )
+  assert re.search(r'\nagreement with teacher +\d+\.\d\d %', measured.stdout)
+  assert f'confidence: {tmp_path / "run/reliability.png"}' in measured.stdout
   other = command(workdir, *SMALL[:2], '--config.epochs=2', cache=tmp_path)
   assert other.returncode == 1 and 'epochs: 1 -> 2' in other.stderr
 

@@ -6,11 +6,13 @@ arrays (`variables.npz`, whose entries carry checksums) and a card
 (`network.json`) that says what they are.
 """
 
+import contextlib
 import errno
 import json
 import os
 import pathlib
 import zipfile
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -153,12 +155,38 @@ def load_network(
   for needed in (arrays,) if path.is_file() else (path / CARD, arrays):
     if not needed.exists():
       raise FileNotFoundError(f'no network in {path}: {needed.name} is missing')
+  card = load_card(path)
+  # NumPy would not close the file itself if it is damaged.
+  with _explained(path), arrays.open('rb') as stream, np.load(stream) as file:
+    named = {name: file[name] for name in file.files if name != CARD}
+  found = tree.from_leaves(named)
+  return {
+    'params': found['params'],
+    'batch_stats': found.get('batch_stats', {}),
+  }, card
+
+
+def load_card(path: pathlib.Path) -> dict[str, Any]:
+  """Reads the card alone of a network that is there.
+
+  Args:
+    path: a folder or a file.
+
+  Raises:
+    ValueError: the file is damaged, or is not a network.
+  """
+  with _explained(path):
+    if not path.is_file():
+      return json.loads((path / CARD).read_text())
+    with zipfile.ZipFile(path) as file:
+      return json.loads(file.read(CARD))
+
+
+@contextlib.contextmanager
+def _explained(path: pathlib.Path) -> Iterator[None]:
+  """Says which network cannot be read, whatever is wrong with its files."""
   try:
-    # NumPy would not close the file itself if it is damaged.
-    with arrays.open('rb') as stream, np.load(stream) as file:
-      named = {name: file[name] for name in file.files}
-    text = named.pop(CARD) if path.is_file() else (path / CARD).read_text()
-    card = json.loads(text)
+    yield
   except (
     AttributeError,  # an .npy file
     EOFError,
@@ -171,8 +199,30 @@ def load_network(
       f'the network in {path} is damaged, or is none ({error}): expected what'
       ' a run or --mode=export has written'
     ) from error
-  found = tree.from_leaves(named)
-  return {
-    'params': found['params'],
-    'batch_stats': found.get('batch_stats', {}),
-  }, card
+
+
+def find_network(path: pathlib.Path) -> pathlib.Path | None:
+  """Returns where the network of a checkpoint is, None if there is none.
+
+  Args:
+    path: a network's folder or file, or the folder of a run, whose student or
+      else teacher is meant.
+  """
+  run = path / 'networks'
+  places = (path, run / 'student', run / 'teacher')
+  return next((place for place in places if is_network(place)), None)
+
+
+def load_checkpoint(path: pathlib.Path) -> tuple[Variables, dict[str, Any]]:
+  """Reads a network from its folder or file, or a run's student or teacher.
+
+  Raises:
+    FileNotFoundError: there is none.
+  """
+  place = find_network(path)
+  if place is None:
+    raise FileNotFoundError(
+      f'no checkpoint in {path}: expected a finished run, a file that'
+      f' --mode=export has written, or a folder with {CARD} and {ARRAYS}'
+    )
+  return load_network(place)

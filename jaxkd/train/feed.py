@@ -18,7 +18,7 @@ from jax import lax
 from jax.sharding import Mesh
 
 from jaxkd.data import augment, batches
-from jaxkd.data.base import Dataset
+from jaxkd.data.base import Dataset, View
 from jaxkd.train import mesh as meshes
 from jaxkd.train.state import State
 from jaxkd.types import Array, Batch, Metrics
@@ -170,31 +170,39 @@ class Feed:
   def _one(self, state, arrays, raw, epoch):
     """One step; metrics get the leading axis that chunks have."""
     del arrays
-    state, metrics = self.step(state, self.batch(raw, epoch))
+    state, metrics = self.step(state, self._batch(raw, epoch))
     return state, jax.tree.map(lambda x: x[None], metrics)
 
   def _many(self, state, arrays, indices, epoch):
     def one(state, index):
       raw = batches.gather(arrays, index)
-      return self.step(state, self.batch(raw, epoch))
+      return self.step(state, self._batch(raw, epoch))
 
     if len(indices) == 1:  # no loop around the convolutions
       state, metrics = one(state, indices[0])
       return state, jax.tree.map(lambda x: x[None], metrics)
     return lax.scan(one, state, indices)
 
-  def batch(self, raw: dict[str, Array], epoch: Array) -> Batch:
-    """Returns the training views of raw images; pure."""
-    image = augment.train_view(
-      raw['image'],
-      raw['index'],
-      epoch,
-      seed=self.seed,
-      view=self.dataset.view,
-    )
-    return Batch(
-      image=image,
-      label=raw['label'],
-      index=raw['index'],
-      mask=jnp.ones(raw['label'].shape),
-    )
+  def _batch(self, raw, epoch):
+    return training_batch(raw, epoch, self.seed, self.dataset.view)
+
+
+def training_batch(
+  raw: dict[str, Array], epoch: Array, seed: int | Array, view: View
+) -> Batch:
+  """Returns the training views of raw images; pure.
+
+  Args:
+    raw: 'image', 'label' and 'index' of the examples.
+    epoch: int32 scalar.
+    seed: of the run.
+    view: of the data set.
+  """
+  return Batch(
+    image=augment.train_view(
+      raw['image'], raw['index'], epoch, seed=seed, view=view
+    ),
+    label=raw['label'],
+    index=raw['index'],
+    mask=jnp.ones(raw['label'].shape),
+  )

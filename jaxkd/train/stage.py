@@ -58,7 +58,8 @@ class Trained:
   """What a stage leaves behind.
 
   variables: network -> arrays of the last epoch; 'NAME_ema' where averaged.
-  results: the same names -> 'top1', 'nll', 'best_top1_on_test'.
+  results: the same names -> what `Evaluator` has measured of the last epoch,
+    and 'best_top1_on_test'.
   record: time and throughput.
   """
 

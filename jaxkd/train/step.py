@@ -10,7 +10,7 @@ import optax
 from jaxkd.graph import OBJECTIVES, Update
 from jaxkd.program import Program
 from jaxkd.train.state import State, learned, merged
-from jaxkd.types import Array, Batch, Metrics, Tree
+from jaxkd.types import Array, Batch, Metrics, Outputs, Tree
 
 
 def make_step(
@@ -37,10 +37,7 @@ def make_step(
 
   def step(state: State, batch: Batch) -> tuple[State, Metrics]:
     key = jax.random.fold_in(jax.random.key(seed), state.step)
-    # Whole epochs and the rest apart: a float32 step count is not exact.
-    epoch = state.step // steps_per_epoch + (
-      state.step % steps_per_epoch / steps_per_epoch
-    )
+    epoch = _epoch(state.step, steps_per_epoch)
     params, image = program.resolve(state.params), batch['image']
     known, _ = program.forward(params, state.stats, image, frozen)
 
@@ -58,10 +55,7 @@ def make_step(
         key,
         update.transfers,
       )
-      metrics |= {
-        f'top1/{name}': _top1(said.logits, batch)
-        for name, said in outputs.items()
-      }
+      metrics |= {f'top1/{n}': _top1(x, batch) for n, x in outputs.items()}
       return loss, (stats, memory, metrics)
 
     grad_fn, metrics, grads, opt = jax.grad(loss_fn, has_aux=True), {}, [], []
@@ -81,6 +75,12 @@ def make_step(
   return step
 
 
+def _epoch(step: Array, steps_per_epoch: int) -> Array:
+  """Returns the epoch, continuous and counted from 0."""
+  # Whole epochs and the rest apart: a float32 step count is not exact.
+  return step // steps_per_epoch + (step % steps_per_epoch / steps_per_epoch)
+
+
 def _average(state: State, decay: float) -> Any:
   """Returns the moving average with what has just been learned in it."""
   params = {name: state.params[name] for name in state.ema['params']}
@@ -88,7 +88,7 @@ def _average(state: State, decay: float) -> Any:
   return optax.incremental_update(now, state.ema, 1 - decay)
 
 
-def _top1(logits: Array, batch: Batch) -> Array:
+def _top1(outputs: Outputs, batch: Batch) -> Array:
   """Returns the fraction of right answers among the examples that count."""
-  hits = jnp.argmax(logits, axis=-1) == batch['label']
+  hits = jnp.argmax(outputs.logits, axis=-1) == batch['label']
   return jnp.sum(hits * batch['mask']) / jnp.maximum(jnp.sum(batch['mask']), 1)

@@ -1,0 +1,130 @@
+"""Recipes side by side: means over seeds, and paired differences.
+
+A recipe here is what came out of it: network -> metric -> a list with a value
+for each seed. The same place in two lists is the same seed, so differences are
+taken seed by seed before they are averaged.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxkd.catalog import lookup
+from jaxkd.describe import table
+
+FRACTIONS = ('top1', 'top5', 'best_top1_on_test')  # shown in per cent
+Recipe = Mapping[str, Mapping[str, Sequence[float]]]
+
+
+def grouped(recipes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+  """Returns recipes called GROUP/NAME as group -> name -> recipe.
+
+  >>> grouped({'a/x': 1, 'a/y': 2, 'z': 3})
+  {'a': {'x': 1, 'y': 2}, '': {'z': 3}}
+  """
+  found: dict[str, dict[str, Any]] = {}
+  for path, recipe in recipes.items():
+    group, _, name = path.rpartition('/')
+    found.setdefault(group, {})[name] = recipe
+  return found
+
+
+def figure_of(recipe: Recipe, key: str) -> Sequence[float]:
+  """Returns the figure NETWORK/METRIC of a recipe, for each seed.
+
+  Raises:
+    KeyError: no such network or metric, with suggestions.
+  """
+  network, _, metric = key.partition('/')
+  return lookup('metric', lookup('network', recipe, network), metric)
+
+
+def differences(
+  recipes: Mapping[str, Recipe], outcome: str, baseline: str = ''
+) -> dict[str, list[float]]:
+  """Returns each other recipe's figure less the baseline's, for each seed.
+
+  Args:
+    recipes: by name.
+    outcome: the figure, NETWORK/METRIC.
+    baseline: a recipe; the first, if there is none of that name.
+  """
+  first = baseline if baseline in recipes else next(iter(recipes))
+  base = figure_of(recipes[first], outcome)
+  return {
+    name: [x - y for x, y in zip(figure_of(recipe, outcome), base, strict=True)]
+    for name, recipe in recipes.items()
+    if name != first
+  }
+
+
+def rank_correlations(
+  recipes: Mapping[str, Recipe], x: str, y: str
+) -> list[float]:
+  """Returns Spearman's correlation of two figures over recipes, by seed.
+
+  It is NaN for a seed of which all recipes have the same figure.
+  """
+  from scipy import stats
+
+  values = [
+    np.array([figure_of(recipe, key) for recipe in recipes.values()])
+    for key in (x, y)
+  ]
+  # Not spearmanr: it warns of equal figures.
+  ranks = [stats.rankdata(both, axis=0) for both in values]
+  centred = [rank - rank.mean(axis=0) for rank in ranks]
+  norms = [np.sqrt(np.sum(rank**2, axis=0)) for rank in centred]
+  with np.errstate(invalid='ignore'):
+    found = np.sum(centred[0] * centred[1], axis=0) / (norms[0] * norms[1])
+  return found.tolist()
+
+
+def dependence(recipes: Mapping[str, Recipe], x: str, y: str) -> str:
+  """Returns a line on whether one figure follows another over recipes."""
+  found = ', '.join(f'{r:.3f}' for r in rank_correlations(recipes, x, y))
+  return (
+    f'\nSpearman of {x} and {y} over these {len(recipes)} recipes, by seed:'
+    f' {found}'
+  )
+
+
+def report(
+  head: str,
+  recipes: Mapping[str, Recipe],
+  *,
+  columns: Sequence[str],
+  outcome: str,
+  baseline: str = '',
+) -> str:
+  """Returns recipes as a table: means over seeds ± their standard deviation.
+
+  Args:
+    head: what the recipes are.
+    recipes: by name.
+    columns: figures, NETWORK/METRIC.
+    outcome: the figure of which the last column has the paired difference.
+    baseline: see `differences`.
+  """
+  gaps = differences(recipes, outcome, baseline)
+  split = [key.partition('/') for key in columns]
+  rows = [
+    ('', *(network for network, _, _ in split), outcome),
+    (head, *(metric for _, _, metric in split), 'difference'),
+  ]
+  for name, recipe in recipes.items():
+    cells = [_spread(figure_of(recipe, key), key) for key in columns]
+    gap = _spread(gaps[name], outcome, '+') if name in gaps else ''
+    rows.append((name, *cells, gap))
+  return table(rows, right=tuple(range(1, len(rows[0]))))
+
+
+def _spread(values: Sequence[float], key: str, sign: str = '') -> str:
+  """Returns the mean and the deviation of a figure; accuracies in per cent."""
+  percent = key.rpartition('/')[2] in FRACTIONS
+  scale, digits = (100, 2) if percent else (1, 4)
+  text = f'{scale * np.mean(values):{sign}.{digits}f}'
+  if len(values) > 1:
+    text += f' ± {scale * np.std(values, ddof=1):.{digits}f}'
+  return text + (' %' if percent else '')

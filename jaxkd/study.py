@@ -1,0 +1,224 @@
+"""Studies: recipes compared over seeds, each pair of runs a paired comparison.
+
+A config with `study.recipes` or `study.seeds` is many runs: one for each recipe
+(some settings that differ) and each seed. A study lives in its workdir:
+
+  config.json        the resolved config; a study with another is refused
+  runs/RECIPE/seedN  each run, resumable; or, of a study whose seeds are trained
+  runs/RECIPE.json   together, what came out of a recipe
+  summary.json       the result: every figure by recipe and seed
+  study.png          what the outcome depends on, if the study asks for it
+
+Recipes called GROUP/NAME are compared within their group, with its baseline or
+else with its first, in alphabetical order.
+"""
+
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from jaxkd import comparison, plots
+from jaxkd import config as configs
+from jaxkd.config import Config
+from jaxkd.experiment import Experiment, build
+from jaxkd.recipe import Networks, run_together
+from jaxkd.run import CONFIG, Run
+from jaxkd.train.log import write_json
+from jaxkd.train.provenance import provenance
+
+
+def is_study(config: Config) -> bool:
+  """Does the config describe several runs?"""
+  return bool(config.study.recipes or config.study.seeds)
+
+
+def expand(config: Config) -> dict[str, list[Config]]:
+  """Returns the configs of a study's runs: for each recipe, one for each seed.
+
+  Raises:
+    ValueError: a recipe that is not a tree of settings.
+  """
+  whole = config.to_dict()
+  study = whole.pop('study')
+  seeds = study['seeds'] or (config.seed,)
+  found = {}
+  for name, recipe in (study['recipes'] or {'run': {}}).items():
+    if not isinstance(recipe, Mapping):
+      raise ValueError(
+        f'study.recipes.{name} is {recipe!r}, expected settings such as'
+        f' {dict(teacher=dict(loss="brier"))}'
+      )
+    found[name] = []
+    for seed in seeds:
+      given = _merged(whole, recipe)
+      for key in study['vary']:
+        given = _merged(given, _nested(key, seed))
+      found[name].append(ConfigDict({**given, 'study': _one_run()}))
+  return found
+
+
+def _one_run() -> dict[str, Any]:
+  """Returns the settings of a study that is none."""
+  return configs.default().study.to_dict()
+
+
+def _merged(
+  tree: Mapping[str, Any], changes: Mapping[str, Any]
+) -> dict[str, Any]:
+  """Returns a tree with some values changed; another method brings its own."""
+  found = dict(tree)
+  for key, value in changes.items():
+    old = found.get(key)
+    if not isinstance(value, Mapping) or not isinstance(old, Mapping):
+      found[key] = value
+    elif key == 'method' and value.get('name', old['name']) != old['name']:
+      found[key] = dict(value)
+    else:
+      found[key] = _merged(old, value)
+  return found
+
+
+def _nested(key: str, value: Any) -> dict[str, Any]:
+  *parents, last = key.split('.')
+  tree: dict[str, Any] = {last: value}
+  for parent in reversed(parents):
+    tree = {parent: tree}
+  return tree
+
+
+def describe(config: Config) -> str:
+  """Returns the first run of each recipe, as text."""
+  return '\n\n'.join(
+    f'Recipe {name}, {len(runs)} seeds\n\n{build(runs[0]).describe()}'
+    for name, runs in expand(config).items()
+  )
+
+
+def _build(name: str, config: Config) -> Experiment:
+  """Returns a run's experiment; a mistake in it names the recipe."""
+  try:
+    return build(config)
+  except (KeyError, ValueError) as error:
+    raise ValueError(f'recipe {name!r}: {error}') from error
+
+
+class Study:
+  """A config of many runs, in a folder."""
+
+  def __init__(self, config: Config, workdir: pathlib.Path):
+    """Checks every run's config before the first is trained.
+
+    Raises:
+      KeyError, ValueError: as a run's config would, naming the recipe; the
+        folder holds a study of another config.
+    """
+    self.settings = config.study
+    self.seeds = tuple(config.study.seeds) or (config.seed,)
+    self.workdir = workdir
+    self._config = configs.resolved(config)
+    path = workdir / CONFIG
+    if path.exists():
+      old = json.loads(path.read_text())
+      lines = configs.differing(old, self._config)
+      if lines:
+        raise ValueError(
+          f'{workdir} holds a study of another config; take another --workdir,'
+          ' or change back:\n  ' + '\n  '.join(lines)
+        )
+    self.experiments = {
+      name: [_build(name, run) for run in runs]
+      for name, runs in expand(config).items()
+    }
+
+  @property
+  def summary(self) -> dict[str, Any] | None:
+    """The result of a finished study, or None."""
+    path = self.workdir / 'summary.json'
+    return json.loads(path.read_text()) if path.exists() else None
+
+  def finish(self) -> dict[str, Any]:
+    """Runs what has not been run yet, and returns the summary."""
+    self.workdir.mkdir(parents=True, exist_ok=True)
+    write_json(self.workdir / CONFIG, self._config)
+    runs = {}
+    for name, experiments in self.experiments.items():
+      tqdm.write(f'Recipe {name}')
+      if self.settings.together:
+        runs[name] = self._together(name, experiments)
+      else:
+        runs[name] = [
+          self._alone(name, *pair)
+          for pair in zip(self.seeds, experiments, strict=True)
+        ]
+    summary = {
+      'seeds': list(self.seeds),
+      'outcome': self.settings.outcome,
+      'recipes': {name: _by_seed(runs[name]) for name in runs},
+      'provenance': provenance(),
+    }
+    write_json(self.workdir / 'summary.json', summary)
+    return summary
+
+  def _alone(self, name: str, seed: int, experiment: Experiment) -> Networks:
+    run = Run(experiment, self.workdir / 'runs' / name / f'seed{seed}')
+    return (run.summary or run.finish())['networks']
+
+  def _together(
+    self, name: str, experiments: list[Experiment]
+  ) -> list[Networks]:
+    path = self.workdir / 'runs' / f'{name}.json'
+    if not path.exists():
+      path.parent.mkdir(parents=True, exist_ok=True)
+      write_json(path, {'runs': run_together(experiments)})
+    return json.loads(path.read_text())['runs']
+
+  def report(self, summary: Mapping[str, Any]) -> str:
+    """Returns the result as text: a table for each group of recipes."""
+    texts, settings = [], self.settings
+    for group, recipes in comparison.grouped(summary['recipes']).items():
+      texts.append(
+        comparison.report(
+          group or 'recipe',
+          recipes,
+          columns=settings.columns,
+          outcome=settings.outcome,
+          baseline=settings.baseline,
+        )
+      )
+      if settings.against and len(recipes) > 2:
+        figures = settings.against, settings.outcome
+        texts[-1] += comparison.dependence(recipes, *figures)
+    return '\n\n'.join(texts)
+
+  def draw(self, summary: Mapping[str, Any]) -> pathlib.Path | None:
+    """Draws the outcome against what it may depend on, if that was asked."""
+    figures = self.settings.against, self.settings.outcome
+    if not self.settings.against:
+      return None
+    groups = {
+      group: {
+        name: (
+          comparison.figure_of(recipe, self.settings.against),
+          comparison.figure_of(recipe, self.settings.outcome),
+        )
+        for name, recipe in recipes.items()
+      }
+      for group, recipes in comparison.grouped(summary['recipes']).items()
+    }
+    return plots.dependence(groups, self.workdir / 'study.png', *figures)
+
+
+def _by_seed(runs: list[Networks]) -> dict[str, dict[str, list[float]]]:
+  """Returns every figure of a recipe's networks as a list over the seeds."""
+  return {
+    network: {
+      key: [run[network][key] for run in runs]
+      for key, value in metrics.items()
+      if isinstance(value, float)
+    }
+    for network, metrics in runs[0].items()
+  }

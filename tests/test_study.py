@@ -1,0 +1,258 @@
+"""Many runs in one command: recipes, seeds, and what is said of them."""
+
+import json
+
+import numpy as np
+import pytest
+import tiny
+from scipy import stats
+
+from jaxkd import comparison, experiment
+from jaxkd.run import Run
+from jaxkd.study import Study, describe, expand, is_study
+
+GAUSSIAN = dict(
+  data__name='gaussian_mixture',
+  data__image_size=0,
+  data__settings=dict(
+    num_classes=3,
+    dimensions=4,
+    train_size=40,
+    validation_size=30,
+    test_size=50,
+  ),
+  student__name='mlp',
+  teacher__name='mlp',
+  method=dict(name='kd', temperature=1.0, label_weight=0.0, guide_weight=1.0),
+)
+BRIER = {'teacher': {'loss': 'brier'}}
+
+
+def study_of(**changes):
+  recipes = {'ce': {}, 'mse': BRIER}
+  return tiny.config(
+    **{
+      'study__recipes': recipes,
+      'study__seeds': (0, 1),
+      'study__columns': ('teacher/nll', 'student/top1'),
+      **changes,
+    }
+  )
+
+
+def test_one_run_is_no_study():
+  assert not is_study(tiny.config())
+  assert is_study(tiny.config(study__seeds=(0,)))
+  assert is_study(study_of())
+
+
+def test_recipes_and_seeds_are_multiplied():
+  found = expand(
+    study_of(
+      study__vary=('seed', 'teacher.seed', 'data.settings.seed'),
+      study__recipes={
+        'mse': {'teacher': {'loss': 'brier', 'scale': 2.0}},
+        'warm': {'method': {'temperature': 2.0}},
+        'slkd': {'method': {'name': 'slkd', 'members': 1}},
+      },
+      method=dict(name='kd', label_weight=0.5),
+    )
+  )
+  assert set(found) == {'mse', 'slkd', 'warm'}
+  for runs in found.values():
+    assert [run.seed for run in runs] == [0, 1]
+    assert [run.teacher.seed for run in runs] == [0, 1]
+    assert [run.data.settings.seed for run in runs] == [0, 1]
+    assert not any(map(is_study, runs))
+  assert found['mse'][0].teacher.scale == 2.0
+  assert found['mse'][0].teacher.name == found['warm'][0].teacher.name == 'mlp'
+  # Settings are added to a method's, unless it is another method.
+  assert found['warm'][0].method.to_dict() == dict(
+    name='kd', label_weight=0.5, temperature=2.0
+  )
+  assert found['slkd'][0].method.to_dict() == dict(name='slkd', members=1)
+
+
+@pytest.mark.parametrize(
+  ('recipe', 'message'),
+  [
+    ({'teacher': {'los': 'brier'}}, "recipe 'bad': .*no setting 'teacher.los'"),
+    ({'teacher': {'loss': 'briar'}}, "recipe 'bad': .*no teacher loss 'briar'"),
+    ({'method': {'temprature': 2.0}}, "recipe 'bad': .*'temprature'"),
+    ('brier', r'study.recipes.bad is .brier., expected settings such as'),
+  ],
+)
+def test_a_mistake_is_found_before_anything_is_trained(
+  recipe, message, tmp_path
+):
+  config = study_of(study__recipes={'good': {}, 'bad': recipe})
+  with pytest.raises(ValueError, match=message):
+    Study(config, tmp_path / 'study')
+  assert not (tmp_path / 'study').exists()
+
+
+@pytest.fixture(scope='module')
+def alone(tmp_path_factory):
+  """A finished study of separate runs, its config and its folder."""
+  folder = tmp_path_factory.mktemp('alone')
+  config = study_of(cache=str(folder / 'cache'), epochs=1)
+  return config, Study(config, folder / 'study').finish(), folder / 'study'
+
+
+def test_runs_are_those_of_their_recipes(alone):
+  config, summary, folder = alone
+  runs = expand(config)
+  single = Run(experiment.build(runs['mse'][1]), folder.parent / 'single')
+  want = single.finish()['networks']['student']
+  found = json.loads((folder / 'runs/mse/seed1/summary.json').read_text())
+  assert found['networks']['student'] == want
+  figures = summary['recipes']['mse']['student']
+  assert figures['top1'][1] == want['top1']
+  assert figures['nll'][1] == want['nll']
+  nll = [summary['recipes'][r]['teacher']['nll'] for r in ('ce', 'mse')]
+  # Students of all seeds share a teacher.
+  assert nll[0][0] == nll[0][1] != nll[1][0] == nll[1][1]
+
+
+def test_a_finished_study_is_read(alone, monkeypatch):
+  config, summary, folder = alone
+  monkeypatch.setattr(Run, 'finish', None)
+  study = Study(config, folder)
+  assert study.summary == summary == study.finish()
+  text = study.report(summary)
+  assert '± 0.0000' in text.splitlines()[2]
+  assert study.draw(summary) is None
+
+
+def test_another_study_is_refused(alone):
+  config, _, folder = alone
+  other = config.copy_and_resolve_references()
+  other.study.seeds = (0, 2)
+  with pytest.raises(ValueError, match=r'study of another(.|\n)*study.seeds'):
+    Study(other, folder)
+
+
+def test_a_study_is_described_by_its_first_runs(alone):
+  text = describe(alone[0])
+  assert 'Recipe ce, 2 seeds' in text
+  assert 'brier(reduction=sum)' in text.partition('Recipe mse')[2]
+
+
+@pytest.fixture(scope='module')
+def together(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('together')
+  noisy = {
+    'teacher': {'name': 'linear', 'checkpoint': 'bayes'},
+    'method': {'label_weight': 0.25, 'guide_weight': 0.75},
+  }
+  config = study_of(
+    **GAUSSIAN,
+    study__together=True,
+    study__recipes={'a/ce': {}, 'b/noisy': noisy},
+    study__vary=('seed', 'teacher.seed', 'data.settings.seed'),
+    study__against='target/train_frobenius',
+    epochs=1,
+  )
+  study = Study(config, folder / 'study')
+  return study, study.finish()
+
+
+def test_together_reports_both_splits_and_the_chosen_epoch(together):
+  _, summary = together
+  recipe = summary['recipes']['a/ce']
+  assert set(recipe) == {
+    'teacher',
+    'teacher_best',
+    'student',
+    'student_best',
+    'target',
+  }
+  teacher = recipe['teacher']
+  assert recipe['target'] == {
+    key: teacher[key] for key in ('train_posterior_square', 'train_frobenius')
+  } or all(
+    np.allclose(values, teacher[key], rtol=1e-5)
+    for key, values in recipe['target'].items()
+  )
+  np.testing.assert_allclose(
+    np.square(teacher['train_frobenius']),
+    40 * np.array(teacher['train_posterior_square']),
+  )
+
+
+def test_the_posterior_itself_can_teach(together):
+  study, summary = together
+  recipe = summary['recipes']['b/noisy']
+  assert max(recipe['teacher']['posterior_square']) < 1e-10
+  for n, run in enumerate(study.experiments['b/noisy']):
+    split = run.dataset.train
+    target = 0.25 * np.eye(3)[split.label] + 0.75 * split.posterior
+    want = np.linalg.norm(target - split.posterior)
+    got = recipe['target']['train_frobenius'][n]
+    np.testing.assert_allclose(got, want, rtol=1e-4)
+
+
+def test_the_outcome_is_drawn_against_what_it_may_depend_on(together):
+  study, summary = together
+  assert study.draw(summary).stat().st_size > 10_000
+  assert study.report(summary).count('difference') == 2
+
+
+def test_only_data_that_know_their_posterior_can_give_it(tmp_path):
+  config = tiny.config(teacher__name='linear', teacher__checkpoint='bayes')
+  with pytest.raises(ValueError, match='posterior of synthetic is not known'):
+    Run(experiment.build(config), tmp_path).finish()
+
+
+# What is said of recipes
+
+
+def recipes_of(rng, names, seeds=4):
+  return {
+    name: {
+      'student': {'top1': rng.random(seeds).tolist()},
+      'teacher': {'nll': rng.random(seeds).tolist()},
+    }
+    for name in names
+  }
+
+
+def test_differences_are_paired():
+  recipes = recipes_of(np.random.default_rng(0), 'abc')
+  top1 = {name: np.array(r['student']['top1']) for name, r in recipes.items()}
+  found = comparison.differences(recipes, 'student/top1', baseline='b')
+  assert set(found) == {'a', 'c'}
+  np.testing.assert_allclose(found['a'], top1['a'] - top1['b'])
+  first = comparison.differences(recipes, 'student/top1')
+  np.testing.assert_allclose(first['c'], top1['c'] - top1['a'])
+
+
+def test_the_table_has_means_and_deviations():
+  recipes = recipes_of(np.random.default_rng(0), 'ab')
+  text = comparison.report(
+    'K',
+    recipes,
+    columns=('teacher/nll', 'student/top1'),
+    outcome='student/top1',
+  )
+  a, b = (np.array(recipes[n]['student']['top1']) for n in 'ab')
+  row = text.splitlines()[-1]
+  assert f'{100 * b.mean():.2f} ± {100 * b.std(ddof=1):.2f} %' in row
+  gap = 100 * (b - a)
+  assert row.endswith(f'{gap.mean():+.2f} ± {gap.std(ddof=1):.2f} %')
+  with pytest.raises(KeyError, match="no metric 'top2'"):
+    comparison.report(
+      'K', recipes, columns=('student/top2',), outcome='student/top1'
+    )
+
+
+def test_rank_correlations_are_scipys():
+  recipes = recipes_of(np.random.default_rng(1), 'abcdefg')
+  recipes['a']['teacher']['nll'][0] = recipes['b']['teacher']['nll'][0]  # a tie
+  found = comparison.rank_correlations(recipes, 'teacher/nll', 'student/top1')
+  for n in range(4):
+    pair = (
+      [recipe[net][key][n] for recipe in recipes.values()]
+      for net, key in (('teacher', 'nll'), ('student', 'top1'))
+    )
+    np.testing.assert_allclose(found[n], stats.spearmanr(*pair).statistic)
