@@ -8,8 +8,9 @@ Command:
 
   python -m jaxkd.main --config=configs/kd_cifar.py --workdir=runs/kd
 
-Any pair by --config.teacher.name and --config.student.name; the student without
-a teacher in the same run by --config.baseline=True. The benchmark's batch
+Any pair by --config=configs/kd_cifar.py:TEACHER,STUDENT, which also sets the
+benchmark's learning rate for the student; the student without a teacher in the
+same run by --config.baseline=True. The benchmark's batch
 statistics are those of one device; here they are of the whole batch, whatever
 the number of devices.
 
@@ -22,12 +23,12 @@ Expected (published, last epoch): resnet32x4 79.42 % -> resnet8x4 73.33 %
 Measured by this code: docs/results.md.
 """
 
-from jaxkd.config import default
+from jaxkd.config import benchmark
 
 
-def get_config():
-  """The benchmark's first pair."""
-  config = default()
+def get_config(pair: str = 'resnet32x4,resnet8x4'):
+  """A pair TEACHER,STUDENT of the benchmark."""
+  config = benchmark(pair)
   config.method = dict(
     name='kd', temperature=4.0, label_weight=0.1, guide_weight=0.9
   )

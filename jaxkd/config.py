@@ -88,7 +88,7 @@ def default() -> Config:
         cross_entropy_epochs=0,  # first, by cross-entropy in the loss's place
         blend_epochs=0,  # then, from cross-entropy to the loss
         epochs=0,  # 0: as the student
-        stop=0,  # broken off after this epoch of its schedule; 0: never
+        stop=0.0,  # broken off there; a fraction, or epochs; 0: never
         learning_rate=0.0,  # 0: as the student
         start='',  # a checkpoint to start from; '': random values
         seed=0,  # its own, so that students of several seeds share it
@@ -103,6 +103,31 @@ def default() -> Config:
 
 # The checkpoint of a teacher that is the Bayes posterior, where data know it.
 BAYES = 'bayes'
+
+# Students that the CIFAR-100 benchmark trains at a lower rate.
+LIGHT = ('mobilenet_v2', 'shufflenet_v1', 'shufflenet_v2')
+
+
+def benchmark(pair: str) -> Config:
+  """Returns `default` with a pair of the CIFAR-100 benchmark and its rate.
+
+  Args:
+    pair: 'TEACHER,STUDENT', names of models.
+
+  Raises:
+    ValueError: not two names.
+  """
+  teacher, comma, student = pair.partition(',')
+  if not (teacher and comma and student):
+    raise ValueError(
+      f'{pair!r} is not a pair TEACHER,STUDENT such as resnet32x4,resnet8x4'
+    )
+  config = default()
+  config.teacher.name, config.student.name = teacher, student
+  if student in LIGHT:
+    config.optimizer.learning_rate = 0.01
+  return config
+
 
 # What a config file gives a setting that its user has to give.
 REQUIRED = '(required)'

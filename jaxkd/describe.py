@@ -103,11 +103,15 @@ def stage_text(
         str(transfer.objective),
       )
     )
-  return (
-    f'Stage {number}: {stage.name} ({note})\n\n'
-    f'{_indent(table(networks, right=(3, 4)))}\n\n'
-    f'{_indent(table(transfers, right=(3,)))}'
-  )
+  parts = [
+    f'Stage {number}: {stage.name} ({note})',
+    _indent(table(networks, right=(3, 4))),
+    _indent(table(transfers, right=(3,))),
+  ]
+  if stage.graph.turns:
+    turns = ', then '.join(map(' and '.join, stage.graph.turns))
+    parts.append(f'  Updated one after another on each batch: {turns}')
+  return '\n\n'.join(parts)
 
 
 def _particulars(module: nn.Module) -> dict[str, Any]:

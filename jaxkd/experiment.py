@@ -49,7 +49,7 @@ def stages_of(config: Config) -> tuple[Stage, ...]:
     scale=config.teacher.scale,
     epochs=config.teacher.epochs or None,
     learning_rate=config.teacher.learning_rate or None,
-    stop=config.teacher.stop or None,
+    stop=_stop(config) or None,
     cross_entropy_epochs=config.teacher.cross_entropy_epochs,
     blend_epochs=config.teacher.blend_epochs,
   )
@@ -92,17 +92,23 @@ def _check_start(config: Config, trains: bool) -> None:
     )
 
 
+def _stop(config: Config) -> int:
+  """Returns how many epochs the teacher's training stops after, or 0."""
+  stop, epochs = config.teacher.stop, config.teacher.epochs or config.epochs
+  return max(1, round(stop * epochs)) if 0 < stop < 1 else round(stop)
+
+
 def _check_recipe(config: Config) -> None:
   """Refuses a training of the teacher that ends before or after itself."""
   section = config.teacher
   epochs = section.epochs or config.epochs
   if section.stop > epochs:
     raise ValueError(
-      f'teacher.stop is {section.stop}, after the end of its {epochs} epochs;'
+      f'teacher.stop is {section.stop:g}, after the end of its {epochs} epochs;'
       ' the most is their number, and 0 never stops'
     )
   first = section.cross_entropy_epochs
-  last, end = first + section.blend_epochs, section.stop or epochs
+  last, end = first + section.blend_epochs, _stop(config) or epochs
   if first >= end or last > end:
     raise ValueError(
       f'teacher.cross_entropy_epochs={first} and'

@@ -11,9 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import tiny
 from test_graph import SHAPE, batch, build
 
 from jaxkd import methods
+from jaxkd.config import benchmark
 from jaxkd.graph import Frozen, Graph, Learner
 from jaxkd.methods.weights import WarmUp
 from jaxkd.program import bind
@@ -278,3 +280,28 @@ def test_by_phase_the_members_are_done_before_the_student_begins():
   (parallel,) = methods.slkd()
   both = (*first.graph.transfers, *second.graph.transfers)
   assert [t.name for t in both] == [t.name for t in parallel.graph.transfers]
+
+
+def test_turns_are_described():
+  method = dict(name='slkd', order='batch')
+  text = tiny.experiment(method=method).describe()
+  assert 'each batch: slt0, then slt1, then student' in text
+  assert (
+    'each batch' not in tiny.experiment(method=dict(name='slkd')).describe()
+  )
+
+
+@pytest.mark.parametrize(
+  ('pair', 'rate'),
+  [('wrn_40_2,wrn_16_2', 0.05), ('resnet32x4,shufflenet_v1', 0.01)],
+)
+def test_the_rate_is_the_students(pair, rate):
+  config = benchmark(pair)
+  assert f'{config.teacher.name},{config.student.name}' == pair
+  assert config.optimizer.learning_rate == rate
+
+
+@pytest.mark.parametrize('pair', ['resnet56', 'resnet56,', ',resnet8'])
+def test_a_pair_has_two_names(pair):
+  with pytest.raises(ValueError, match='is not a pair TEACHER,STUDENT'):
+    benchmark(pair)

@@ -301,8 +301,9 @@ class TestStop:
     finish(folder / 'short', **{**alone, 'epochs': 2})
     assert saved != whole[:2]  # the schedule was compressed
 
-  def test_is_described(self):
-    text = tiny.experiment(epochs=9, teacher__stop=4).describe()
+  @pytest.mark.parametrize('stop', [4, 0.45])
+  def test_is_described(self, stop):
+    text = tiny.experiment(epochs=9, teacher__stop=stop).describe()
     assert 'teacher (4 of 9 epochs' in text and 'distil (9 epochs' in text
 
 
