@@ -312,7 +312,7 @@ class TestStop:
   [
     (dict(stop=3), 'teacher.stop is 3, after the end of its 2 epochs'),
     (dict(stop=6, epochs=5), 'teacher.stop is 6, after the end of its 5'),
-    (dict(stop=-1), 'teacher.stop is -1, the least is 0'),
+    (dict(stop=-1.0), 'teacher.stop is -1.0, the least is 0'),
     (dict(blend_epochs=-1), 'teacher.blend_epochs is -1, the least is 0'),
     (
       dict(cross_entropy_epochs=-1),

@@ -38,8 +38,7 @@ def task_of(seed, **changes):
     epochs=4,
     **changes,
   )
-  task = experiment.task(experiment.stages[-1])
-  return dataclasses.replace(task, mesh=meshes.make_mesh(jax.devices()[:2]))
+  return experiment.task(experiment.stages[-1])
 
 
 @pytest.fixture(scope='module')

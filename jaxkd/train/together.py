@@ -6,6 +6,7 @@ trained one by one, since the steps are in a loop here.
 """
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -71,8 +72,10 @@ def train_together(
   """
   task, size = tasks[0], len(tasks[0].dataset.train)
   seeds = np.array([task.seed for task in tasks])
-  # Each device trains some of the seeds.
-  put = functools.partial(_stack, meshes.batch_split(task.mesh, len(tasks)))
+  # Each device trains as many of the seeds as the others do.
+  devices = task.mesh.devices.flat[: math.gcd(task.mesh.size, len(tasks))]
+  mesh = meshes.make_mesh(devices.tolist())
+  put = functools.partial(_stack, meshes.batch_split(mesh, len(tasks)))
   start = jax.jit(functools.partial(_start, task))
   now = put(
     [
