@@ -120,9 +120,29 @@ def report(
   return table(rows, right=tuple(range(1, len(rows[0]))))
 
 
+def scaled(recipe: Recipe, key: str) -> list[float]:
+  """Returns a figure as people read it, for each seed: per cent, if a share."""
+  factor = 100 if _in_percent(key) else 1
+  return [factor * value for value in figure_of(recipe, key)]
+
+
+def label(key: str) -> str:
+  """Returns a figure's name as people read it.
+
+  >>> label('student/top1')
+  'student top1 (%)'
+  """
+  words = key.replace('/', ' ').replace('_', ' ')
+  return f'{words} (%)' if _in_percent(key) else words
+
+
+def _in_percent(key: str) -> bool:
+  return key.rpartition('/')[2] in FRACTIONS
+
+
 def _spread(values: Sequence[float], key: str, sign: str = '') -> str:
   """Returns the mean and the deviation of a figure; accuracies in per cent."""
-  percent = key.rpartition('/')[2] in FRACTIONS
+  percent = _in_percent(key)
   scale, digits = (100, 2) if percent else (1, 4)
   text = f'{scale * np.mean(values):{sign}.{digits}f}'
   if len(values) > 1:

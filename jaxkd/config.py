@@ -41,6 +41,7 @@ STUDY = dict(
   seeds=(),  # a run for each; (): one, of `seed`
   vary=('seed',),  # the settings that a seed is given to
   recipes=dict(),  # name -> a tree of settings that differ
+  only=(),  # names of the recipes to run; (): all
   together=False,  # all seeds at once, in memory: for small networks
   columns=('student/top1',),  # of the table: NETWORK/METRIC
   outcome='student/top1',  # compared with the baseline's, seed by seed

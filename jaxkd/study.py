@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from jaxkd import comparison, plots
 from jaxkd import config as configs
+from jaxkd.catalog import lookup
 from jaxkd.config import Config
 from jaxkd.experiment import Experiment, build
 from jaxkd.recipe import Networks, run_together
@@ -40,13 +41,15 @@ def expand(config: Config) -> dict[str, list[Config]]:
   """Returns the configs of a study's runs: for each recipe, one for each seed.
 
   Raises:
+    KeyError: one of `only` is no recipe, with suggestions.
     ValueError: a recipe that is not a tree of settings.
   """
   whole = config.to_dict()
   study = whole.pop('study')
   seeds = study['seeds'] or (config.seed,)
-  found = {}
-  for name, recipe in (study['recipes'] or {'run': {}}).items():
+  recipes, found = study['recipes'] or {'run': {}}, {}
+  for name in study['only'] or recipes:
+    recipe = lookup('recipe', recipes, name)
     if not isinstance(recipe, Mapping):
       raise ValueError(
         f'study.recipes.{name} is {recipe!r}, expected settings such as'
@@ -202,14 +205,15 @@ class Study:
     groups = {
       group: {
         name: (
-          comparison.figure_of(recipe, self.settings.against),
-          comparison.figure_of(recipe, self.settings.outcome),
+          comparison.scaled(recipe, figures[0]),
+          comparison.scaled(recipe, figures[1]),
         )
         for name, recipe in recipes.items()
       }
       for group, recipes in comparison.grouped(summary['recipes']).items()
     }
-    return plots.dependence(groups, self.workdir / 'study.png', *figures)
+    path = self.workdir / 'study.png'
+    return plots.dependence(groups, path, *map(comparison.label, figures))
 
 
 def _by_seed(runs: list[Networks]) -> dict[str, dict[str, list[float]]]:

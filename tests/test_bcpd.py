@@ -31,13 +31,7 @@ def bench(tmp_path_factory):
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   config = module.get_config()
-  kept = {
-    name: recipe
-    for name, recipe in config.study.recipes.to_dict().items()
-    if name in KEPT
-  }
-  config.study.recipes = {}
-  config.study.recipes.update(kept)
+  config.study.only = KEPT
   config.study.seeds = (0,)
   config.epochs //= 4
   config.optimizer.learning_rate *= 4

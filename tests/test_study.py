@@ -73,6 +73,12 @@ def test_recipes_and_seeds_are_multiplied():
   assert found['slkd'][0].method.to_dict() == dict(name='slkd', members=1)
 
 
+def test_some_recipes_can_be_left_out():
+  assert set(expand(study_of(study__only=('mse',)))) == {'mse'}
+  with pytest.raises(KeyError, match="no recipe 'msee'. Did you mean 'mse'"):
+    expand(study_of(study__only=('msee',)))
+
+
 @pytest.mark.parametrize(
   ('recipe', 'message'),
   [

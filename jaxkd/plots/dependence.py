@@ -9,6 +9,8 @@ import numpy as np
 
 from jaxkd.plots.style import COLOURS, GRID, INK, STUDENT_COLOUR, save
 
+PALETTE = (STUDENT_COLOUR, *COLOURS)
+MARKERS = 'os^D'  # one after another, where there are more recipes than colours
 Pairs = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 
 
@@ -20,6 +22,9 @@ def dependence(
 ) -> pathlib.Path:
   """Draws one figure against another as a PNG, a panel for each group.
 
+  A large point is a recipe's mean, small ones its seeds; a line joins what one
+  seed gives with all recipes of the group.
+
   Args:
     groups: group -> recipe -> its values of both figures, one for each seed.
     path: of the PNG; its folder exists.
@@ -27,50 +32,42 @@ def dependence(
     y_name: of the vertical axis.
 
   Returns:
-    The path. Small points are seeds, a large one is a recipe's mean.
+    The path.
   """
   from matplotlib.figure import Figure
 
-  figure = Figure(figsize=(6 * len(groups), 5), layout='constrained')
+  figure = Figure(figsize=(6 * len(groups), 6), layout='constrained')
   panels = figure.subplots(1, len(groups), squeeze=False)[0]
   for panel, (group, recipes) in zip(panels, groups.items(), strict=True):
+    for points in zip(
+      *(zip(*xy, strict=True) for xy in recipes.values()), strict=True
+    ):
+      panel.plot(*zip(*sorted(points), strict=True), color=GRID, zorder=1)
     for n, (name, (x, y)) in enumerate(recipes.items()):
-      _draw(panel, name, x, y, (STUDENT_COLOUR, *COLOURS)[n % 7], n // 7)
+      style = dict(
+        color=PALETTE[n % len(PALETTE)], marker=MARKERS[n // len(PALETTE) % 4]
+      )
+      panel.scatter(x, y, s=12, alpha=0.5, zorder=2, **style)
+      mean = [np.mean(x)], [np.mean(y)]
+      panel.scatter(
+        *mean, s=80, edgecolor='white', zorder=3, label=name, **style
+      )
     _decorate(panel, group, x_name, y_name)
-    panel.legend(frameon=False, fontsize=9)
   return save(figure, path)
 
 
-def _draw(
-  panel: Any,
-  name: str,
-  x: Sequence[float],
-  y: Sequence[float],
-  colour: str,
-  turn: int,
-) -> None:
-  """Draws one recipe; `turn` tells recipes of one colour apart."""
-  marker = 'os^D'[turn % 4]
-  panel.scatter(x, y, s=14, color=colour, marker=marker, alpha=0.35, zorder=2)
-  panel.scatter(
-    [np.mean(x)],
-    [np.mean(y)],
-    s=70,
-    color=colour,
-    marker=marker,
-    edgecolor='white',
-    zorder=3,
-    label=name,
-  )
-
-
 def _decorate(panel: Any, title: str, x_name: str, y_name: str) -> None:
-  """Titles a panel and leaves nothing else on it but two axes and a grid."""
+  """Titles a panel and puts its legend below it."""
   panel.set_title(title, fontsize=12, loc='left', color=INK)
   panel.set_xlabel(x_name, fontsize=11, color=INK)
   panel.set_ylabel(y_name, fontsize=11, color=INK)
   panel.tick_params(labelsize=10, colors=INK, length=3)
-  panel.grid(color=GRID, linewidth=0.8)
-  panel.set_axisbelow(True)
   panel.spines[['top', 'right']].set_visible(False)
   panel.spines[['left', 'bottom']].set_color(INK)
+  panel.legend(
+    loc='upper center',
+    bbox_to_anchor=(0.5, -0.13),
+    ncols=3,
+    frameon=False,
+    fontsize=10,
+  )
