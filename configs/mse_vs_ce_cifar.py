@@ -8,10 +8,10 @@ Command:
 
 trains both teachers, distils a student from each by the same method with the
 same seed, and prints both with the paired difference over the seeds. The pair
-of networks stands behind a colon, :TEACHER,STUDENT; the method by
---config.method.name and its settings, seeds by --config.study.seeds=(0,1,2).
+of networks stands behind a colon, :TEACHER,STUDENT; other seeds by
+--config.study.seeds=(0,1), fewer recipes by --config.study.only="('CE','MSE')".
 All students of a recipe share its teacher. Every recipe is a tree of settings,
-below; another one, such as a control, is one more line there.
+below; another one, also with another method, is one more line there.
 
 The MSE teacher is trained by the Brier score: squared errors of probabilities,
 summed over the classes. At a uniform output of 100 classes its gradient is 50

@@ -105,12 +105,13 @@ def default() -> Config:
 # The checkpoint of a teacher that is the Bayes posterior, where data know it.
 BAYES = 'bayes'
 
-# Students that the CIFAR-100 benchmark trains at a lower rate.
+# Networks that the CIFAR-100 benchmark trains at a lower rate.
 LIGHT = ('mobilenet_v2', 'shufflenet_v1', 'shufflenet_v2')
+LIGHT_RATE = 0.01
 
 
 def benchmark(pair: str) -> Config:
-  """Returns `default` with a pair of the CIFAR-100 benchmark and its rate.
+  """Returns `default` with a pair of the CIFAR-100 benchmark and its rates.
 
   Args:
     pair: 'TEACHER,STUDENT', names of models.
@@ -125,8 +126,11 @@ def benchmark(pair: str) -> Config:
     )
   config = default()
   config.teacher.name, config.student.name = teacher, student
-  if student in LIGHT:
-    config.optimizer.learning_rate = 0.01
+  rate = config.optimizer.learning_rate
+  rates = [LIGHT_RATE if x in LIGHT else rate for x in (teacher, student)]
+  if rates[0] != rates[1]:  # otherwise the teacher has the student's
+    config.teacher.learning_rate = rates[0]
+  config.optimizer.learning_rate = rates[1]
   return config
 
 

@@ -112,7 +112,7 @@ def _workdir() -> str:
 
 
 def _eval() -> None:
-  from jaxkd.deploy import draw, measure
+  from jaxkd.measure import draw, measure
 
   file = pathlib.Path(OUTPUT.value) if OUTPUT.value else None
   workdir = pathlib.Path(_workdir())

@@ -5,18 +5,17 @@ appendix of https://arxiv.org/abs/2304.11923 (SLKD).
 """
 
 import dataclasses
-import json
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxkd import deploy, describe, plots, tree
+from jaxkd import describe, finished, plots
 from jaxkd.given import Network
 from jaxkd.run import CONFIG
-from jaxkd.train import checkpoint
 from jaxkd.train.evaluation import Evaluator, Examples
 
 EXAMPLES = 2000  # test images: t-SNE of so many takes seconds
@@ -43,10 +42,15 @@ class Student(NamedTuple):
     return self.network[1]
 
   @property
+  def run_name(self) -> str:
+    """The last part of its folder; of a run in a study, RECIPE/SEED."""
+    *_, recipe, last = ('', *self.run.resolve().parts)
+    return f'{recipe}/{last}' if re.fullmatch(r'seed\d+', last) else last
+
+  @property
   def name(self) -> str:
     """RUN/NETWORK."""
-    run = self.run.resolve().name
-    return f'{run}/{self.card.get("network", "network")}'
+    return f'{self.run_name}/{self.card.get("network", "network")}'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +126,7 @@ def draw(
     second: likewise, drawn beside it; None for one panel.
     output: the folder of tsne.png and correlation.png, made if need be.
     examples: N, the first test images; all if there are fewer.
-    config: says where the data lie now, see `deploy.data_settings`.
+    config: says where the data lie now, see `finished.data_settings`.
 
   Raises:
     FileNotFoundError: there is no such run or network.
@@ -153,20 +157,16 @@ def _read(place: pathlib.Path) -> Student:
   run, name = place, ''
   if place.parent.name == 'networks':
     run, name = place.parents[1], place.name
-  network = deploy.find(run, name)
+  network = finished.find(run, name)
   return Student(run, network, _teacher_of(run, network[1]))
 
 
 def _teacher_of(run: pathlib.Path, card: dict[str, Any]) -> Network | None:
   """Reads the teacher that a run has trained or was given, if there is one."""
-  own = run / 'networks' / 'teacher'
-  is_file = not (run / CONFIG).exists()
-  if is_file or card.get('network') == 'teacher':
+  is_run = (run / CONFIG).exists()
+  if not is_run or card.get('network') == 'teacher':
     return None
-  if checkpoint.is_network(own):
-    return checkpoint.load_network(own)
-  given = json.loads((run / CONFIG).read_text())['teacher']['checkpoint']
-  return checkpoint.load_checkpoint(pathlib.Path(given)) if given else None
+  return finished.guide_of(run, 'teacher')
 
 
 def _check_data(students: Sequence[Student]) -> None:
@@ -198,7 +198,7 @@ def _teacher(
   """
   for other in (student, *students):
     if other.teacher is not None:
-      of = '' if other is student else f' of {other.run.resolve().name}'
+      of = '' if other is student else f' of {other.run_name}'
       return other.teacher, describe.model_name(other.teacher[1]) + of
   names = ' and '.join(x.name for x in students)
   raise ValueError(
@@ -209,8 +209,8 @@ def _teacher(
 
 def _test_of(student: Student, config: ConfigDict | None) -> Evaluator:
   """Reads the data that a student is tested on."""
-  settings = deploy.data_settings(student.run, student.card, config)
-  return deploy.evaluator(settings, student.card)
+  settings = finished.data_settings(student.run, student.card, config)
+  return finished.evaluator(settings, student.card)
 
 
 def _look(
@@ -245,9 +245,8 @@ def _outputs(
 ) -> Examples:
   """Returns what a network says of the first test images."""
   variables, card = network
-  module = deploy.module_of(card)
-  shapes = tree.shapes(module, tuple(card['image_shape']))
-  variables = tree.fit(variables, shapes, f'the network {name}')
+  module = finished.module_of(card)
+  variables = finished.fitted(variables, card, f'the network {name}')
   outputs = test.outputs(module, variables, examples, taps=(FEATURES,))
   for what in (outputs.logits, outputs.taps[FEATURES]):
     if not np.isfinite(what).all():

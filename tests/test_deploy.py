@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tiny
 
-from jaxkd import deploy, tree
+from jaxkd import deploy, finished, measure, tree
 from jaxkd.run import Run, draw
 from jaxkd.train.checkpoint import load_network, save_network
 from jaxkd.train.stage import fitted
@@ -72,15 +72,15 @@ def test_its_logits_are_those_of_the_trained_student(exported, workdir):
   logits = []
   for place in (workdir / 'networks/student', file):
     variables, card = load_network(place)
-    logits.append(deploy.module_of(card).apply(variables, image).logits)
+    logits.append(finished.module_of(card).apply(variables, image).logits)
   np.testing.assert_allclose(*logits, rtol=1e-4, atol=1e-5)
 
 
 def test_what_is_exported_is_measured_again(exported, workdir):
   _, file = exported
-  alone = deploy.evaluate(file)
-  in_run = deploy.evaluate(workdir, file=file)
-  trained = deploy.evaluate(workdir)
+  alone = measure.evaluate(file)
+  in_run = measure.evaluate(workdir, file=file)
+  trained = measure.evaluate(workdir)
   assert alone == in_run and alone['network'] == 'student'
   assert alone['images'] == 21 and alone['top1'] == trained['top1']
   assert alone['nll'] == pytest.approx(trained['nll'], rel=1e-4)
@@ -93,8 +93,8 @@ def test_the_dynamic_teacher_is_exported_like_the_student(exported, workdir):
   assert card['width'] == 2 * exported[0].after['width']
   assert card['branches'] == 1 and report.difference <= 1e-5
   assert card['params'] > 3 * exported[0].after['params']
-  measured = deploy.evaluate(workdir, 'dynamic_teacher')
-  assert deploy.evaluate(file)['top1'] == measured['top1']
+  measured = measure.evaluate(workdir, 'dynamic_teacher')
+  assert measure.evaluate(file)['top1'] == measured['top1']
 
 
 def test_a_file_is_an_archive_that_numpy_reads(exported):
@@ -116,13 +116,13 @@ def test_unknown_networks_and_runs_are_named(workdir, tmp_path):
   with pytest.raises(FileNotFoundError, match='there are: dynamic_teacher, st'):
     deploy.export(workdir, tmp_path / 'x', 'teacher')
   with pytest.raises(FileNotFoundError, match='no run in'):
-    deploy.evaluate(tmp_path)
+    measure.evaluate(tmp_path)
   (tmp_path / 'broken').write_bytes(b'no archive')
   with pytest.raises(ValueError, match='broken is damaged'):
-    deploy.evaluate(tmp_path / 'broken')
+    measure.evaluate(tmp_path / 'broken')
   np.savez(tmp_path / 'arrays.npz', x=np.zeros(3))
   with pytest.raises(ValueError, match='arrays.npz is damaged'):
-    deploy.evaluate(tmp_path / 'arrays.npz')
+    measure.evaluate(tmp_path / 'arrays.npz')
 
 
 def test_a_run_without_its_student_yet_exports_no_other(workdir, tmp_path):
@@ -130,7 +130,7 @@ def test_a_run_without_its_student_yet_exports_no_other(workdir, tmp_path):
   networks.mkdir()
   shutil.copy(workdir / 'config.json', tmp_path)
   with pytest.raises(FileNotFoundError, match='no network in .* goes on with'):
-    deploy.evaluate(tmp_path)
+    measure.evaluate(tmp_path)
   shutil.copytree(workdir / 'networks/dynamic_teacher', networks / 'teacher')
   with pytest.raises(
     FileNotFoundError, match="'student' .* are: teacher. Name"
@@ -140,12 +140,12 @@ def test_a_run_without_its_student_yet_exports_no_other(workdir, tmp_path):
 
 def test_other_data_are_refused(exported):
   _, card = load_network(exported[1])
-  settings = deploy.data_settings(exported[1], card)
+  settings = finished.data_settings(exported[1], card)
   more = {**settings, 'settings': {**settings['settings'], 'num_classes': 4}}
   with pytest.raises(ValueError, match='classes 4, the network 3: measure'):
-    deploy.evaluator(more, card)
+    finished.evaluator(more, card)
   with pytest.raises(ValueError, match=r'shape \[10, 10, 1\], the network'):
-    deploy.evaluator({**settings, 'image_size': 10}, card)
+    finished.evaluator({**settings, 'image_size': 10}, card)
 
 
 def test_a_config_says_where_the_data_are_now(exported, workdir):
@@ -153,12 +153,12 @@ def test_a_config_says_where_the_data_are_now(exported, workdir):
   _, card = load_network(file)
   moved = tiny.config(data__dir='elsewhere', data__name='digits')
   for place in (workdir, file):
-    settings = deploy.data_settings(place, card, moved)
+    settings = finished.data_settings(place, card, moved)
     assert (settings['dir'], settings['name']) == ('elsewhere', 'synthetic')
   bare = {k: v for k, v in card.items() if k != 'data_settings'}
-  assert deploy.data_settings(file, bare, moved)['name'] == 'digits'
+  assert finished.data_settings(file, bare, moved)['name'] == 'digits'
   with pytest.raises(FileNotFoundError, match='no run in'):
-    deploy.data_settings(file, bare)
+    finished.data_settings(file, bare)
 
 
 def test_the_gap_is_drawn(workdir):
@@ -199,7 +199,7 @@ def starts(variables, **changes):
 def test_fine_tuning_starts_where_the_student_was(exported):
   variables, card = load_network(exported[1])
   student, logits, image = starts(variables, student__branches=6)
-  want = deploy.module_of(card).apply(variables, image).logits
+  want = finished.module_of(card).apply(variables, image).logits
   for got in logits.values():
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
   # The trained kernels as they are, behind a scale of 1; the rest is silent.
@@ -213,7 +213,7 @@ def test_fine_tuning_starts_where_the_student_was(exported):
 def test_a_student_with_branches_can_go_on_without(workdir):
   variables, card = load_network(workdir / 'networks/student')
   _, logits, image = starts(variables)
-  want = deploy.module_of(card).apply(variables, image).logits
+  want = finished.module_of(card).apply(variables, image).logits
   np.testing.assert_allclose(logits['student'], want, rtol=1e-4, atol=1e-5)
 
 
@@ -223,12 +223,12 @@ def test_a_read_out_is_exported_and_does_not_magnify_rounding(
   """Outputs around 0, where a read-out jumps, are compared as they are."""
   variables, card = load_network(workdir / 'networks/student')
   _, deployed = load_network(exported[1])
-  test = deploy.evaluator(deployed['data_settings'], card)
-  raw = test.logits(deploy.module_of(card), variables, 3)
+  test = finished.evaluator(deployed['data_settings'], card)
+  raw = test.logits(finished.module_of(card), variables, 3)
   variables['params']['head']['bias'] -= np.diagonal(raw)
   card |= {'read_out': 'clip', 'data_settings': deployed['data_settings']}
   save_network(tmp_path / 'student', variables, card)
   report = deploy.export(tmp_path / 'student', tmp_path / 'file')
   assert report.difference <= 1e-5 and report.after['read_out'] == 'clip'
-  measured = deploy.evaluate(tmp_path / 'file')
+  measured = measure.evaluate(tmp_path / 'file')
   assert measured['nll'] == pytest.approx(report.after['nll'])

@@ -29,8 +29,8 @@ LEVEL = {
     6.5: 'given',
     6.6: 'run recipe',
     6.7: 'study',
-    6.8: 'deploy',
-    6.9: 'pictures',
+    6.8: 'finished',
+    6.9: 'deploy measure pictures',
     7.0: 'main',
   }.items()
   for name in names.split()

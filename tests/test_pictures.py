@@ -11,7 +11,7 @@ import PIL.Image
 import pytest
 import tiny
 
-from jaxkd import deploy, pictures, plots
+from jaxkd import finished, pictures, plots
 from jaxkd.run import Run
 from jaxkd.train.checkpoint import load_network
 
@@ -62,7 +62,7 @@ def outputs(place):
   ).dataset
   image = dataset.test.image.astype(np.float32) / 255
   image = (image - dataset.view.mean) / dataset.view.std
-  said = deploy.module_of(card).apply(variables, image.astype(np.float32))
+  said = finished.module_of(card).apply(variables, image.astype(np.float32))
   return said, dataset.test.label
 
 
@@ -136,6 +136,11 @@ def test_a_teacher_by_checkpoint(runs, drawn, changed, tmp_path):
   edit(
     changed / 'config.json', lambda x: x['teacher'].update(checkpoint=teacher)
   )
+  results = json.loads((runs / 'kd/summary.json').read_text())['networks']
+  edit(
+    changed / 'summary.json',
+    lambda x: x['networks'].update(teacher=results['teacher']),
+  )
   (alone,) = pictures.draw(changed, None, tmp_path / 'out').students
   assert alone.teacher == 'mlp'
   np.testing.assert_array_equal(alone.difference, drawn.students[1].difference)
@@ -190,3 +195,10 @@ def test_a_network_that_diverged_is_refused(runs, changed, tmp_path):
 def test_a_folder_without_a_run_is_named(runs, tmp_path):
   with pytest.raises(FileNotFoundError, match=f'no run in {tmp_path}'):
     pictures.draw(runs / 'kd', tmp_path, tmp_path / 'out')
+
+
+def test_a_run_of_a_study_is_called_by_its_recipe(tmp_path):
+  run = tmp_path / 'runs' / 'MSE' / 'seed1'
+  student = pictures.Student(run, ({}, {'network': 'student'}), None)
+  assert student.name == 'MSE/seed1/student'
+  assert student._replace(run=tmp_path / 'seeds').name == 'seeds/student'

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tiny
 
-from jaxkd.deploy import evaluate
+from jaxkd.measure import evaluate
 from jaxkd.run import Run, result_table
 from jaxkd.train import checkpoint, log
 from jaxkd.train.checkpoint import load_checkpoint

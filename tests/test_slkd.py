@@ -292,13 +292,19 @@ def test_turns_are_described():
 
 
 @pytest.mark.parametrize(
-  ('pair', 'rate'),
-  [('wrn_40_2,wrn_16_2', 0.05), ('resnet32x4,shufflenet_v1', 0.01)],
+  ('pair', 'student', 'teacher'),
+  [
+    ('wrn_40_2,wrn_16_2', 0.05, 0.05),
+    ('resnet32x4,shufflenet_v1', 0.01, 0.05),
+    ('mobilenet_v2,resnet8', 0.05, 0.01),
+  ],
 )
-def test_the_rate_is_the_students(pair, rate):
+def test_rates_are_those_of_each_family(pair, student, teacher):
   config = benchmark(pair)
   assert f'{config.teacher.name},{config.student.name}' == pair
-  assert config.optimizer.learning_rate == rate
+  rate = config.optimizer.learning_rate
+  assert rate == student
+  assert (config.teacher.learning_rate or rate) == teacher
 
 
 @pytest.mark.parametrize('pair', ['resnet56', 'resnet56,', ',resnet8'])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny
 
-from jaxkd import deploy, methods, models, tree
+from jaxkd import deploy, finished, measure, methods, models, tree
 from jaxkd.models.read_out import READ_OUTS
 from jaxkd.program import predict
 from jaxkd.run import Run
@@ -85,7 +85,7 @@ class TestReadOut:
   def test_is_what_guides_the_student(self, folder, cache, exported):
     image = np.random.default_rng(0).normal(size=(16, 8, 8, 1))
     variables, card = load_network(folder / 'square/networks/teacher')
-    plain = deploy.module_of(card, read_out='softmax')
+    plain = finished.module_of(card, read_out='softmax')
     raw = predict(plain, variables, image).logits
     assert card['read_out'] == 'clip' and np.any(raw < 0)
     for given in (
@@ -123,7 +123,7 @@ class TestReadOut:
     assert len(students) == 2
 
   def test_is_evaluated(self, square, folder, exported):
-    measured = deploy.evaluate(folder / 'square', 'teacher')
+    measured = measure.evaluate(folder / 'square', 'teacher')
     results = square['networks']['teacher']
     assert measured['nll'] == pytest.approx(results['nll'], rel=1e-4)
     variables, card = load_network(exported)
@@ -131,12 +131,12 @@ class TestReadOut:
     images = dataset.test.image / 255
     image = (images - dataset.view.mean) / dataset.view.std
     raw = predict(
-      deploy.module_of(card, read_out='softmax'), variables, image
+      finished.module_of(card, read_out='softmax'), variables, image
     ).logits
     logits = np.asarray(READ_OUTS['clip'](raw), np.float64)
     q = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
     nll = -np.log(q[np.arange(21), dataset.test.label]).mean()
-    assert deploy.evaluate(exported)['nll'] == pytest.approx(nll, rel=1e-3)
+    assert measure.evaluate(exported)['nll'] == pytest.approx(nll, rel=1e-3)
 
   @pytest.mark.usefixtures('square')
   def test_of_a_checkpoint_is_not_changed(self, folder, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 import tiny
 from scipy.special import rel_entr, softmax
 
-from jaxkd import deploy
+from jaxkd import finished, measure
 from jaxkd.run import Run, result_table
 from jaxkd.train.checkpoint import load_checkpoint
 
@@ -47,12 +47,12 @@ def logits(place):
   variables, card = load_checkpoint(place)
   dataset = tiny.experiment().dataset
   image = (dataset.test.image / 255 - dataset.view.mean) / dataset.view.std
-  module = deploy.module_of(card)
+  module = finished.module_of(card)
   return module.apply(variables, image.astype(np.float32)).logits
 
 
 def test_a_student_is_compared_with_the_teacher_of_its_run(run):
-  result = deploy.evaluate(run)
+  result = measure.evaluate(run)
   names = {'network', 'model', 'data', 'images', 'guides'}
   assert set(result) == names | MEASURED
   assert set(result['guides']) == {'teacher'}
@@ -71,7 +71,7 @@ def test_a_student_is_compared_with_the_teacher_of_its_run(run):
 def test_evaluation_repeats_what_the_run_has_measured(run):
   networks = json.loads((run / 'summary.json').read_text())['networks']
   for name in ('student', 'teacher'):
-    result = deploy.evaluate(run, name)
+    result = measure.evaluate(run, name)
     card = json.loads((run / f'networks/{name}/network.json').read_text())
     for key in MEASURED:
       assert result[key] == pytest.approx(networks[name][key], rel=1e-5)
@@ -79,8 +79,8 @@ def test_evaluation_repeats_what_the_run_has_measured(run):
 
 
 def test_a_teacher_and_a_network_alone_have_no_guide(run):
-  assert deploy.evaluate(run, 'teacher')['guides'] == {}
-  alone = deploy.measure(run, file=run / 'networks/student')
+  assert measure.evaluate(run, 'teacher')['guides'] == {}
+  alone = measure.measure(run, file=run / 'networks/student')
   assert alone.guides == {}
 
 
@@ -88,34 +88,34 @@ def test_a_given_teacher_is_read_where_it_was_given(given, run):
   assert not (given / 'networks/teacher').exists()
   mark = json.loads((given / 'stages/distil.json').read_text())
   assert set(mark['frozen']['teacher']) == MEASURED
-  before = deploy.evaluate(given)['guides']
+  before = measure.evaluate(given)['guides']
   assert set(before) == {'teacher'}
   checkpoint = given.parent / 'checkpoint'
   away = checkpoint.rename(given.parent / 'away')
-  assert deploy.evaluate(given)['guides'] == {}
+  assert measure.evaluate(given)['guides'] == {}
   shutil.copytree(run / 'networks/student', checkpoint)  # another network
-  assert deploy.evaluate(given)['guides'] == {}
+  assert measure.evaluate(given)['guides'] == {}
   shutil.rmtree(checkpoint)
   away.rename(checkpoint)
-  assert deploy.evaluate(given)['guides'] == before
+  assert measure.evaluate(given)['guides'] == before
 
 
 def test_the_picture_is_the_runs(run, tmp_path):
-  found = deploy.measure(run)
-  picture = deploy.draw(found, run)
+  found = measure.measure(run)
+  picture = measure.draw(found, run)
   assert picture == run / 'reliability.png'
   with PIL.Image.open(picture) as image:
     assert image.format == 'PNG'
-  assert deploy.draw(found, tmp_path) is None
+  assert measure.draw(found, tmp_path) is None
   assert not list(tmp_path.iterdir())
 
 
 def test_what_is_printed_names_every_measure():
-  found = deploy.Measured(
+  found = measure.Measured(
     card={'network': 'slt0', 'model': 'vgg8', 'width': 0.5},
     data='a mixture',
     images=1234,
-    results={name: 0.125 for name in deploy.MEASURES},
+    results={name: 0.125 for name in measure.MEASURES},
     guides={'teacher': {'agreement': 0.75, 'kl': 0.25}},
     reliability={},
   )

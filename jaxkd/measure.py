@@ -1,0 +1,170 @@
+"""How good a finished network is, and how far it says what its guides say."""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from jaxkd import describe, plots
+from jaxkd.evaluate import reliability, summary
+from jaxkd.finished import (
+  data_settings,
+  evaluator,
+  find,
+  fitted,
+  guide_of,
+  module_of,
+)
+from jaxkd.given import Network
+from jaxkd.run import CONFIG
+from jaxkd.train.checkpoint import load_checkpoint
+
+# What is measured, as people call it, and how they are shown it.
+MEASURES = {
+  'top1': ('top-1', describe.percent),
+  'top5': ('top-5', describe.percent),
+  'nll': ('NLL (nats)', describe.number),
+  'brier': ('Brier score', describe.number),
+  'ece': ('ECE', describe.percent),
+  'posterior_square': ('squared distance to the posterior', describe.number),
+  'posterior_kl': ('KL(posterior || network) (nats)', describe.number),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+  """What `measure` has found.
+
+  card: of the network.
+  data: name of the data set.
+  images: of its test split.
+  results: see `Evaluator`.
+  guides: by frozen network that it was trained with, see `Evaluator.compare`.
+  reliability: see `jaxkd.evaluate.reliability`.
+  """
+
+  card: dict[str, Any]
+  data: str
+  images: int
+  results: dict[str, float]
+  guides: dict[str, dict[str, float]]
+  reliability: dict[str, np.ndarray]
+
+  @property
+  def name(self) -> str:
+    """The network's name in its run."""
+    return self.card.get('network', 'network')
+
+  def __str__(self) -> str:
+    rows = [
+      (label, show(self.results[key]))
+      for key, (label, show) in MEASURES.items()
+      if key in self.results
+    ]
+    for guide, result in self.guides.items():
+      rows += [
+        (f'agreement with {guide}', describe.percent(result['agreement'])),
+        (f'KL({guide} || {self.name}) (nats)', describe.number(result['kl'])),
+      ]
+    head = (f'{self.name}, {describe.model_name(self.card)}', 'test')
+    return (
+      f'{describe.table([head, *rows], right=(1,))}\n\n'
+      f'Measured on {self.images:,} test images of {self.data}.'
+    )
+
+
+def evaluate(
+  workdir: pathlib.Path,
+  name: str = '',
+  file: pathlib.Path | None = None,
+  config: ConfigDict | None = None,
+) -> dict[str, Any]:
+  """Measures a network on the test split.
+
+  Args:
+    workdir: see `measure`, as the other arguments.
+    name: of the network.
+    file: an exported network.
+    config: see `data_settings`.
+
+  Returns:
+    'network', 'model', 'data', 'images', what `Evaluator` returns, and
+    'guides': by frozen network that it was trained with, what
+    `Evaluator.compare` returns.
+  """
+  found = measure(workdir, name, file, config)
+  return {
+    'network': found.name,
+    'model': found.card['model'],
+    'data': found.data,
+    'images': found.images,
+    **found.results,
+    'guides': found.guides,
+  }
+
+
+def measure(
+  workdir: pathlib.Path,
+  name: str = '',
+  file: pathlib.Path | None = None,
+  config: ConfigDict | None = None,
+) -> Measured:
+  """Measures a network on the test split, and compares it with its guides.
+
+  Args:
+    workdir: of a run, or a network itself.
+    name: of the network in the run; '' takes its student or else its teacher.
+    file: an exported network, to be measured in the run's place, alone.
+    config: see `data_settings`.
+
+  Raises:
+    FileNotFoundError: there is no such run or network.
+  """
+  variables, card = load_checkpoint(file) if file else find(workdir, name)
+  guides = {} if file else _guides(workdir, card)
+  test = evaluator(data_settings(workdir, card, config), card)
+  own = module_of(card), fitted(variables, card)
+  totals = test.totals(*own)
+  return Measured(
+    card=card,
+    data=test.dataset.name,
+    images=len(test.dataset.test),
+    results=summary(totals),
+    guides={
+      guide: test.compare(*own, module_of(its), fitted(arrays, its))
+      for guide, (arrays, its) in guides.items()
+    },
+    reliability=reliability(totals),
+  )
+
+
+def _guides(workdir: pathlib.Path, card: dict[str, Any]) -> dict[str, Network]:
+  """Reads the frozen networks of the stage of a run that trained a network."""
+  mark = workdir / 'stages' / f'{card.get("stage")}.json'
+  if not mark.exists():
+    return {}
+  names = json.loads(mark.read_text())['frozen']
+  found = {name: guide_of(workdir, name) for name in names}
+  return {name: guide for name, guide in found.items() if guide}
+
+
+def draw(found: Measured, workdir: pathlib.Path) -> pathlib.Path | None:
+  """Draws how well a network of a run is calibrated.
+
+  Args:
+    found: what `measure` has returned.
+    workdir: of the run.
+
+  Returns:
+    The picture, reliability.png; None if the folder is not a run's.
+  """
+  if not (workdir / CONFIG).exists():
+    return None
+  title = f'{describe.model_name(found.card)} on {found.data}'
+  picture = workdir / 'reliability.png'
+  return plots.reliability(
+    {found.name: found.reliability}, picture, title=title
+  )
