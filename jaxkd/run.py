@@ -230,6 +230,7 @@ class Run:
       'data_fingerprint': dataset.fingerprint,
       'mean': list(dataset.view.mean),
       'std': list(dataset.view.std),
+      'scale': dataset.view.scale,
       'params': params,
       'macs': macs,
       'params_sha256': tree.digest(dict(variables)),

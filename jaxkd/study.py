@@ -28,7 +28,7 @@ from jaxkd.config import Config
 from jaxkd.experiment import Experiment, build
 from jaxkd.recipe import Networks, run_together
 from jaxkd.run import CONFIG, Run
-from jaxkd.train.log import write_json
+from jaxkd.train.log import PARTIAL, write_json
 from jaxkd.train.provenance import provenance
 
 
@@ -109,6 +109,25 @@ def _build(name: str, config: Config) -> Experiment:
     raise ValueError(f'recipe {name!r}: {error}') from error
 
 
+def _check_folder(workdir: pathlib.Path, config: dict[str, Any]) -> None:
+  """Refuses a folder that is neither this study's nor empty."""
+  path = workdir / CONFIG
+  if path.exists():
+    lines = configs.differing(json.loads(path.read_text()), config)
+    if lines:
+      raise ValueError(
+        f'{workdir} holds a study of another config; take another --workdir,'
+        ' or change back:\n  ' + '\n  '.join(lines)
+      )
+  elif workdir.exists():
+    names = [x.name for x in workdir.iterdir() if x.suffix != PARTIAL]
+    if names:
+      raise ValueError(
+        f'{workdir} is not empty and holds no study ({min(names)!r} is in it);'
+        ' take another --workdir'
+      )
+
+
 class Study:
   """A config of many runs, in a folder."""
 
@@ -123,15 +142,7 @@ class Study:
     self.seeds = tuple(config.study.seeds) or (config.seed,)
     self.workdir = workdir
     self._config = configs.resolved(config)
-    path = workdir / CONFIG
-    if path.exists():
-      old = json.loads(path.read_text())
-      lines = configs.differing(old, self._config)
-      if lines:
-        raise ValueError(
-          f'{workdir} holds a study of another config; take another --workdir,'
-          ' or change back:\n  ' + '\n  '.join(lines)
-        )
+    _check_folder(workdir, self._config)
     self.experiments = {
       name: [_build(name, run) for run in runs]
       for name, runs in expand(config).items()

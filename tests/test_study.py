@@ -138,6 +138,12 @@ def test_another_study_is_refused(alone):
     Study(other, folder)
 
 
+def test_a_folder_of_something_else_is_refused(tmp_path):
+  (tmp_path / 'thesis.tex').touch()
+  with pytest.raises(ValueError, match="holds no study .'thesis.tex' is in it"):
+    Study(study_of(), tmp_path)
+
+
 def test_a_study_is_described_by_its_first_runs(alone):
   text = describe(alone[0])
   assert 'Recipe ce, 2 seeds' in text
