@@ -38,13 +38,12 @@ def get_config(pair: str = 'resnet32x4,resnet8x4'):
   config.method = dict(
     name='kd', temperature=4.0, label_weight=0.1, guide_weight=0.9
   )
+  rate = config.teacher.learning_rate or config.optimizer.learning_rate
   config.study.seeds = (0, 1, 2)
   config.study.recipes = {
     'CE': {},
     'CE, early': dict(teacher=dict(stop=0.7)),
-    'CE, low rate': dict(
-      teacher=dict(learning_rate=config.optimizer.learning_rate / 5)
-    ),
+    'CE, low rate': dict(teacher=dict(learning_rate=rate / 5)),
     'MSE': dict(teacher=dict(loss='brier', reduction='sum', scale=50.0)),
   }
   config.study.baseline = 'CE'

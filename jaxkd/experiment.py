@@ -78,6 +78,11 @@ def stages_of(config: Config) -> tuple[Stage, ...]:
 def _check_start(config: Config, trains: bool) -> None:
   """Refuses a checkpoint where a start is meant, and the other way round."""
   section = config.teacher
+  if section.start == configs.BAYES:
+    raise ValueError(
+      f'teacher.start={section.start!r}: the posterior is no network to go on'
+      ' training; it is a teacher as it is, by teacher.checkpoint'
+    )
   if section.checkpoint and trains:
     raise ValueError(
       f'teacher.checkpoint={section.checkpoint!r} is a teacher that is used as'
@@ -102,6 +107,11 @@ def _check_recipe(config: Config) -> None:
   """Refuses a training of the teacher that ends before or after itself."""
   section = config.teacher
   epochs = section.epochs or config.epochs
+  if section.stop >= 1 and section.stop != round(section.stop):
+    raise ValueError(
+      f'teacher.stop is {section.stop:g}: below 1 it is a fraction of the'
+      ' epochs, from 1 on a whole number of them'
+    )
   if section.stop > epochs:
     raise ValueError(
       f'teacher.stop is {section.stop:g}, after the end of its {epochs} epochs;'
@@ -137,7 +147,7 @@ class Experiment:
   @property
   def image_shape(self) -> tuple[int, int, int]:
     """[H, W, C] of one image; read from the data only if need be."""
-    known = data.SHAPES.get(self.config.data.name)
+    known = self._known_shape
     if known is None:
       return self.dataset.image_shape
     height, width, channels = known[0]
@@ -147,8 +157,13 @@ class Experiment:
   @property
   def num_classes(self) -> int:
     """K; read from the data only if need be."""
-    known = data.SHAPES.get(self.config.data.name)
+    known = self._known_shape
     return known[1] if known else self.dataset.num_classes
+
+  @property
+  def _known_shape(self) -> tuple[tuple[int, int, int], int] | None:
+    section = self.config.data
+    return data.known_shape(section.name, section.settings.to_dict())
 
   def section(self, stage: Stage, name: str) -> Config:
     """Returns the config's section on a network's architecture."""
@@ -203,6 +218,8 @@ class Experiment:
     checkpoint is not there yet), what the config says.
     """
     section = self.config.teacher
+    if section.checkpoint == configs.BAYES:
+      return 'softmax'
     place = section.checkpoint and checkpoint.find_network(
       pathlib.Path(section.checkpoint)
     )

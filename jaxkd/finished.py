@@ -32,10 +32,17 @@ def find(workdir: pathlib.Path, name: str = '') -> Network:
   Raises:
     FileNotFoundError: there is no such network; the message names those that
       there are.
+    ValueError: the folder is a study's.
   """
   if checkpoint.is_network(workdir) and not name:
     return checkpoint.load_network(workdir)
   config = _config_of(workdir)
+  study = config.get('study', {})
+  if study.get('recipes') or study.get('seeds'):
+    raise ValueError(
+      f'{workdir} holds a study: name one of its runs, such as'
+      f' {workdir}/runs/RECIPE/seed0'
+    )
   is_teacher = config['method']['name'] == 'teacher'
   name = name or ('teacher' if is_teacher else 'student')
   folder = workdir / 'networks'

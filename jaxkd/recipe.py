@@ -49,7 +49,7 @@ def run_together(experiments: list[Experiment]) -> list[Networks]:
       best = {f'{name}_best': x for name, x in outcome.best.items()}
       test, train = _evaluators(experiments[n])
       for name, variables in {**outcome.last, **best}.items():
-        module = modules[name.removesuffix('_best')]
+        module = modules[name.removesuffix('_best').removesuffix('_ema')]
         found[n][name] = test(module, variables) | _on_train(
           train(module, variables), len(train.dataset.test)
         )

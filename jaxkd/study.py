@@ -1,9 +1,11 @@
 """Studies: recipes compared over seeds, each pair of runs a paired comparison.
 
 A config with `study.recipes` or `study.seeds` is many runs: one for each recipe
-(some settings that differ) and each seed. A study lives in its workdir:
+(some settings that differ; no dots in its name) and each seed. A study lives in
+its workdir:
 
-  config.json        the resolved config; a study with another is refused
+  config.json        the resolved config; with other settings it is refused,
+                     but recipes, seeds and what is shown may change
   runs/RECIPE/seedN  each run, resumable; or, of a study whose seeds are trained
   runs/RECIPE.json   together, what came out of a recipe
   summary.json       the result: every figure by recipe and seed
@@ -13,6 +15,7 @@ Recipes called GROUP/NAME are compared within their group, with its baseline or
 else with its first, in alphabetical order.
 """
 
+import hashlib
 import json
 import pathlib
 from collections.abc import Mapping
@@ -30,6 +33,9 @@ from jaxkd.recipe import Networks, run_together
 from jaxkd.run import CONFIG, Run
 from jaxkd.train.log import PARTIAL, write_json
 from jaxkd.train.provenance import provenance
+
+# What may differ between seeds that are trained together.
+TOGETHER = ('seed', 'teacher.seed', 'data.settings.seed')
 
 
 def is_study(config: Config) -> bool:
@@ -113,12 +119,7 @@ def _check_folder(workdir: pathlib.Path, config: dict[str, Any]) -> None:
   """Refuses a folder that is neither this study's nor empty."""
   path = workdir / CONFIG
   if path.exists():
-    lines = configs.differing(json.loads(path.read_text()), config)
-    if lines:
-      raise ValueError(
-        f'{workdir} holds a study of another config; take another --workdir,'
-        ' or change back:\n  ' + '\n  '.join(lines)
-      )
+    _refuse_other(workdir, [json.loads(path.read_text())], [config])
   elif workdir.exists():
     names = [x.name for x in workdir.iterdir() if x.suffix != PARTIAL]
     if names:
@@ -128,6 +129,43 @@ def _check_folder(workdir: pathlib.Path, config: dict[str, Any]) -> None:
       )
 
 
+def _refuse_other(
+  place: pathlib.Path, old: list[dict[str, Any]], new: list[dict[str, Any]]
+) -> None:
+  """Refuses results of other settings, but for those of the study."""
+  lines = [] if len(old) == len(new) else [f'{len(old)} -> {len(new)} seeds']
+  for pair in zip(old, new, strict=False):
+    lines += configs.differing(*({**x, 'study': {}} for x in pair))
+  if lines:
+    raise ValueError(
+      f'{place} holds results of another config; take another --workdir, or'
+      ' change back:\n  ' + '\n  '.join(dict.fromkeys(lines))
+    )
+
+
+def _check_seeds(name: str, runs: list[Experiment], together: bool) -> None:
+  """Refuses seeds that are one run, or that cannot be trained together."""
+  seen = {}
+  for run in runs:
+    seeds = [run.seed(stage) for stage in run.stages]
+    identity = json.dumps([seeds, configs.resolved(run.config)['data']])
+    if identity in seen:
+      raise ValueError(
+        f'recipe {name!r} has one run for several seeds: they are equal, or'
+        ' study.vary names nothing that makes a difference. (What only trains a'
+        ' teacher is seeded by teacher.seed)'
+      )
+    seen[identity] = run
+  first, *others = (configs.resolved(run.config) for run in runs)
+  for other in others if together else []:
+    for line in configs.differing(first, other):
+      if line.partition(':')[0] not in TOGETHER:
+        raise ValueError(
+          'seeds that are trained together differ in nothing but'
+          f' {", ".join(TOGETHER)}; recipe {name!r} has {line}'
+        )
+
+
 class Study:
   """A config of many runs, in a folder."""
 
@@ -135,7 +173,8 @@ class Study:
     """Checks every run's config before the first is trained.
 
     Raises:
-      KeyError, ValueError: as a run's config would, naming the recipe; the
+      KeyError, ValueError: as a run's config would, naming the recipe; seeds
+        that make no difference; figures of networks that are in no stage; the
         folder holds a study of another config.
     """
     self.settings = config.study
@@ -143,52 +182,92 @@ class Study:
     self.workdir = workdir
     self._config = configs.resolved(config)
     _check_folder(workdir, self._config)
-    self.experiments = {
-      name: [_build(name, run) for run in runs]
-      for name, runs in expand(config).items()
-    }
+    self._runs = expand(config)
+    for name, runs in self._runs.items():
+      # Only for the checks: their data would fill the memory.
+      experiments = [_build(name, run) for run in runs]
+      _check_seeds(name, experiments, config.study.together)
+      self._check_figures(name, experiments[0])
+
+  def _check_figures(self, name: str, experiment: Experiment) -> None:
+    settings, groups = self.settings, comparison.grouped(self._runs)
+    names = {n for group in groups.values() for n in group}
+    if settings.baseline:
+      lookup('baseline', dict.fromkeys(names), settings.baseline)
+    networks = {'target'} if settings.together else set()
+    for stage in experiment.stages:
+      networks |= set(stage.graph.networks)
+    for key in (*settings.columns, settings.outcome, settings.against):
+      network, slash, metric = key.partition('/')
+      base = network.removesuffix('_best').removesuffix('_ema')
+      if key and not (base in networks and slash and metric):
+        raise ValueError(
+          f'the study shows {key!r}, which is not NETWORK/METRIC with a network'
+          f' of recipe {name!r}: {", ".join(sorted(networks))}'
+        )
 
   @property
   def summary(self) -> dict[str, Any] | None:
     """The result of a finished study, or None."""
     path = self.workdir / 'summary.json'
-    return json.loads(path.read_text()) if path.exists() else None
+    found = json.loads(path.read_text()) if path.exists() else {}
+    return found if found.get('configs') == self._digest() else None
+
+  def _digest(self) -> str:
+    """Returns what tells the runs of one study from those of another."""
+    runs = {
+      name: [configs.resolved(run) for run in runs]
+      for name, runs in self._runs.items()
+    }
+    text = json.dumps(runs, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
   def finish(self) -> dict[str, Any]:
-    """Runs what has not been run yet, and returns the summary."""
+    """Runs what has not been run yet, and returns the summary.
+
+    Raises:
+      ValueError: a run has failed, saying which.
+    """
     self.workdir.mkdir(parents=True, exist_ok=True)
     write_json(self.workdir / CONFIG, self._config)
-    runs = {}
-    for name, experiments in self.experiments.items():
+    one = self._together if self.settings.together else self._alone
+    recipes = {}
+    for name, runs in self._runs.items():
       tqdm.write(f'Recipe {name}')
-      if self.settings.together:
-        runs[name] = self._together(name, experiments)
-      else:
-        runs[name] = [
-          self._alone(name, *pair)
-          for pair in zip(self.seeds, experiments, strict=True)
-        ]
+      try:
+        recipes[name] = _by_seed(one(name, runs))
+      except ValueError as error:
+        raise ValueError(
+          f'recipe {name!r}: {error}\n(--config.study.only=... runs others)'
+        ) from error
     summary = {
       'seeds': list(self.seeds),
-      'outcome': self.settings.outcome,
-      'recipes': {name: _by_seed(runs[name]) for name in runs},
+      'configs': self._digest(),
+      'recipes': recipes,
       'provenance': provenance(),
     }
     write_json(self.workdir / 'summary.json', summary)
+    (self.workdir / 'study.png').unlink(missing_ok=True)
     return summary
 
-  def _alone(self, name: str, seed: int, experiment: Experiment) -> Networks:
-    run = Run(experiment, self.workdir / 'runs' / name / f'seed{seed}')
-    return (run.summary or run.finish())['networks']
+  def _alone(self, name: str, runs: list[Config]) -> list[Networks]:
+    found = []
+    for seed, config in zip(self.seeds, runs, strict=True):
+      run = Run(build(config), self.workdir / 'runs' / name / f'seed{seed}')
+      found.append((run.summary or run.finish())['networks'])
+    return found
 
-  def _together(
-    self, name: str, experiments: list[Experiment]
-  ) -> list[Networks]:
+  def _together(self, name: str, runs: list[Config]) -> list[Networks]:
     path = self.workdir / 'runs' / f'{name}.json'
-    if not path.exists():
-      path.parent.mkdir(parents=True, exist_ok=True)
-      write_json(path, {'runs': run_together(experiments)})
-    return json.loads(path.read_text())['runs']
+    new = [configs.resolved(run) for run in runs]
+    if path.exists():
+      saved = json.loads(path.read_text())
+      _refuse_other(path, saved['configs'], new)
+      return saved['runs']
+    networks = run_together([build(run) for run in runs])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {'configs': new, 'runs': networks})
+    return networks
 
   def report(self, summary: Mapping[str, Any]) -> str:
     """Returns the result as text: a table for each group of recipes."""

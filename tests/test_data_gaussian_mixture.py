@@ -290,3 +290,12 @@ def test_networks_learn_and_are_measured_on_the_numbers_themselves(tmp_path):
   assert got['top1'] == pytest.approx(np.mean(q.argmax(-1) == own[1]))
   assert got['nll'] == pytest.approx(-np.log(q[own]).mean(), rel=1e-5)
   assert summary['provenance']['data_fingerprint'] == made.fingerprint
+
+
+@pytest.mark.parametrize('settings', [{}, dict(num_classes=3, dimensions=4)])
+def test_its_shape_is_known_before_it_is_drawn(settings):
+  shape, classes = data.known_shape('gaussian_mixture', settings)
+  sizes = dict(train_size=10, validation_size=0, test_size=1)
+  drawn = data.load('gaussian_mixture', **settings, **sizes)
+  assert (drawn.image_shape, drawn.num_classes) == (shape, classes)
+  assert data.known_shape('folder:x', {}) is None

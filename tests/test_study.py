@@ -8,6 +8,7 @@ import tiny
 from scipy import stats
 
 from jaxkd import comparison, experiment
+from jaxkd.finished import find
 from jaxkd.run import Run
 from jaxkd.study import Study, describe, expand, is_study
 
@@ -130,12 +131,86 @@ def test_a_finished_study_is_read(alone, monkeypatch):
   assert study.draw(summary) is None
 
 
-def test_another_study_is_refused(alone):
-  config, _, folder = alone
+def changed(config, **changes):
   other = config.copy_and_resolve_references()
-  other.study.seeds = (0, 2)
-  with pytest.raises(ValueError, match=r'study of another(.|\n)*study.seeds'):
-    Study(other, folder)
+  other.update(changes)
+  return other
+
+
+def test_other_settings_are_refused(alone):
+  config, _, folder = alone
+  with pytest.raises(ValueError, match=r'another config(.|\n)*epochs: 1 -> 2'):
+    Study(changed(config, epochs=2), folder)
+
+
+def test_what_is_shown_can_be_changed_afterwards(alone, monkeypatch):
+  config, summary, folder = alone
+  monkeypatch.setattr(Run, 'finish', None)
+  study = Study(changed(config, study={'columns': ('student/ece',)}), folder)
+  assert study.summary == summary
+  assert 'ece' in study.report(summary)
+
+
+def test_recipes_and_seeds_can_be_added(alone, monkeypatch):
+  config, summary, folder = alone
+  study = Study(changed(config, study={'only': ('ce',)}), folder)
+  assert study.summary is None
+  with monkeypatch.context() as patch:
+    patch.setattr(Run, 'finish', None)  # nothing has to be trained for it
+    assert set(study.finish()['recipes']) == {'ce'}
+  more = changed(config, study={'only': ('ce',), 'seeds': (0, 1, 2)})
+  found = Study(more, folder).finish()['recipes']['ce']['student']['top1']
+  assert found[:2] == summary['recipes']['ce']['student']['top1']
+  assert len(found) == 3
+  Study(config, folder).finish()
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    (dict(study__seeds=(0, 0)), 'one run for several seeds: they are equal'),
+    (
+      dict(
+        method=dict(name='teacher'),
+        study__columns=(),
+        study__outcome='teacher/nll',
+      ),
+      'seeded by teacher.seed',
+    ),
+    (dict(study__outcome='student'), "shows 'student', which is not NETWORK"),
+    (dict(study__columns=('studnt/nll',)), 'of recipe .ce.: student, teacher'),
+    (dict(study__baseline='mce'), "no baseline 'mce'. Did you mean"),
+    (
+      dict(study__together=True, study__vary=('seed', 'teacher.stop')),
+      r"nothing but seed, .*; recipe 'ce' has teacher.stop: 0 -> 1",
+    ),
+  ],
+)
+def test_a_study_that_makes_no_sense_is_refused(changes, message, tmp_path):
+  with pytest.raises((KeyError, ValueError), match=message):
+    Study(study_of(**changes), tmp_path / 'study')
+
+
+def test_a_failure_names_its_recipe(tmp_path):
+  wild = {'optimizer': {'learning_rate': 1e9, 'weight_decay': 1e9}}
+  config = study_of(
+    study__recipes={'wild': wild},
+    study__columns=(),
+    method=dict(name='plain'),
+    epochs=9,
+  )
+  message = r"recipe 'wild': (.|\n)*not a finite number(.|\n)*study.only"
+  with pytest.raises(ValueError, match=message):
+    Study(config, tmp_path / 'study').finish()
+
+
+def test_results_of_seeds_together_are_those_of_their_config(together):
+  config, study, summary = together
+  again = Study(config, study.workdir)
+  assert again.summary == summary
+  other = changed(config, study={'seeds': (0, 1, 2)})
+  with pytest.raises(ValueError, match=r'ce.json holds(.|\n)*2 -> 3 seeds'):
+    Study(other, study.workdir).finish()
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path):
@@ -166,11 +241,11 @@ def together(tmp_path_factory):
     epochs=1,
   )
   study = Study(config, folder / 'study')
-  return study, study.finish()
+  return config, study, study.finish()
 
 
 def test_together_reports_both_splits_and_the_chosen_epoch(together):
-  _, summary = together
+  *_, summary = together
   recipe = summary['recipes']['a/ce']
   assert set(recipe) == {
     'teacher',
@@ -180,12 +255,9 @@ def test_together_reports_both_splits_and_the_chosen_epoch(together):
     'target',
   }
   teacher = recipe['teacher']
-  assert recipe['target'] == {
-    key: teacher[key] for key in ('train_posterior_square', 'train_frobenius')
-  } or all(
-    np.allclose(values, teacher[key], rtol=1e-5)
-    for key, values in recipe['target'].items()
-  )
+  assert set(recipe['target']) == {'train_posterior_square', 'train_frobenius'}
+  for key, values in recipe['target'].items():
+    np.testing.assert_allclose(values, teacher[key], rtol=1e-5)
   np.testing.assert_allclose(
     np.square(teacher['train_frobenius']),
     40 * np.array(teacher['train_posterior_square']),
@@ -193,11 +265,11 @@ def test_together_reports_both_splits_and_the_chosen_epoch(together):
 
 
 def test_the_posterior_itself_can_teach(together):
-  study, summary = together
+  config, _, summary = together
   recipe = summary['recipes']['b/noisy']
   assert max(recipe['teacher']['posterior_square']) < 1e-10
-  for n, run in enumerate(study.experiments['b/noisy']):
-    split = run.dataset.train
+  for n, run in enumerate(expand(config)['b/noisy']):
+    split = experiment.build(run).dataset.train
     target = 0.25 * np.eye(3)[split.label] + 0.75 * split.posterior
     want = np.linalg.norm(target - split.posterior)
     got = recipe['target']['train_frobenius'][n]
@@ -205,7 +277,7 @@ def test_the_posterior_itself_can_teach(together):
 
 
 def test_the_outcome_is_drawn_against_what_it_may_depend_on(together):
-  study, summary = together
+  _, study, summary = together
   assert study.draw(summary).stat().st_size > 10_000
   assert study.report(summary).count('difference') == 2
 
@@ -214,6 +286,12 @@ def test_only_data_that_know_their_posterior_can_give_it(tmp_path):
   config = tiny.config(teacher__name='linear', teacher__checkpoint='bayes')
   with pytest.raises(ValueError, match='posterior of synthetic is not known'):
     Run(experiment.build(config), tmp_path).finish()
+
+
+def test_a_study_is_no_run(alone):
+  with pytest.raises(ValueError, match='holds a study: name one of its runs'):
+    find(alone[2])
+  assert find(alone[2] / 'runs/ce/seed0')[1]['network'] == 'student'
 
 
 # What is said of recipes

@@ -312,6 +312,8 @@ class TestStop:
   [
     (dict(stop=3), 'teacher.stop is 3, after the end of its 2 epochs'),
     (dict(stop=6, epochs=5), 'teacher.stop is 6, after the end of its 5'),
+    (dict(stop=1.5), 'teacher.stop is 1.5: below 1 it is a fraction'),
+    (dict(start='bayes'), 'the posterior is no network to go on training'),
     (dict(stop=-1.0), 'teacher.stop is -1.0, the least is 0'),
     (dict(blend_epochs=-1), 'teacher.blend_epochs is -1, the least is 0'),
     (

@@ -103,6 +103,15 @@ def test_without_a_validation_split_the_last_epoch_is_best(tasks):
     )
 
 
+def test_averages_are_carried(tasks):
+  tasks = [dataclasses.replace(task, epochs=1, ema=0.5) for task in tasks]
+  for outcome in train_together(tasks, [{}, {}]):
+    average, last = (outcome.last[n] for n in ('student_ema', 'student'))
+    chex.assert_trees_all_equal_shapes(average, last)
+    gap = average['params']['head']['kernel'] - last['params']['head']['kernel']
+    assert 0 < np.max(np.abs(gap)) < 1
+
+
 def test_a_lost_loss_names_the_seed():
   tasks = [
     task_of(seed, optimizer__learning_rate=rate, optimizer__weight_decay=rate)

@@ -7,6 +7,8 @@ input of their pixels, inside the jitted step.
 """
 
 import dataclasses
+import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from jaxkd import catalog
@@ -46,6 +48,7 @@ __all__ = [
   'eval_view',
   'example_seeds',
   'gather',
+  'known_shape',
   'load',
   'order',
   'prefetch',
@@ -73,6 +76,24 @@ SHAPES = {
   'cifar100': ((32, 32, 3), 100),
   'tfds:imagenet2012': ((224, 224, 3), 1000),  # if no other size is asked for
 }
+
+
+def known_shape(
+  name: str, settings: Mapping[str, Any]
+) -> tuple[tuple[int, int, int], int] | None:
+  """Returns (H, W, C) and K of a data set that need not be read to know them.
+
+  Args:
+    name: as `load` takes it.
+    settings: further arguments of the loader.
+  """
+  if name == 'gaussian_mixture':
+    signature = inspect.signature(gaussian_mixture.gaussian_mixture)
+    sizes = {k: p.default for k, p in signature.parameters.items()}
+    sizes |= settings
+    return (1, 1, sizes['dimensions']), sizes['num_classes']
+  return SHAPES.get(name)
+
 
 # What follows the colon, for loaders of whatever it names.
 SOURCES = {'tfds': 'NAME', 'folder': 'PATH'}

@@ -70,14 +70,22 @@ class Checkpoints:
     Args:
       like: a state of the right shapes and shardings; arrays or
         `jax.ShapeDtypeStruct`.
+
+    Raises:
+      ValueError: what is saved has another structure.
     """
-    restored = self._manager.restore(
-      self.latest(),
-      args=ocp.args.Composite(
-        state=ocp.args.StandardRestore(like),
-        record=ocp.args.JsonRestore(),
-      ),
+    args = ocp.args.Composite(
+      state=ocp.args.StandardRestore(like),
+      record=ocp.args.JsonRestore(),
     )
+    try:
+      restored = self._manager.restore(self.latest(), args=args)
+    except ValueError as error:
+      raise ValueError(
+        f'the training saved in {self._manager.directory} cannot be gone on'
+        ' with: it is of another version of the code, or damaged. Take a new'
+        ' --workdir'
+      ) from error
     return restored['state'], restored['record']
 
   def close(self) -> None:

@@ -31,7 +31,7 @@ from jaxkd.types import Array, Variables
 class Outcome(NamedTuple):
   """What one seed's training has led to.
 
-  last: network -> variables of the last epoch.
+  last: network -> variables of the last epoch; 'NAME_ema' where averaged.
   best: trained network -> variables of the epoch with the best accuracy on the
     validation split, the first among equals; without a validation split, of
     the last epoch.
@@ -102,9 +102,7 @@ def train_together(
         f' {epoch + 1} of {task.epochs}, stage {task.name}; try a lower'
         ' --config.optimizer.learning_rate'
       )
-  last = jax.vmap(functools.partial(states.variables_of, task.program))(
-    now.state
-  )
+  last = jax.vmap(functools.partial(_everything, task))(now.state)
   found = jax.tree.map(np.asarray, Outcome(last, now.best))
   return [
     jax.tree.map(lambda leaf, n=n: leaf[n], found) for n in range(len(tasks))
@@ -130,11 +128,24 @@ def _start(task: Task, key: Array, known: Mapping[str, Variables]) -> _Now:
   )
 
 
+def _everything(task: Task, state: states.State) -> dict[str, Variables]:
+  """Returns every network, and as NAME_ema every moving average."""
+  averages = states.averages_of(task.program, state)
+  return {
+    **states.variables_of(task.program, state),
+    **{f'{name}_ema': average for name, average in averages.items()},
+  }
+
+
 def _arrays(split: Split | None) -> dict[str, np.ndarray]:
   """Returns a split's examples; {} where there is no split."""
   if split is None:
     return {}
-  assert split.image is not None, 'a split in memory'
+  if split.image is None:
+    raise ValueError(
+      'seeds can be trained together on data in memory only: set'
+      ' --config.study.together=False'
+    )
   return {'image': split.image, 'label': split.label}
 
 
