@@ -27,7 +27,7 @@ chooses, as in the released code, 'student' that of the last epoch.
 
 The data are those of seeds 0 to 5; the released code does not seed its means.
 
-Cost: COST on 2 CPU cores.
+Cost: ten minutes of CPU time, which 2 cores share.
 Measured: docs/results.md.
 """
 
