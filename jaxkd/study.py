@@ -190,10 +190,14 @@ class Study:
       self._check_figures(name, experiments[0])
 
   def _check_figures(self, name: str, experiment: Experiment) -> None:
-    settings, groups = self.settings, comparison.grouped(self._runs)
-    names = {n for group in groups.values() for n in group}
-    if settings.baseline:
-      lookup('baseline', dict.fromkeys(names), settings.baseline)
+    settings = self.settings
+    if settings.baseline:  # may be among those that `only` leaves out
+      groups = comparison.grouped(settings.recipes.to_dict()).values()
+      lookup(
+        'baseline',
+        {k: v for x in groups for k, v in x.items()},
+        settings.baseline,
+      )
     networks = {'target'} if settings.together else set()
     for stage in experiment.stages:
       networks |= set(stage.graph.networks)

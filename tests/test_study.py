@@ -153,7 +153,8 @@ def test_what_is_shown_can_be_changed_afterwards(alone, monkeypatch):
 
 def test_recipes_and_seeds_can_be_added(alone, monkeypatch):
   config, summary, folder = alone
-  study = Study(changed(config, study={'only': ('ce',)}), folder)
+  few = changed(config, study={'only': ('ce',), 'baseline': 'mse'})
+  study = Study(few, folder)
   assert study.summary is None
   with monkeypatch.context() as patch:
     patch.setattr(Run, 'finish', None)  # nothing has to be trained for it
