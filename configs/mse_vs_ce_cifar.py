@@ -17,8 +17,9 @@ The MSE teacher is trained by the Brier score: squared errors of probabilities,
 summed over the classes. At a uniform output of 100 classes its gradient is 50
 times smaller than cross-entropy's, so that it hardly starts at the benchmark's
 rate; the scale of 50 makes up for that. What scale the paper had is not known:
-its released code trains by cross-entropy (see mse_teacher_cifar.py). Going on
-from a trained teacher (--config.teacher.start=RUN) it is far too large: 2 is not.
+its released code trains by cross-entropy (see mse_teacher_cifar.py). For
+going on from a trained teacher (--config.teacher.start=RUN) it is far too
+large; 2 is not.
 
 'CE, early' (stopped between the first two drops of the rate) and 'CE, low rate'
 are the controls: in the paper's toy a cross-entropy teacher that is stopped
