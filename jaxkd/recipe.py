@@ -41,13 +41,14 @@ def run_together(experiments: list[Experiment]) -> list[Networks]:
     for each in experiments
   ]
   found: list[Networks] = [{} for _ in experiments]
+  evaluators = [_evaluators(experiment) for experiment in experiments]
   for stage in experiments[0].stages:
     tasks = [experiment.task(stage) for experiment in experiments]
     for n, outcome in enumerate(train_together(tasks, known)):
       known[n] |= outcome.last
       modules = tasks[n].program.modules
       best = {f'{name}_best': x for name, x in outcome.best.items()}
-      test, train = _evaluators(experiments[n])
+      test, train = evaluators[n]
       for name, variables in {**outcome.last, **best}.items():
         module = modules[name.removesuffix('_best').removesuffix('_ema')]
         found[n][name] = test(module, variables) | _on_train(

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxkd.plots.style import COLOURS, GRID, INK, STUDENT_COLOUR, save
+from jaxkd.plots.style import COLOURS, GRID, INK, STUDENT_COLOUR, save, two_axes
 
 PALETTE = (STUDENT_COLOUR, *COLOURS)
 MARKERS = 'os^D'  # one after another, where there are more recipes than colours
@@ -61,9 +61,7 @@ def _decorate(panel: Any, title: str, x_name: str, y_name: str) -> None:
   panel.set_title(title, fontsize=12, loc='left', color=INK)
   panel.set_xlabel(x_name, fontsize=11, color=INK)
   panel.set_ylabel(y_name, fontsize=11, color=INK)
-  panel.tick_params(labelsize=10, colors=INK, length=3)
-  panel.spines[['top', 'right']].set_visible(False)
-  panel.spines[['left', 'bottom']].set_color(INK)
+  two_axes(panel, grid=False)
   panel.legend(
     loc='upper center',
     bbox_to_anchor=(0.5, -0.13),

@@ -13,11 +13,11 @@ from typing import Any
 from jaxkd.catalog import lookup
 from jaxkd.plots.style import (
   COLOURS,
-  GRID,
   INK,
   STUDENT_COLOUR,
   legend,
   save,
+  two_axes,
 )
 
 Rows = Sequence[Mapping[str, Any]]
@@ -238,11 +238,7 @@ def _decorate(
   axes.xaxis.set_major_locator(
     MaxNLocator(integer=True, nbins=7, min_n_ticks=1)
   )
-  axes.tick_params(labelsize=10, colors=INK, length=3)
-  axes.grid(axis='y', color=GRID, linewidth=0.8)
-  axes.set_axisbelow(True)
-  axes.spines[['top', 'right']].set_visible(False)
-  axes.spines[['left', 'bottom']].set_color(INK)
+  two_axes(axes)
   if empty:
     axes.set_yticks([])
     axes.text(

@@ -10,7 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from jaxkd.plots.style import COLOURS, GRID, INK, STUDENT_COLOUR, legend, save
+from jaxkd.plots.style import (
+  COLOURS,
+  INK,
+  STUDENT_COLOUR,
+  legend,
+  save,
+  two_axes,
+)
 
 Bins = Mapping[str, np.ndarray]
 OVER, UNDER = '#EAAF80', '#56B4E9'  # the first is light vermilion
@@ -104,7 +111,7 @@ def _draw_diagram(axes: Any, name: str, bins: Bins) -> None:
     f'{name}: ECE {error:.2f} %', fontsize=12, loc='left', color=INK
   )
   axes.set(xlim=(0, 1), ylim=(0, 1))
-  _decorate(axes)
+  two_axes(axes)
 
 
 def _draw_histogram(axes: Any, bins: Bins, most: float) -> None:
@@ -119,19 +126,10 @@ def _draw_histogram(axes: Any, bins: Bins, most: float) -> None:
   axes.bar(left, 100 * bins['share'], width, align='edge', color=COLOURS[-1])
   axes.set(xlim=(0, 1), ylim=(0, 105 * most))
   axes.set_xlabel('confidence', fontsize=11, color=INK)
-  _decorate(axes)
+  two_axes(axes)
 
 
 def _places(bins: Bins) -> tuple[np.ndarray, float]:
   """Returns the left edges of the bins and their width."""
   edges = np.linspace(0, 1, len(bins['share']) + 1)
   return edges[:-1], float(edges[1])
-
-
-def _decorate(axes: Any) -> None:
-  """Leaves nothing on a panel but two axes and a grid."""
-  axes.tick_params(labelsize=10, colors=INK, length=3)
-  axes.grid(axis='y', color=GRID, linewidth=0.8)
-  axes.set_axisbelow(True)
-  axes.spines[['top', 'right']].set_visible(False)
-  axes.spines[['left', 'bottom']].set_color(INK)

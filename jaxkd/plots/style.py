@@ -23,6 +23,16 @@ def legend(figure: Any, panel: Any) -> None:
   )
 
 
+def two_axes(axes: Any, grid: bool = True) -> None:
+  """Leaves nothing on a panel but two axes and, if asked, a horizontal grid."""
+  axes.tick_params(labelsize=10, colors=INK, length=3)
+  if grid:
+    axes.grid(axis='y', color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+  axes.spines[['top', 'right']].set_visible(False)
+  axes.spines[['left', 'bottom']].set_color(INK)
+
+
 def save(figure: Any, path: str | os.PathLike[str]) -> pathlib.Path:
   """Writes a figure as a PNG and returns its path; its folder exists."""
   path = pathlib.Path(path)
