@@ -120,10 +120,10 @@ def report(
   return table(rows, right=tuple(range(1, len(rows[0]))))
 
 
-def scaled(recipe: Recipe, key: str) -> list[float]:
-  """Returns a figure as people read it, for each seed: per cent, if a share."""
+def scaled(values: Sequence[float], key: str) -> list[float]:
+  """Returns values of a figure as people read it: per cent, if a share."""
   factor = 100 if _in_percent(key) else 1
-  return [factor * value for value in figure_of(recipe, key)]
+  return [factor * value for value in values]
 
 
 def label(key: str) -> str:
@@ -142,9 +142,9 @@ def _in_percent(key: str) -> bool:
 
 def _spread(values: Sequence[float], key: str, sign: str = '') -> str:
   """Returns the mean and the deviation of a figure; accuracies in per cent."""
-  percent = _in_percent(key)
-  scale, digits = (100, 2) if percent else (1, 4)
-  text = f'{scale * np.mean(values):{sign}.{digits}f}'
+  values, percent = scaled(values, key), _in_percent(key)
+  digits = 2 if percent else 4
+  text = f'{np.mean(values):{sign}.{digits}f}'
   if len(values) > 1:
-    text += f' ± {scale * np.std(values, ddof=1):.{digits}f}'
+    text += f' ± {np.std(values, ddof=1):.{digits}f}'
   return text + (' %' if percent else '')

@@ -296,12 +296,13 @@ class Study:
     figures = self.settings.against, self.settings.outcome
     if not self.settings.against:
       return None
+
+    def values(recipe, key):
+      return comparison.scaled(comparison.figure_of(recipe, key), key)
+
     groups = {
       group: {
-        name: (
-          comparison.scaled(recipe, figures[0]),
-          comparison.scaled(recipe, figures[1]),
-        )
+        name: (values(recipe, figures[0]), values(recipe, figures[1]))
         for name, recipe in recipes.items()
       }
       for group, recipes in comparison.grouped(summary['recipes']).items()

@@ -171,6 +171,30 @@ class BatchNorm(nn.Module):
     return x.astype(self.dtype)
 
 
+def normed(
+  x: Array,
+  train: bool,
+  name: str,
+  features: int,
+  size: int = 1,
+  stride: int = 1,
+  **kwargs: Any,
+) -> Array:
+  """Returns convolution 'conv_<name>' and then BatchNorm 'bn_<name>' of x.
+
+  Args:
+    x: [B, H, W, C].
+    train: as of a network.
+    name: of the pair, in the module whose method calls this.
+    features: output channels.
+    size: of the kernel.
+    stride: the same along H and W.
+    **kwargs: further attributes of `Conv`, with 'dtype'.
+  """
+  conv = Conv(features, size, stride, name=f'conv_{name}', **kwargs)
+  return BatchNorm(kwargs['dtype'], name=f'bn_{name}')(conv(x), train)
+
+
 def max_pool(x: Array) -> Array:
   """Returns the maximum of each 2 x 2 window, [B, H // 2, W // 2, C].
 

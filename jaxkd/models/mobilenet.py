@@ -15,11 +15,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from jaxkd.models.layers import (
-  BatchNorm,
-  Conv,
   fan_in_uniform,
   global_average,
   head,
+  normed,
   widen,
 )
 from jaxkd.types import Array, Outputs
@@ -62,30 +61,6 @@ def blocks(stage: Stage, width: float) -> list[tuple[int, ...]]:
     for *expansion, features, n, stride in stage
     for i in range(n)
   ]
-
-
-def normed(
-  x: Array,
-  train: bool,
-  name: str,
-  features: int,
-  size: int = 1,
-  stride: int = 1,
-  **kwargs: Any,
-) -> Array:
-  """Returns convolution 'conv_<name>' and then BatchNorm 'bn_<name>' of x.
-
-  Args:
-    x: [B, H, W, C].
-    train: as of a network.
-    name: of the pair, in the module whose method calls this.
-    features: output channels.
-    size: of the kernel.
-    stride: the same along H and W.
-    **kwargs: further attributes of `Conv`, with 'dtype'.
-  """
-  conv = Conv(features, size, stride, name=f'conv_{name}', **kwargs)
-  return BatchNorm(kwargs['dtype'], name=f'bn_{name}')(conv(x), train)
 
 
 class Separable(nn.Module):

@@ -20,8 +20,13 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
 
-from jaxkd.models.layers import BatchNorm, fan_in_uniform, global_average, head
-from jaxkd.models.mobilenet import normed
+from jaxkd.models.layers import (
+  BatchNorm,
+  fan_in_uniform,
+  global_average,
+  head,
+  normed,
+)
 from jaxkd.types import Array, Outputs
 
 Stages = tuple[tuple[int, int], ...]  # channels and units of each stage
