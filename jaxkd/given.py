@@ -1,5 +1,6 @@
 """Networks that a run is given: by checkpoints, or by what the data know."""
 
+import math
 import pathlib
 from typing import Any
 
@@ -8,7 +9,10 @@ import numpy as np
 from jaxkd import tree
 from jaxkd.config import BAYES
 from jaxkd.experiment import Experiment
-from jaxkd.train.checkpoint import load_checkpoint
+from jaxkd.graph import Stage
+from jaxkd.interop import checkpoints
+from jaxkd.train.evaluation import Evaluator
+from jaxkd.train.stage import fitted
 from jaxkd.types import Variables
 
 Network = tuple[Variables, dict[str, Any]]  # its arrays and its card
@@ -17,8 +21,11 @@ Network = tuple[Variables, dict[str, Any]]  # its arrays and its card
 def given(experiment: Experiment) -> dict[str, Network]:
   """Returns the networks whose checkpoints a config names.
 
+  A file of PyTorch's is converted.
+
   Raises:
     FileNotFoundError: there is no such checkpoint.
+    ImportError: PyTorch is needed to read it, and absent.
     ValueError: it is another network than the config asks for; the data do not
       know their posterior.
   """
@@ -29,14 +36,77 @@ def given(experiment: Experiment) -> dict[str, Network]:
     section = experiment.config[name]
     path = section.checkpoint or section.get('start', '')
     if path and name in used:
-      network = _bayes(experiment) if path == BAYES else _load(path)
+      is_bayes = path == BAYES
+      network = (
+        _bayes(experiment) if is_bayes else _load(experiment, name, path)
+      )
       _check(experiment, name, path, network[1])
       found[name] = network
   return found
 
 
-def _load(path: str) -> Network:
-  variables, card = load_checkpoint(pathlib.Path(path))
+def tested(
+  experiment: Experiment, found: dict[str, Network]
+) -> dict[str, dict[str, float]]:
+  """Measures the networks that are given to teach, before they do.
+
+  Args:
+    experiment: whose data they are measured on.
+    found: by network, what `given` has returned.
+
+  Returns:
+    By network, see `Evaluator`.
+
+  Raises:
+    ValueError: one of them is no better than guessing.
+  """
+  stages: dict[str, Stage] = {}
+  for stage in reversed(experiment.stages):
+    stages |= dict.fromkeys(set(stage.graph.frozen) & set(found), stage)
+  results = {}
+  for name, stage in stages.items():
+    task = experiment.task(stage)
+    known = fitted(task.program, {name: found[name][0]}, task.seed)
+    test = Evaluator(task.dataset, task.mesh)
+    results[name] = test(task.program.modules[name], known[name])
+    _check_accuracy(experiment, name, results[name]['top1'])
+  return results
+
+
+def _check_accuracy(experiment: Experiment, name: str, top1: float) -> None:
+  """Raises ValueError if a network of a file says nothing about the data.
+
+  That is what comes out if a file is another network's, or its images are to be
+  normalised in another way, or its classes stand in another order.
+  """
+  dataset, path = experiment.dataset, experiment.config[name].checkpoint
+  guess, size = 1 / dataset.num_classes, len(dataset.test)
+  # Three standard deviations of what guessing gives on so many images.
+  luck = 3 * math.sqrt(guess * (1 - guess) / size)
+  if path == BAYES or top1 > guess + luck:
+    return
+  mean, std = (
+    ', '.join(f'{x:.4g}' for x in values)
+    for values in (dataset.view.mean, dataset.view.std)
+  )
+  raise ValueError(
+    f'the {name} of {path} has a top-1 accuracy of {100 * top1:.2f} % on the'
+    f' {size:,} test images of {dataset.name}, where guessing has'
+    f' {100 * guess:.2f} %: it has nothing to teach. Was it trained on these'
+    f' classes, in this order, and on images normalised by mean ({mean}) and'
+    f' deviation ({std})?'
+    f' Give another --config.{name}.checkpoint'
+  )
+
+
+def _load(experiment: Experiment, name: str, path: str) -> Network:
+  section = experiment.config[name]
+  variables, card = checkpoints.load(
+    pathlib.Path(path),
+    section.name,
+    experiment.image_shape,
+    width=section.width,
+  )
   return variables, {'branches': 1, 'read_out': 'softmax', **card}
 
 
