@@ -6,6 +6,7 @@ from typing import Any
 from jaxkd.catalog import call, lookup
 from jaxkd.objectives.base import Objective, pointwise
 from jaxkd.objectives.dkd import dkd
+from jaxkd.objectives.fitnet import fitnet
 from jaxkd.objectives.kd import kd
 from jaxkd.objectives.labels import brier, cross_entropy, square_logits
 from jaxkd.objectives.soft_cross_entropy import soft_cross_entropy
@@ -14,6 +15,7 @@ CATALOG = {
   'brier': brier,
   'cross_entropy': cross_entropy,
   'dkd': dkd,
+  'fitnet': fitnet,
   'kd': kd,
   'soft_cross_entropy': soft_cross_entropy,
   'square_logits': square_logits,
@@ -25,6 +27,7 @@ __all__ = [
   'brier',
   'cross_entropy',
   'dkd',
+  'fitnet',
   'kd',
   'make',
   'pointwise',
