@@ -21,8 +21,9 @@ MODE = flags.DEFINE_enum(
   ['train', 'eval', 'export', 'pictures'],
   'train: run to the end, or go on with an interrupted run. eval: measure a'
   ' network of a run. export: write a network of a run to --output, without'
-  ' what only its training needed. pictures: draw what the students of a run'
-  ' and of --against know.',
+  ' what only its training needed, as arrays (.npz), as a PyTorch state dict'
+  ' (.safetensors, .pth) or as a program (.stablehlo, .onnx). pictures: draw'
+  ' what the students of a run and of --against know.',
 )
 NETWORK = flags.DEFINE_string(
   'network',
@@ -33,8 +34,9 @@ NETWORK = flags.DEFINE_string(
 OUTPUT = flags.DEFINE_string(
   'output',
   None,
-  'export: the file to write. eval: an exported file to measure instead of the'
-  " run's network. pictures: the folder for them; the run's if not given.",
+  'export: the file to write, whose suffix says how. eval: an exported file to'
+  " measure instead of the run's network. pictures: the folder for them; the"
+  " run's if not given.",
 )
 AGAINST = flags.DEFINE_string(
   'against',

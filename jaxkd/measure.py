@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxkd import describe, plots
+from jaxkd import describe, formats, plots
 from jaxkd.evaluate import reliability, summary
 from jaxkd.finished import (
   data_settings,
@@ -122,7 +122,10 @@ def measure(
 
   Raises:
     FileNotFoundError: there is no such run or network.
+    ImportError: the file's format needs a library that is absent.
   """
+  if formats.is_program(file or workdir):
+    return _measure_program(file or workdir, workdir, config)
   variables, card = load_checkpoint(file) if file else find(workdir, name)
   guides = {} if file else _guides(workdir, card)
   test = evaluator(data_settings(workdir, card, config), card)
@@ -137,6 +140,23 @@ def measure(
       guide: test.compare(*own, module_of(its), fitted(arrays, its))
       for guide, (arrays, its) in guides.items()
     },
+    reliability=reliability(totals),
+  )
+
+
+def _measure_program(
+  file: pathlib.Path, workdir: pathlib.Path, config: ConfigDict | None
+) -> Measured:
+  """Measures what an exported file computes, whatever computes it."""
+  predict, card = formats.read(file)
+  test = evaluator(data_settings(workdir, card, config), card)
+  totals = test.totals_of(predict)
+  return Measured(
+    card=card,
+    data=test.dataset.name,
+    images=len(test.dataset.test),
+    results=summary(totals),
+    guides={},
     reliability=reliability(totals),
   )
 

@@ -157,7 +157,8 @@ def load_checkpoint(path: pathlib.Path) -> tuple[Variables, dict[str, Any]]:
   place = find_network(path)
   if place is None:
     raise FileNotFoundError(
-      f'no checkpoint in {path}: expected a finished run, a file that'
-      f' --mode=export has written, or a folder with {CARD} and {ARRAYS}'
+      f'no checkpoint in {path}: expected a finished run, a folder with {CARD}'
+      f' and {ARRAYS}, or a file, of --mode=export or of PyTorch (.pth, .pt,'
+      ' .safetensors, .npz)'
     )
   return load_network(place)

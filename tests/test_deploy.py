@@ -9,8 +9,11 @@ import jax
 import numpy as np
 import pytest
 import tiny
+from scipy.special import softmax
 
-from jaxkd import deploy, finished, measure, tree
+import jaxkd
+from jaxkd import deploy, finished, formats, measure, tree
+from jaxkd.interop import files
 from jaxkd.run import Run, draw
 from jaxkd.saved import load_network, save_network
 from jaxkd.train.stage import fitted
@@ -40,7 +43,7 @@ def workdir(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def exported(workdir):
-  file = workdir.parent / 'deployed' / 'student.jaxkd'
+  file = workdir.parent / 'deployed' / 'student.npz'
   return deploy.export(workdir, file), file
 
 
@@ -105,16 +108,136 @@ def test_a_file_is_an_archive_that_numpy_reads(exported):
     assert arrays['params/head/kernel'].shape == (32, 3)
 
 
-def test_networks_that_differ_are_not_exported(workdir, tmp_path, monkeypatch):
-  monkeypatch.setattr(deploy, 'TOLERANCE', -1.0)
-  with pytest.raises(ValueError, match='not been written'):
-    deploy.export(workdir, tmp_path / 'student')
+# Files of every kind
+
+each_format = pytest.mark.parametrize('suffix', formats.FORMATS)
+
+
+def output(folder, suffix):
+  """A path for a file, where the libraries for it are there."""
+  for library in formats.FORMATS[suffix].needs:
+    pytest.importorskip(library)
+  return folder / f'student{suffix}'
+
+
+@each_format
+def test_a_file_of_any_kind_says_what_the_network_says(
+  exported, workdir, tmp_path, suffix
+):
+  file = output(tmp_path, suffix)
+  report = deploy.export(workdir, file)
+  assert list(tmp_path.iterdir()) == [file]
+  assert 0 <= report.difference <= formats.FORMATS[suffix].tolerance
+  predict, card = formats.read(file)
+  assert card == report.after == exported[0].after
+  image = np.random.default_rng(0).normal(size=(5, 8, 8, 1)).astype(np.float32)
+  variables, trained = load_network(workdir / 'networks/student')
+  want = finished.module_of(trained).apply(variables, image).logits
+  np.testing.assert_allclose(predict(image), want, rtol=1e-4, atol=1e-5)
+  measured, reference = measure.evaluate(file), measure.evaluate(exported[1])
+  assert measured['nll'] == pytest.approx(reference.pop('nll'), rel=1e-5)
+  assert measured['brier'] == pytest.approx(reference.pop('brier'), rel=1e-5)
+  assert measured['ece'] == pytest.approx(reference.pop('ece'), rel=1e-3)
+  assert measured.items() >= reference.items()
+
+
+def test_a_file_says_what_it_is(exported):
+  _, card = load_network(exported[1])
+  assert set(card) >= {
+    *('model', 'num_classes', 'class_names', 'image_shape', 'layout'),
+    *('mean', 'std', 'scale', 'read_out', 'top1', 'params', 'macs', 'jaxkd'),
+  }
+  assert card['layout'] == 'NHWC' and card['jaxkd'] == jaxkd.__version__
+
+
+@each_format
+def test_a_file_that_says_something_else_is_not_left(
+  workdir, tmp_path, monkeypatch, suffix
+):
+  """What counts is what has been read back from the disk."""
+  file = output(tmp_path, suffix)
+  kind = formats.FORMATS[suffix]
+
+  def read(path):
+    predict, card = kind.read(path)
+
+    def wrong(image):  # in one class of the last image
+      logits = np.array(predict(image))
+      logits[-1, 0] += 3 * kind.tolerance * np.abs(logits).max()
+      return logits
+
+    return wrong, card
+
+  monkeypatch.setitem(formats.FORMATS, suffix, kind._replace(read=read))
+  with pytest.raises(ValueError, match=r'differ .* by [23]\.\de-.* not been'):
+    deploy.export(workdir, file)
   assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_was_there_stays_if_the_new_one_is_wrong(
+  workdir, tmp_path, monkeypatch
+):
+  file = tmp_path / 'student.npz'
+  file.write_bytes(b'of yesterday')
+  kind = formats.FORMATS['.npz']
+  monkeypatch.setitem(formats.FORMATS, '.npz', kind._replace(tolerance=-1.0))
+  with pytest.raises(ValueError, match='are its weights finite'):
+    deploy.export(workdir, file)
+  assert file.read_bytes() == b'of yesterday'
+  assert list(tmp_path.iterdir()) == [file]
+
+
+def test_formats_are_refused_before_anything_is_read(tmp_path, monkeypatch):
+  nowhere = tmp_path / 'nowhere'
+  with pytest.raises(KeyError, match="'.tflite'.* Known: .npz, .onnx, .pt, "):
+    deploy.export(nowhere, tmp_path / 'student.tflite')
+  with pytest.raises(KeyError, match="no format of an exported file ''"):
+    deploy.export(nowhere, tmp_path / 'student')
+  monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
+  with pytest.raises(ImportError, match=r"onnxruntime: pip .* 'jaxkd\[onnx\]'"):
+    deploy.export(nowhere, tmp_path / 'student.onnx')
+  with pytest.raises(ImportError, match=r"torch: pip install 'jaxkd\[torch\]'"):
+    deploy.export(nowhere, tmp_path / 'student.pth')
+
+
+def test_a_state_dict_of_nobody_knows_what_is_not_run(tmp_path):
+  files.write(tmp_path / 'x.safetensors', {'weight': np.zeros(3)}, {})
+  with pytest.raises(ValueError, match='does not say which network it is'):
+    measure.evaluate(tmp_path / 'x.safetensors')
+
+
+def test_images_are_compared_alone_and_together(exported):
+  variables, card = load_network(exported[1])
+  module = finished.module_of(card)
+  test = finished.evaluator(card['data_settings'], card)
+  apply, sizes = jax.jit(module.apply), []
+
+  def predict(image):
+    sizes.append(len(image))
+    return np.asarray(apply(variables, image).logits)
+
+  got = deploy.logits(predict, test.dataset, 21)
+  assert sizes == [1, 20]
+  want = test.logits(module, variables, 21)
+  np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+  assert (deploy.COMPARED - 1) % deploy.BATCH == 0
+
+
+def test_differences_are_those_of_what_a_network_means():
+  want = np.array([[2.0, -4.0], [0.0, 1.0]])
+  got = want + np.array([[0.0, 0.0], [0.0, 0.02]])
+  raw, read = ({'read_out': how} for how in ('softmax', 'clip'))
+  assert deploy.difference(want, got, raw) == pytest.approx(0.005)
+  p, q = softmax(want, -1), softmax(got, -1)
+  apart = np.abs(p - q).max() / p.max()
+  assert deploy.difference(want, got, read) == pytest.approx(apart, rel=1e-3)
+  want[1, 0] = np.nan
+  assert not deploy.difference(want, want, raw) <= 1
 
 
 def test_unknown_networks_and_runs_are_named(workdir, tmp_path):
   with pytest.raises(FileNotFoundError, match='there are: dynamic_teacher, st'):
-    deploy.export(workdir, tmp_path / 'x', 'teacher')
+    deploy.export(workdir, tmp_path / 'x.npz', 'teacher')
   with pytest.raises(FileNotFoundError, match='no run in'):
     measure.evaluate(tmp_path)
   (tmp_path / 'broken').write_bytes(b'no archive')
@@ -135,7 +258,7 @@ def test_a_run_without_its_student_yet_exports_no_other(workdir, tmp_path):
   with pytest.raises(
     FileNotFoundError, match="'student' .* are: teacher. Name"
   ):
-    deploy.export(tmp_path, tmp_path / 'x')
+    deploy.export(tmp_path, tmp_path / 'x.npz')
 
 
 def test_other_data_are_refused(exported):
@@ -217,10 +340,11 @@ def test_a_student_with_branches_can_go_on_without(workdir):
   np.testing.assert_allclose(logits['student'], want, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize('suffix', ['.npz', '.stablehlo'])
 def test_a_read_out_is_exported_and_does_not_magnify_rounding(
-  exported, workdir, tmp_path
+  exported, workdir, tmp_path, suffix
 ):
-  """Outputs around 0, where a read-out jumps, are compared as they are."""
+  """Outputs around 0 have logits that jump, and are compared otherwise."""
   variables, card = load_network(workdir / 'networks/student')
   _, deployed = load_network(exported[1])
   test = finished.evaluator(deployed['data_settings'], card)
@@ -228,7 +352,8 @@ def test_a_read_out_is_exported_and_does_not_magnify_rounding(
   variables['params']['head']['bias'] -= np.diagonal(raw)
   card |= {'read_out': 'clip', 'data_settings': deployed['data_settings']}
   save_network(tmp_path / 'student', variables, card)
-  report = deploy.export(tmp_path / 'student', tmp_path / 'file')
+  file = tmp_path / f'file{suffix}'
+  report = deploy.export(tmp_path / 'student', file)
   assert report.difference <= 1e-5 and report.after['read_out'] == 'clip'
-  measured = measure.evaluate(tmp_path / 'file')
-  assert measured['nll'] == pytest.approx(report.after['nll'])
+  assert 'the same probabilities' in str(report)
+  assert measure.evaluate(file)['top1'] == report.after['top1']

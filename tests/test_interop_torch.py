@@ -18,7 +18,7 @@ def image_shape(name):
   return (224, 224, 3) if is_large else (32, 32, 3)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=4)  # all of them would be gigabytes
 def variables(name, num_classes=7, **settings):
   """Random numbers in every array, also where networks start with zeros."""
   net = models.build(name, num_classes, **settings)

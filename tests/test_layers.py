@@ -30,6 +30,7 @@ LEVEL = {
     6.6: 'run recipe',
     6.7: 'study',
     6.8: 'finished',
+    6.85: 'formats',
     6.9: 'deploy measure pictures',
     7.0: 'main',
   }.items()

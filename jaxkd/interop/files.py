@@ -94,7 +94,7 @@ def _read_torch(path: pathlib.Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
       raise ValueError(f'{path} is damaged, or no file of PyTorch') from error
     raise ValueError(
       f'{path} holds a {foreign[1]}, and more than arrays and numbers is not'
-      ' read, since it could run code. If you trust the file, load it in PyTorch'
+      ' read, since it could run code. If you trust it, load it in PyTorch'
       " and save the module's state_dict() alone"
     ) from error
   if not isinstance(found, Mapping):
@@ -139,9 +139,10 @@ def _read_safetensors(path: pathlib.Path) -> tuple[StateDict, dict[str, Any]]:
 def _write_safetensors(
   path: pathlib.Path, state_dict: StateDict, card: str
 ) -> None:
-  from safetensors.numpy import save_file
+  from safetensors.numpy import save
 
-  save_file(state_dict, path, {'format': 'pt', CARD: card})
+  # Its `save_file` makes files that nobody else may read.
+  path.write_bytes(save(state_dict, {'format': 'pt', CARD: card}))
 
 
 def _read_numpy(path: pathlib.Path) -> tuple[StateDict, dict[str, Any]]:

@@ -55,7 +55,7 @@ class MLP(nn.Module):
     """Returns logits [B, K] and taps [B, D] of the image [B, H, W, C]."""
     del train  # nothing here behaves differently
     taps = {}
-    x = image.reshape(len(image), -1)
+    x = image.reshape(image.shape[0], -1)  # may be symbolic
     for i, units in enumerate(widen(self.features, self.width), start=1):
       kernel_init, bias_init = self._initializers(x.shape[-1])
       x = taps[f'stage{i}_pre'] = nn.Dense(

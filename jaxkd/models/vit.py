@@ -111,7 +111,7 @@ class ViT(nn.Module):
       name='embed',
     )
     x = embed(image)
-    b, d = len(x), features
+    b, d = x.shape[0], features  # b may be symbolic
     x = x.reshape(b, -1, d)
     init = nn.initializers.normal(1e-6)
     first = self.param('class_token', init, (1, 1, d), jnp.float32)

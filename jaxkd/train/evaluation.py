@@ -70,6 +70,23 @@ class Evaluator:
     sums = self._each(partial(_sums, module, view, variables), size)
     return evaluate.totals(sums, size)
 
+  def totals_of(
+    self, predict: Callable[[np.ndarray], np.ndarray]
+  ) -> dict[str, np.ndarray]:
+    """Returns such sums of any function of normalised images.
+
+    Args:
+      predict: images [B, H, W, C] -> logits [B, K], in NumPy.
+    """
+    view, size = self.dataset.view, len(self.dataset.test)
+
+    def sums(arrays: dict[str, Array], raw: Any, mask: Array) -> Sums:
+      raw = jax.device_get(_gather(arrays, raw))
+      image = augment.eval_view(raw['image'], view=view)
+      return _diagnostics(predict(np.asarray(image)), raw, np.asarray(mask))
+
+    return evaluate.totals(self._each(sums, size), size)
+
   def reliability(
     self, module: nn.Module, variables: Variables
   ) -> dict[str, np.ndarray]:
@@ -179,6 +196,12 @@ def _sums(
   """All diagnostics of one network over one batch."""
   raw = _gather(arrays, raw)
   logits = _predict(module, view, variables, raw).logits
+  return _diagnostics(logits, raw, mask)
+
+
+@jax.jit
+def _diagnostics(logits: Array, raw: dict[str, Array], mask: Array) -> Sums:
+  """All diagnostics of logits [B, K] for one batch."""
   sums = [
     evaluate.counts(logits, raw['label'], mask),
     evaluate.bins(logits, raw['label'], mask),
