@@ -72,14 +72,18 @@ def default() -> Config:
         settings=dict(),  # further arguments of the data set's loader
       ),
       student=dict(
-        name='resnet8x4',
+        name='resnet8x4',  # or your own: 'package.module:attribute'
         width=1.0,  # channels, in multiples of the architecture's
         branches=1,  # of its convolutions while it is trained, 1 to 6
+        settings=dict(),  # further arguments of the architecture
+        taps=dict(),  # further ones: name -> 'PATH/OF/MODULE' or '...:input'
         checkpoint='',  # to start from
       ),
       teacher=dict(
         name='resnet32x4',
         width=1.0,
+        settings=dict(),
+        taps=dict(),
         checkpoint='',  # '': trained first, or from the cache; 'bayes': p*(y|x)
         # How it is trained, where it has to be.
         loss='cross_entropy',  # brier square_logits (of outputs, no softmax)
@@ -137,9 +141,28 @@ def benchmark(pair: str) -> Config:
 # What a config file gives a setting that its user has to give.
 REQUIRED = '(required)'
 
-# Their keys are arguments of functions or names of networks.
-FREE = ('data.settings', 'method', 'optimizer.rates', 'study.recipes')
+# Their keys are arguments of functions, or names of networks or taps.
+FREE = (
+  'data.settings',
+  'method',
+  'optimizer.rates',
+  'student.settings',
+  'student.taps',
+  'study.recipes',
+  'teacher.settings',
+  'teacher.taps',
+)
 
+
+# What a network's `settings` cannot say, and where it is said.
+ELSEWHERE = {
+  'num_classes': 'the data set',
+  'width': '{}.width',
+  'branches': 'student.branches',
+  'dtype': 'compute_dtype',
+  'read_out': 'teacher.read_out',
+  'taps': '{}.taps',
+}
 
 # Where things lie does not change what a run is.
 PLACES = ('cache', 'data.dir')
@@ -180,6 +203,12 @@ def check(config: Config) -> None:
   for key in missing(config):
     raise ValueError(f'this config needs --config.{key}=...')
   _compare(config.to_dict(), default().to_dict(), '')
+  for section in ('student', 'teacher'):
+    for key in ELSEWHERE.keys() & config[section].settings.keys():
+      raise ValueError(
+        f'{section}.settings has {key!r}, which is a matter of'
+        f' {ELSEWHERE[key].format(section)}'
+      )
   flat = dict(_flat(config.to_dict()))
   for key, least in MINIMA.items():
     if flat[key] < least:

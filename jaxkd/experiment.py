@@ -31,6 +31,8 @@ LATER = (
   'blend_epochs',
   'stop',
   'start',
+  'settings',
+  'taps',
 )
 
 
@@ -190,9 +192,11 @@ class Experiment:
       return models.build(
         section.name,
         self.num_classes,
+        taps=section.taps.to_dict(),
         width=section.width * width,
         branches=branches,
         dtype=dtype,
+        **section.settings.to_dict(),
       )
 
     program = bind(stage.graph, build, self.image_shape)
@@ -296,16 +300,22 @@ class Experiment:
   def teacher_settings(self, stage: Stage) -> dict[str, Any]:
     """Returns all that determines a trained teacher, as JSON values."""
     config = configs.resolved(self.config)
-    teacher, default = config['teacher'], configs.default().teacher
+    teacher = config['teacher']
+    default = configs.resolved(configs.default())['teacher']
     given = {k: v for k, v in teacher.items() if k != 'checkpoint'}
+    if models.is_path(teacher['name']):  # whose code is not ours
+      given['source'] = models.source_digest(teacher['name'])
     for key in LATER:
       if given[key] == default[key]:
         del given[key]
     if 'start' in given:  # what it is, not where it lies
-      path, section = pathlib.Path(given['start']), self.config.teacher
-      width = section.width
+      section = self.config.teacher
       _, card = checkpoints.load(
-        path, section.name, self.image_shape, width=width
+        pathlib.Path(section.start),
+        section.name,
+        self.image_shape,
+        width=section.width,
+        **section.settings.to_dict(),
       )
       given['start'] = card['params_sha256']
     optimizer = {k: v for k, v in config['optimizer'].items() if k != 'ema'}
@@ -369,6 +379,9 @@ def build(config: Config) -> Experiment:
     _check_recipe(config)
   mesh.check_batch_size(mesh.make_mesh(), config.batch_size)
   for stage in stages:
-    experiment.program(stage)
+    program, trained = experiment.program(stage), stage.graph.trained
+    for name, module in program.modules.items():
+      models.check(module, program.input_shape, train=name in trained)
+    program.rehearse()
     experiment.optimizer(stage, steps_per_epoch=1)
   return experiment

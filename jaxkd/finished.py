@@ -76,7 +76,8 @@ def module_of(card: dict[str, Any], **changes: Any) -> nn.Module:
   settings = {key: card.get(key, 1) for key in ('width', 'branches')}
   settings['dtype'] = DTYPES[card.get('compute_dtype', 'float32')]
   settings['read_out'] = card.get('read_out', 'softmax')
-  settings |= changes
+  settings['taps'] = card.get('taps')
+  settings |= card.get('settings', {}) | changes
   return models.build(card['model'], card['num_classes'], **settings)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxkd import config as configs
 from jaxkd import tree
 from jaxkd.config import BAYES
 from jaxkd.experiment import Experiment
@@ -106,8 +107,14 @@ def _load(experiment: Experiment, name: str, path: str) -> Network:
     section.name,
     experiment.image_shape,
     width=section.width,
+    **configs.resolved(section.settings),
   )
-  return variables, {'branches': 1, 'read_out': 'softmax', **card}
+  return variables, {
+    'branches': 1,
+    'read_out': 'softmax',
+    'settings': {},
+    **card,
+  }
 
 
 def _bayes(experiment: Experiment) -> Network:
@@ -128,6 +135,7 @@ def _bayes(experiment: Experiment) -> Network:
     'width': 1.0,
     'branches': 1,
     'read_out': 'softmax',
+    'settings': {},
     'num_classes': dataset.num_classes,
     'params': tree.count(variables['params']),
     'macs': kernel.size,
@@ -145,6 +153,7 @@ def _check(
     'model': section.name,
     'width': section.width,
     'num_classes': experiment.num_classes,
+    'settings': configs.resolved(section.settings),
   }
   if 1 not in (card['branches'], section.get('branches', 1)):
     wanted['branches'] = section.branches  # otherwise added or merged

@@ -78,6 +78,11 @@ class Program:
     """Returns (params, memory) of the transfers that own any, by name."""
     shapes = jax.eval_shape(self._outputs_of_zeros)
     outputs = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    return self._init_objectives(key, outputs, examples)
+
+  def _init_objectives(
+    self, key: Array, outputs: Mapping[str, Outputs], examples: int
+  ) -> tuple[Tree, Tree]:
     params, memory = {}, {}
     for transfer in self.graph.transfers:
       own, bank = transfer.objective.init(
@@ -90,8 +95,31 @@ class Program:
       memory |= {transfer.name: bank} if bank else {}
     return params, memory
 
-  def _outputs_of_zeros(self) -> dict[str, Outputs]:
-    image = jnp.zeros((1, *self.input_shape))
+  def rehearse(self) -> None:
+    """Lets every objective see what it would see; nothing is computed.
+
+    Raises:
+      KeyError: an objective asks for a tap that a network does not have.
+      ValueError: an objective is not defined between its guide and learner.
+    """
+
+    def losses(key: Array) -> Array:
+      batch: Batch = {
+        'image': jnp.zeros((2, *self.input_shape)),
+        'label': jnp.zeros(2, jnp.int32),
+        'index': jnp.arange(2),
+        'mask': jnp.ones(2),
+      }
+      outputs = self._outputs_of_zeros(examples=2)
+      one = jax.tree.map(lambda x: x[:1], outputs)
+      params, memory = self._init_objectives(key, one, examples=2)
+      epoch = jnp.zeros(())
+      return self.losses(params, memory, outputs, batch, epoch, key)[0]
+
+    jax.eval_shape(losses, jax.random.key(0))
+
+  def _outputs_of_zeros(self, examples: int = 1) -> dict[str, Outputs]:
+    image = jnp.zeros((examples, *self.input_shape))
     return {
       name: predict(module, module.init(jax.random.key(0), image), image)
       for name, module in self.modules.items()
@@ -110,6 +138,7 @@ class Program:
     stats: Mapping[str, Tree],
     image: Array,
     names: Collection[str] | None = None,
+    key: Array | None = None,
   ) -> tuple[dict[str, Outputs], dict[str, Tree]]:
     """Runs networks once: frozen ones in eval mode, others in train mode.
 
@@ -118,6 +147,7 @@ class Program:
       stats: BatchNorm statistics by network.
       image: [B, H, W, C].
       names: of the networks to run; None runs all.
+      key: this step's, for networks that draw, such as those with dropout.
 
     Returns:
       Outputs by network, of those that were run, and the statistics of all,
@@ -132,7 +162,11 @@ class Program:
         outputs[name] = predict(module, variables, image)
       else:
         outputs[name], changed = module.apply(
-          variables, image, train=True, mutable=['batch_stats']
+          variables,
+          image,
+          train=True,
+          mutable=['batch_stats'],
+          rngs=_streams(key, name),
         )
         updated[name] = changed.get('batch_stats', {})
     return outputs, updated
@@ -221,6 +255,16 @@ def predict(
 ) -> Outputs:
   """Returns what a network says in eval mode."""
   return cast(Outputs, module.apply(variables, image, train=False))
+
+
+def _streams(key: Array | None, name: str) -> dict[str, Array]:
+  """Returns a network's keys by stream for the key of a step; {} for None.
+
+  Flax draws from 'params' what belongs to any stream that is not there.
+  """
+  if key is None:
+    return {}
+  return {x: fold_in(key, f'{x} of {name}') for x in ('dropout', 'params')}
 
 
 def fold_in(key: Array, purpose: str) -> Array:

@@ -221,6 +221,7 @@ class Run:
   ) -> dict[str, Any]:
     """Returns what a network is, but for how good it is."""
     section = self.experiment.section(stage, name)
+    particular = {x: section[x].to_dict() for x in ('settings', 'taps')}
     network = stage.graph.networks[name]
     program = self.experiment.program(stage)
     params, macs = describe.sizes(program, name)
@@ -230,6 +231,7 @@ class Run:
       'model': section.name,
       'width': section.width * network.width,
       'branches': getattr(program.modules[name], 'branches', 1),
+      **{key: value for key, value in particular.items() if value},
       'read_out': models.read_out_of(program.modules[name]),
       'compute_dtype': self.experiment.config.compute_dtype,
       'num_classes': dataset.num_classes,

@@ -10,12 +10,16 @@ PROTOCOLS = {  # of the names that are not here: CIFAR
   'imagenet_mobilenet_v1': IMAGENET,
   'vit_tiny': IMAGENET,
   'vit_small': IMAGENET,
+  'vit_base': IMAGENET,
   'deit_tiny': IMAGENET,
   'deit_small': IMAGENET,
+  'deit_base': IMAGENET,
   'rvt_tiny': IMAGENET,
   'rvt_small': IMAGENET,
 }
 
+# A ViT of width D has 12 blocks of 12 D² + 13 D, and 16² 3 D + D (patches), D
+# (class), 197 D (positions), 2 D (last norm) and 1000 D + 1000 (head).
 COUNTS = {
   'resnet8': 83_892,
   'resnet14': 181_108,
@@ -28,6 +32,7 @@ COUNTS = {
   'resnet32x4': 7_433_860,
   'wrn_16_1': 180_916,
   'wrn_16_2': 703_284,
+  'wrn_28_4': 5_872_180,
   'wrn_40_1': 569_780,
   'wrn_40_2': 2_255_156,
   'vgg8': 3_965_028,
@@ -48,8 +53,10 @@ COUNTS = {
   'shufflenet_v2': 1_355_528,
   'vit_tiny': 5_717_416,
   'vit_small': 22_050_664,
+  'vit_base': 86_567_656,
   'deit_tiny': 5_717_416,
   'deit_small': 22_050_664,
+  'deit_base': 86_567_656,
   'rvt_tiny': 8_646_376,
   'rvt_small': 22_148_392,
   'mlp': 207_332,  # 3072 x 64 + 64 + 64 x 64 + 64 + 64 x 100 + 100
@@ -57,6 +64,7 @@ COUNTS = {
   'linear': 307_300,  # 3072 x 100 + 100
 }
 
+# A ViT has 196 16² 3 D (patches), 12 blocks of 197 12 D², and 1000 D (head).
 MACS = {
   'resnet8': 12_507_392,
   'resnet14': 26_663_168,
@@ -69,6 +77,7 @@ MACS = {
   'resnet32x4': 1_083_040_768,
   'wrn_16_1': 26_663_168,
   'wrn_16_2': 101_118_464,
+  'wrn_28_4': 845_620_224,
   'wrn_40_1': 83_286_272,
   'wrn_40_2': 327_610_880,
   'vgg8': 96_192_512,
@@ -89,8 +98,10 @@ MACS = {
   'shufflenet_v2': 44_504_448,
   'vit_tiny': 1_074_851_328,
   'vit_small': 4_241_218_560,
+  'vit_base': 16_848_500_736,
   'deit_tiny': 1_074_851_328,
   'deit_small': 4_241_218_560,
+  'deit_base': 16_848_500_736,
   'rvt_tiny': 1_133_130_720,
   'rvt_small': 4_291_189_344,
   'mlp': 207_104,  # 3072 x 64 + 64 x 64 + 64 x 100
@@ -107,8 +118,10 @@ LINEAR = {
   'mobilenet_v2',
   'vit_tiny',
   'vit_small',
+  'vit_base',
   'deit_tiny',
   'deit_small',
+  'deit_base',
   'rvt_tiny',
   'rvt_small',
 }
@@ -132,6 +145,13 @@ WIDE_2 = {
   'stage2': (16, 16, 64),
   'stage3': (8, 8, 128),
   'pooled': (128,),
+}
+WIDE_4 = {
+  'stem': (32, 32, 16),
+  'stage1': (32, 32, 64),
+  'stage2': (16, 16, 128),
+  'stage3': (8, 8, 256),
+  'pooled': (256,),
 }
 VGG = {
   'stem': (32, 32, 64),
@@ -218,6 +238,14 @@ VIT_SMALL = {
   'stage4': (197, 384),
   'pooled': (384,),
 }
+VIT_BASE = {
+  'stem': (197, 768),
+  'stage1': (197, 768),
+  'stage2': (197, 768),
+  'stage3': (197, 768),
+  'stage4': (197, 768),
+  'pooled': (768,),
+}
 RVT_TINY = {
   'stem': (14, 14, 192),
   'stage1': (14, 14, 192),
@@ -241,6 +269,7 @@ TAPS = {
   'resnet32x4': TIMES_4,
   'wrn_16_1': NARROW,
   'wrn_16_2': WIDE_2,
+  'wrn_28_4': WIDE_4,
   'wrn_40_1': NARROW,
   'wrn_40_2': WIDE_2,
   'vgg8': VGG,
@@ -261,8 +290,10 @@ TAPS = {
   'shufflenet_v2': SHUFFLE_2,
   'vit_tiny': VIT_TINY,
   'vit_small': VIT_SMALL,
+  'vit_base': VIT_BASE,
   'deit_tiny': VIT_TINY,
   'deit_small': VIT_SMALL,
+  'deit_base': VIT_BASE,
   'rvt_tiny': RVT_TINY,
   'rvt_small': RVT_SMALL,
   'mlp': {'stage1': (64,), 'stage2': (64,), 'pooled': (64,)},

@@ -187,3 +187,13 @@ def test_build_explains_a_wrong_value(name, value, message):
 def test_build_explains_a_batch_that_cannot_be_split():
   with pytest.raises(ValueError, match='30 cannot be split over 4 devices'):
     experiment.build(changed('batch_size', 30))
+
+
+def test_build_explains_a_tap_that_a_network_does_not_have():
+  config = configs.default()
+  config.student.name = config.teacher.name = 'mlp'
+  config.method = dict(
+    name='distil', objective=dict(name='fitnet', stage='stage7')
+  )
+  with pytest.raises(KeyError, match="learner has no tap 'stage7'. Did you me"):
+    experiment.build(config)

@@ -199,6 +199,24 @@ def test_a_teacher_at_chance_stops_before_anything_is_written(
   finish(tmp_path / 'run', cache, teacher__checkpoint=str(teacher), epochs=1)
 
 
+def test_settings_of_the_network_are_the_configs(cache, tmp_path):
+  wide = dict(student__settings=dict(features=(12, 7)), epochs=1)
+  finish(tmp_path / 'wide', cache, method=dict(name='plain'), **wide)
+  path = tmp_path / 'wide.npz'
+  convert.main(['mlp', str(tmp_path / 'wide'), str(path)])
+  given = dict(student__checkpoint=str(path), method=dict(name='plain'))
+  finish(tmp_path / 'run', cache, **given, **wide)
+  _, card = saved.load_checkpoint(tmp_path / 'run')
+  assert card['settings'] == {'features': [12, 7]}
+  with pytest.raises(ValueError, match=r'! head.*model \(10, 64'):
+    finish(tmp_path / 'other', cache, **given)
+  given['student__checkpoint'] = str(tmp_path / 'wide')
+  with pytest.raises(
+    ValueError, match=r"settings {'features': \[12, 7\]}, the"
+  ):
+    finish(tmp_path / 'other', cache, **given)
+
+
 def test_a_file_of_another_number_of_classes_is_refused(
   teacher, cache, tmp_path
 ):

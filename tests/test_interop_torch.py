@@ -205,3 +205,9 @@ def test_branches_have_to_be_merged_first():
   with pytest.raises(ValueError, match='resnet8 has convolutions with branche'):
     interop.to_state_dict('resnet8', given)
   assert not reparam.prefixes(reparam.merge(given)['params'])
+
+
+def test_a_network_of_ones_own_has_no_names_there():
+  for convert in (interop.to_state_dict, interop.from_state_dict):
+    with pytest.raises(ValueError, match='mine:Net.*StableHLO|stablehlo'):
+      convert('mine:Net', {'params': {}})

@@ -3,7 +3,7 @@
 import pathlib
 from typing import Any
 
-from jaxkd import models, saved, tree
+from jaxkd import models, saved
 from jaxkd.interop import files
 from jaxkd.interop.torch import from_state_dict
 from jaxkd.types import Variables
@@ -45,16 +45,9 @@ def load(
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from error
   num_classes = variables['params']['head']['kernel'].shape[-1]
-  net = models.build(model, num_classes, **settings)
   return variables, {
     **{key: said[key] for key in SAID if key in said},
-    'model': model,
-    'width': float(settings.get('width', 1)),
-    'num_classes': num_classes,
-    'image_shape': list(image_shape),
-    'params': tree.count(variables['params']),
-    'macs': models.macs(net, image_shape),
-    'params_sha256': tree.digest(variables),
+    **models.card_of(model, variables, num_classes, image_shape, **settings),
     'converted_from': path.name,
   }
 

@@ -75,8 +75,8 @@ def convert(
     variables, card = saved.load_checkpoint(source)
     if card['model'] != model:
       raise ValueError(f'{source} is a {card["model"]}, not a {model}')
-    width = card.get('width', 1)
-    files.write(target, to_state_dict(model, variables, width=width), card)
+    settings = {'width': card.get('width', 1), **card.get('settings', {})}
+    files.write(target, to_state_dict(model, variables, **settings), card)
   count = len(tree.leaves(dict(variables)))
   return (
     f'{model}, {card["num_classes"]} classes, {card["params"]:,} parameters:'

@@ -53,6 +53,7 @@ def from_state_dict(
     ValueError: the state dict is another network's; the message has every entry
       that is missing, extra or of another shape.
   """
+  _check(name)
   entries = normal(state_dict)
   net = models.build(name, 1, **settings)
   rules = _recognised(net, entries)
@@ -101,6 +102,7 @@ def to_state_dict(
     ValueError: the variables are another network's, or have branches, which
       PyTorch's module has not.
   """
+  _check(name)
   if reparam.prefixes(variables['params']):
     raise ValueError(
       f'this {name} has convolutions with branches, and its PyTorch module has'
@@ -117,6 +119,15 @@ def to_state_dict(
     )
     for leaf, x in leaves.items()
   }
+
+
+def _check(name: str) -> None:
+  """Refuses a network by import path: PyTorch has no counterpart of it."""
+  if models.is_path(name):
+    raise ValueError(
+      f'{name!r} is a network of your own, whose names in PyTorch are not known'
+      ' here: --mode=export writes .npz, .stablehlo and .onnx files of it'
+    )
 
 
 def normal(state_dict: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -1,46 +1,67 @@
 """Networks: image [B, H, W, C] -> Outputs(logits [B, K], taps), by name.
 
-Every network takes any number of input channels and any image size (for a
+Those of the catalogue are here; `adapt`, `from_nnx` and import paths as names
+bring any others.
+
+Every network here takes any number of input channels and any image size (for a
 transformer a multiple of its `patch`), and has the attributes `num_classes`,
 `width` (channel multiplier, for a ShuffleNet a whole number), `branches` (see
 `layers.Conv`) and `dtype` (compute type; parameters and logits are float32).
-With `train=True` apply it with `mutable=['batch_stats']`; under a sharded batch
-BatchNorm sees all of it.
+With `train=True` apply it with `mutable=['batch_stats']`, and with
+`rngs={'dropout': KEY}` if it draws, which none of the catalogue does; under a
+sharded batch BatchNorm sees all of it.
 """
 
+import os
+import pathlib
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import flax.linen as nn
-import numpy as np
+import jax
+import jax.numpy as jnp
 
 from jaxkd.catalog import call, lookup
-from jaxkd.models.layers import Conv
+from jaxkd.models.adapt import Adapted, adapt
+from jaxkd.models.cost import of_layers, of_program
+from jaxkd.models.from_nnx import FromNNX, from_nnx, nnx_update, nnx_variables
+from jaxkd.models.imported import imported, is_path, source_digest
 from jaxkd.models.mlp import MLP
 from jaxkd.models.mobilenet import V1, V2_HALF, MobileNetV1, MobileNetV2
-from jaxkd.models.read_out import READ_OUTS, read_out_of, wrap
+from jaxkd.models.read_out import READ_OUTS, ReadOut, read_out_of, wrap
 from jaxkd.models.resnet import BASIC, BOTTLENECK, CHANNELS, ResNet
 from jaxkd.models.resnet_cifar import ResNetCifar
 from jaxkd.models.rvt import RVT
 from jaxkd.models.shufflenet import (
   SHUFFLE_V1,
   SHUFFLE_V2,
-  GroupedConv,
   ShuffleNetV1,
   ShuffleNetV2,
 )
 from jaxkd.models.vgg import VGG
 from jaxkd.models.vit import ViT
 from jaxkd.models.wide_resnet import WideResNet
-from jaxkd.tree import count, shapes
+from jaxkd.saved import save_network
+from jaxkd.tree import count, digest, fit, shapes
+from jaxkd.types import Variables
 
 __all__ = [
   'CATALOG',
   'READ_OUTS',
+  'adapt',
   'build',
+  'card_of',
+  'check',
   'count',
+  'from_nnx',
+  'is_path',
   'macs',
+  'nnx_update',
+  'nnx_variables',
   'read_out_of',
+  'save_pretrained',
+  'source_digest',
   'wrap',
 ]
 
@@ -57,6 +78,7 @@ CATALOG = {
   'resnet32x4': partial(ResNetCifar, 32, (32, 64, 128, 256)),
   'wrn_16_1': partial(WideResNet, 16, 1),
   'wrn_16_2': partial(WideResNet, 16, 2),
+  'wrn_28_4': partial(WideResNet, 28, 4),
   'wrn_40_1': partial(WideResNet, 40, 1),
   'wrn_40_2': partial(WideResNet, 40, 2),
   'vgg8': partial(VGG, 8),
@@ -78,8 +100,10 @@ CATALOG = {
   # timm's ViT and DeiT of one size are one network with one initialisation.
   'vit_tiny': partial(ViT, (3, 3, 3, 3), 3, 64),
   'vit_small': partial(ViT, (3, 3, 3, 3), 6, 64),
+  'vit_base': partial(ViT, (3, 3, 3, 3), 12, 64),
   'deit_tiny': partial(ViT, (3, 3, 3, 3), 3, 64),
   'deit_small': partial(ViT, (3, 3, 3, 3), 6, 64),
+  'deit_base': partial(ViT, (3, 3, 3, 3), 12, 64),
   'rvt_tiny': partial(RVT, (10, 2), (6, 12), 32),
   'rvt_small': partial(RVT, (12,), (6,), 64),
   'mlp': MLP,  # whose layers are a setting
@@ -88,24 +112,126 @@ CATALOG = {
 }
 
 
+# The classes of these.
+FAMILIES = tuple({getattr(make, 'func', make) for make in CATALOG.values()})
+
+
 def build(
-  name: str, num_classes: int, read_out: str = 'softmax', **kwargs: Any
+  name: str,
+  num_classes: int,
+  read_out: str = 'softmax',
+  taps: Mapping[str, str] | None = None,
+  **kwargs: Any,
 ) -> nn.Module:
   """Returns the network `name`; nothing is computed before `init`.
 
   Args:
-    name: a key of `CATALOG`.
+    name: a key of `CATALOG`, or an import path, see `jaxkd.models.imported`.
     num_classes: K.
     read_out: a key of `READ_OUTS`: what its outputs mean.
+    taps: further ones, name -> place, see `adapt`.
     **kwargs: attributes of the family, such as `width` and `dtype`.
 
   Raises:
     KeyError: no such network or read-out, with suggestions.
     ValueError: an attribute the family does not have, or an impossible value.
   """
+  given, taps = {key: _frozen(x) for key, x in kwargs.items()}, taps or {}
+  if is_path(name):
+    return wrap(imported(name, num_classes, taps, **given), read_out)
   make = lookup('model', CATALOG, name)
-  kwargs = {'num_classes': num_classes, **kwargs}
-  return wrap(call(f'model {name!r}', make, kwargs), read_out)
+  given = {'num_classes': num_classes, **given}
+  network = call(f'model {name!r}', make, given)
+  return wrap(adapt(network, taps=taps) if taps else network, read_out)
+
+
+def _frozen(value: Any) -> Any:
+  """Returns a setting with tuples for lists, which JSON makes of them."""
+  if isinstance(value, list | tuple):
+    return tuple(_frozen(x) for x in value)
+  return value
+
+
+def check(
+  net: nn.Module, input_shape: tuple[int, int, int], train: bool
+) -> None:
+  """Finds what is wrong with an adapted network, before it is trained.
+
+  Args:
+    net: any network.
+    input_shape: [H, W, C] of one image.
+    train: whether it will run in train mode, too.
+
+  Raises:
+    KeyError: a tap of a module that there is not, with suggestions.
+    ValueError: variables or results that a network does not have.
+  """
+  if not isinstance(_bare(net), Adapted | FromNNX):
+    return
+  variables = shapes(net, input_shape)
+  if train:
+    image = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
+    keys = dict.fromkeys(('dropout', 'params'), jax.random.key(0))
+    run = partial(net.apply, train=True, mutable=['batch_stats'])
+    jax.eval_shape(run, variables, image, rngs=keys)
+
+
+def save_pretrained(
+  folder: str | os.PathLike[str],
+  name: str,
+  variables: Variables,
+  num_classes: int,
+  image_shape: tuple[int, int, int],
+  **settings: Any,
+) -> None:
+  """Writes a network that was trained elsewhere, as a checkpoint for runs.
+
+  Args:
+    folder: made if need be.
+    name: of the network, see `build`.
+    variables: its arrays.
+    num_classes: K.
+    image_shape: [H, W, C].
+    **settings: arguments of the network.
+
+  Raises:
+    KeyError: no such network.
+    ValueError: the variables do not fit it, with every array that does not.
+  """
+  net = build(name, num_classes, **settings)
+  what = f'what {name!r} is given'
+  variables = fit(variables, shapes(net, image_shape), what)
+  card = card_of(name, variables, num_classes, image_shape, **settings)
+  save_network(pathlib.Path(folder), variables, card)
+
+
+def card_of(
+  name: str,
+  variables: Variables,
+  num_classes: int,
+  image_shape: tuple[int, int, int],
+  **settings: Any,
+) -> dict[str, Any]:
+  """Returns the card of a network of which no more is known than it itself.
+
+  Args:
+    name: of the network, see `build`.
+    variables: its arrays.
+    num_classes: K.
+    image_shape: [H, W, C].
+    **settings: arguments of the network.
+  """
+  particular = {k: x for k, x in settings.items() if k != 'width'}
+  return {
+    'model': name,
+    'width': float(settings.get('width', 1)),
+    **({'settings': particular} if particular else {}),
+    'num_classes': num_classes,
+    'image_shape': list(image_shape),
+    'params': count(variables['params']),
+    'macs': macs(build(name, num_classes, **settings), image_shape),
+    'params_sha256': digest(variables),
+  }
 
 
 def macs(net: nn.Module, input_shape: tuple[int, int, int]) -> int:
@@ -116,21 +242,16 @@ def macs(net: nn.Module, input_shape: tuple[int, int, int]) -> int:
   keys and of weights with values.
 
   Args:
-    net: any network of `CATALOG`.
+    net: any network.
     input_shape: (H, W, C) of the image.
   """
-  total = 0
+  network = _bare(net)
+  own = network.inner if isinstance(network, Adapted) else network
+  # Our layers may compute a convolution by other means.
+  known = isinstance(own, FAMILIES)
+  return (of_layers if known else of_program)(net, input_shape)
 
-  def record(layer, args, kwargs, context):
-    nonlocal total
-    y = layer(*args, **kwargs)
-    module = context.module
-    linear = Conv | GroupedConv | nn.Conv | nn.Dense | nn.DenseGeneral
-    if context.method_name == '__call__' and isinstance(module, linear):
-      kernel = module.variables['params']['kernel']
-      total += y.size * kernel.size // int(np.prod(module.features))
-    return y
 
-  with nn.intercept_methods(record):
-    shapes(net, input_shape)
-  return total
+def _bare(net: nn.Module) -> nn.Module:
+  """Returns a network without its read-out."""
+  return net.network if isinstance(net, ReadOut) else net

@@ -42,9 +42,9 @@ def make_step(
     known, _ = program.forward(params, state.stats, image, frozen)
 
     def loss_fn(changing: dict[str, Tree], state: State, update: Update):
-      params = merged(state.params, changing)
+      params, names = merged(state.params, changing), update.networks - frozen
       outputs, stats = program.forward(
-        program.resolve(params), state.stats, image, update.networks - frozen
+        program.resolve(params), state.stats, image, names, key
       )
       loss, memory, metrics = program.losses(
         params.get(OBJECTIVES, {}),
