@@ -23,7 +23,7 @@ demo: $(VENV)/installed ## gap preserving distillation on digits (RUN=folder)
 	$(BIN)/python -m jaxkd.main --config=configs/gpd_digits.py --workdir=$(RUN)
 
 test: lint types ## check the format, the lint rules and the types; run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 lint: $(VENV)/installed-dev ## check the format and the lint rules
 	$(BIN)/ruff format --check

@@ -286,6 +286,7 @@ NEEDS = {
   'sqrt': lambda x: jnp.sqrt(jnp.abs(x)),
   'square': jnp.square,
   'squeeze': lambda x: lax.squeeze(lax.slice_in_dim(x, 2, 3, axis=1), (1,)),
+  'stack': lambda x: jnp.stack([x, x + 1], axis=3),
   'stop_gradient': lax.stop_gradient,
   'sub': lambda x: 1 - x,
   'tanh': jnp.tanh,

@@ -111,6 +111,12 @@ def _concatenate(graph: Graph, equation: Any, *parts: Value) -> Value:
   return graph('Concat', *parts, axis=equation.params['dimension'])
 
 
+def _stack(graph: Graph, equation: Any, *parts: Value) -> Value:
+  axis = equation.params['axis']
+  rows = [graph('Unsqueeze', part, integers([axis])) for part in parts]
+  return graph('Concat', *rows, axis=axis)
+
+
 def _slice(graph: Graph, equation: Any, x: Value) -> Value:
   shape, params = equation.invars[0].aval.shape, equation.params
   starts, ends = params['start_indices'], params['limit_indices']
@@ -361,6 +367,7 @@ PRIMITIVES: dict[str, Converter] = {
   'sqrt': _operator('Sqrt'),
   'square': _square,
   'squeeze': _reshape,
+  'stack': _stack,
   'stop_gradient': _same,
   'sub': _operator('Sub'),
   'tanh': _operator('Tanh'),
