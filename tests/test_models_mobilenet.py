@@ -1,54 +1,12 @@
 """What the MobileNets have that no other network has."""
 
-import math
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxkd import models
-from jaxkd.models.mobilenet import Inverted, MobileNetV1, MobileNetV2
-
-
-def start(net):
-  """The parameters that `init` really gives."""
-  init = jax.jit(net.init)
-  return init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))['params']
-
-
-def test_version_1_starts_as_pytorch_does():
-  net = MobileNetV1(64, (((16, 1, 1),),), num_classes=100)
-  params = start(net)
-  block = params['stage1_block0']
-  for layer, fan_in in [
-    (params['conv_stem'], 27),
-    (block['conv_depthwise'], 9),  # one channel of each group
-    (block['conv_pointwise'], 64),
-    (params['head'], 16),
-  ]:
-    for array in layer.values():
-      bound = 1 / math.sqrt(fan_in)
-      assert 0.9 * bound < np.abs(array).max() <= bound
-      assert np.min(array) < 0 < np.max(array)
-
-
-def test_version_2_starts_normal_in_fan_out():
-  net = MobileNetV2(64, (((1, 32, 1, 1),),), 128, num_classes=100)
-  params = start(net)
-  block = params['stage1_block0']
-  for layer, fan_out in [
-    (params['conv_stem'], 9 * 64),
-    (block['conv_expand'], 64),
-    (block['conv_depthwise'], 9 * 64),  # all channels, as PyTorch counts
-    (block['conv_project'], 32),
-    (params['conv_last'], 128),
-  ]:
-    std = np.std(layer['kernel'])
-    assert std == pytest.approx(math.sqrt(2 / fan_out), rel=0.1)
-    assert np.abs(layer['kernel']).max() > 2.5 * std
-  assert np.std(params['head']['kernel']) == pytest.approx(0.01, rel=0.05)
-  assert not np.any(params['head']['bias'])
+from jaxkd.models.mobilenet import Inverted
 
 
 @pytest.mark.parametrize(

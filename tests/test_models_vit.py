@@ -203,7 +203,9 @@ def test_rvt_stem_halving_and_head(patch, grid):
 # Sizes
 
 
-@pytest.mark.parametrize('name, d', [('vit_tiny', 192), ('deit_small', 384)])
+@pytest.mark.parametrize(
+  'name, d', [('vit_tiny', 192), ('deit_small', 384), ('vit_base', 768)]
+)
 def test_macs_of_a_vit_are_those_of_its_linear_layers(name, d):
   patches, block = 196 * 16 * 16 * 3 * d, 197 * (3 + 1 + 4 + 4) * d * d
   net = models.build(name, 1000)

@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
 
+from jaxkd.models.depthwise import depthwise
 from jaxkd.reparam import branches as branching
 from jaxkd.types import Array
 
@@ -65,13 +66,14 @@ class Conv(nn.Module):
     features: output channels.
     size: k, odd.
     stride: the same along H and W.
-    groups: feature groups; `features` is also the depthwise case.
-    use_bias: adds a bias, zero at the start.
+    groups: feature groups; if as many as input channels, see `depthwise`.
+    use_bias: adds a bias.
     branches: M of parallel kernels (see `jaxkd.reparam.branches`); only a 3 x 3
       convolution of stride 1 has them.
     branch_bias: a convolution with branches has a bias, as in the published
       code; false where no BatchNorm follows that could take it up.
     kernel_init: of the kernel [k, k, C / groups, features].
+    bias_init: of the bias [features], if there is one.
     dtype: compute type; parameters are float32.
   """
 
@@ -83,6 +85,7 @@ class Conv(nn.Module):
   branches: int = 1
   branch_bias: bool = True
   kernel_init: Initializer = fan_out_normal
+  bias_init: Initializer = nn.initializers.zeros
   dtype: Any = jnp.float32
 
   def __post_init__(self):
@@ -98,18 +101,24 @@ class Conv(nn.Module):
     branched = self.branches > 1 and self.size == 3 and self.stride == 1
     if branched:
       kernel = branching.merged({'kernel': kernel, **self._branches(shape)})
-    x = lax.conv_general_dilated(
-      x.astype(self.dtype),
-      kernel.astype(self.dtype),
+    x = self._convolved(x.astype(self.dtype), kernel.astype(self.dtype))
+    if self.use_bias or (branched and self.branch_bias):
+      bias = self.param('bias', self.bias_init, (self.features,))
+      x = x + bias.astype(self.dtype).reshape(1, 1, 1, -1)
+    return x
+
+  def _convolved(self, x: Array, kernel: Array) -> Array:
+    """Returns the map convolved with a kernel, both of the compute type."""
+    if 1 < self.groups == x.shape[-1]:
+      return depthwise(x, kernel, self.stride)
+    return lax.conv_general_dilated(
+      x,
+      kernel,
       window_strides=(self.stride, self.stride),
       padding=[(self.size // 2, self.size // 2)] * 2,
       dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
       feature_group_count=self.groups,
     )
-    if self.use_bias or (branched and self.branch_bias):
-      bias = self.param('bias', nn.initializers.zeros, (self.features,))
-      x = x + bias.astype(self.dtype).reshape(1, 1, 1, -1)
-    return x
 
   def _branches(self, shape: tuple[int, ...]) -> dict[str, Array]:
     """Returns what branches add to the kernel of a shape."""

@@ -135,8 +135,7 @@ class RVT(nn.Module):
       zip(self.blocks, all_heads, strict=True), start=1
     ):
       if i > 1:
-        conv = partial(self.conv, groups=x.shape[-1], name=f'stage{i}_pool')
-        x = conv(x, heads * self.head_dim, 3, stride=2, padding=1)
+        x = self.halve(x, heads * self.head_dim, f'stage{i}_pool')
       for j in range(count):
         name = f'stage{i}_block{j}'
         block = Block(
@@ -158,6 +157,22 @@ class RVT(nn.Module):
     rest = self.patch // STEM_STRIDE
     return self.conv(x, features, rest, stride=rest, name='embed')
 
+  def halve(self, x: Array, features: int, name: str) -> Array:
+    """Returns the map [B, ~H / 2, ~W / 2, features], each channel by itself."""
+    size = 3
+    conv = Conv(
+      features,
+      size,
+      stride=2,
+      groups=x.shape[-1],
+      use_bias=True,
+      kernel_init=fan_in_uniform,
+      bias_init=bias_uniform(size**2),
+      dtype=self.dtype,
+      name=name,
+    )
+    return conv(x)
+
   def conv(
     self,
     x: Array,
@@ -166,7 +181,6 @@ class RVT(nn.Module):
     *,
     stride: int,
     padding: int = 0,
-    groups: int = 1,
     name: str,
   ) -> Array:
     """Convolution with bias as PyTorch starts it, and any number of zeros."""
@@ -175,9 +189,8 @@ class RVT(nn.Module):
       (size, size),
       strides=stride,
       padding=padding,
-      feature_group_count=groups,
       kernel_init=fan_in_uniform,
-      bias_init=bias_uniform(size**2 * x.shape[-1] // groups),
+      bias_init=bias_uniform(size**2 * x.shape[-1]),
       dtype=self.dtype,
       name=name,
     )(x)

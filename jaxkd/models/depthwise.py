@@ -1,0 +1,190 @@
+"""Depthwise convolution, on a CPU too in a time that fits its arithmetic.
+
+For a depthwise convolution and its gradients XLA's CPU backend takes ten times
+as long as for a sum of shifted products, and for the input's gradient at stride
+2 a hundred times. So such sums are what is compiled for CPUs here; everything
+else keeps XLA's own convolution. The choice is made when a program is lowered:
+one that is exported for several platforms has both.
+
+Letters: k size of the kernel, s stride, m output channels of an input channel,
+H' and W' of the output.
+"""
+
+from functools import partial, reduce
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxkd.types import Array
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def depthwise(x: Array, kernel: Array, stride: int) -> Array:
+  """Convolves each channel by itself, with k // 2 zeros around the map.
+
+  It has gradients of any order, in reverse mode only.
+
+  Args:
+    x: [B, H, W, C].
+    kernel: [k, k, 1, C m] of the same type, k odd; output channel i reads input
+      channel i // m.
+    stride: s, along H and W.
+
+  Returns:
+    [B, ceil(H / s), ceil(W / s), C m]; on a CPU, sums are float32 at least.
+  """
+  return lax.platform_dependent(
+    x,
+    kernel,
+    cpu=partial(_by_shifts, stride=stride),
+    default=partial(_by_xla, stride=stride),
+  )
+
+
+def _forward(
+  x: Array, kernel: Array, stride: int
+) -> tuple[Array, tuple[Array, Array]]:
+  return depthwise(x, kernel, stride), (x, kernel)
+
+
+def _backward(
+  stride: int, inputs: tuple[Array, Array], g: Array
+) -> tuple[Array, Array]:
+  """Returns the gradients of x and kernel.
+
+  Written out because those that JAX would find keep k² shifted maps in memory
+  from the forward pass on.
+
+  Args:
+    stride: s.
+    inputs: x and kernel.
+    g: the gradient of the output, [B, H', W', C m].
+  """
+  x, kernel = inputs
+  return lax.platform_dependent(
+    x,
+    kernel,
+    g,
+    cpu=partial(_gradients_by_shifts, stride=stride),
+    default=partial(_gradients_by_xla, stride=stride),
+  )
+
+
+depthwise.defvjp(_forward, _backward)
+
+
+def _by_xla(x: Array, kernel: Array, stride: int) -> Array:
+  pad = len(kernel) // 2
+  return lax.conv_general_dilated(
+    x,
+    kernel,
+    window_strides=(stride, stride),
+    padding=[(pad, pad)] * 2,
+    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    feature_group_count=x.shape[-1],
+  )
+
+
+def _gradients_by_xla(
+  x: Array, kernel: Array, g: Array, stride: int
+) -> tuple[Array, Array]:
+  return jax.vjp(partial(_by_xla, stride=stride), x, kernel)[1](g)
+
+
+def _by_shifts(x: Array, kernel: Array, stride: int) -> Array:
+  return _correlate(_read(x, kernel), kernel, stride)
+
+
+def _gradients_by_shifts(
+  x: Array, kernel: Array, g: Array, stride: int
+) -> tuple[Array, Array]:
+  by_reader = _input_gradient(kernel, g, stride, x.shape[1:3])
+  by_reader = by_reader.reshape(*x.shape, -1)
+  return jnp.sum(by_reader, axis=-1), _kernel_gradient(x, kernel, g, stride)
+
+
+def _read(x: Array, kernel: Array) -> Array:
+  """Returns what the output channels read, with zeros around it.
+
+  Args:
+    x: [B, H, W, C].
+    kernel: [k, k, 1, C m].
+  """
+  pad = len(kernel) // 2
+  x = jnp.repeat(x, kernel.shape[-1] // x.shape[-1], axis=-1)
+  return jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+
+
+def _correlate(x: Array, kernel: Array, stride: int) -> Array:
+  """Returns the sum of k² shifted products, for each place inside of x.
+
+  Args:
+    x: [B, (H' - 1) s + k, (W' - 1) s + k, C], or up to s - 1 more.
+    kernel: [k, k, 1, C].
+    stride: s.
+  """
+  size = len(kernel)
+  h, w = (n - size + 1 for n in x.shape[1:3])
+  products = [
+    _exact(x[:, i : i + h : stride, j : j + w : stride])
+    * kernel[i : i + 1, j : j + 1]
+    for i in range(size)
+    for j in range(size)
+  ]
+  return reduce(jnp.add, products).astype(x.dtype)
+
+
+def _input_gradient(
+  kernel: Array, g: Array, stride: int, sides: tuple[int, ...]
+) -> Array:
+  """Returns g, spread out by the stride, correlated with the mirrored kernel.
+
+  Args:
+    kernel: [k, k, 1, C].
+    g: [B, H', W', C].
+    stride: s.
+    sides: H and W.
+
+  Returns:
+    [B, H, W, C].
+  """
+  size = len(kernel)
+  before = size - 1 - size // 2
+  zeros = [(0, 0, 0)] * 4
+  for axis, side in enumerate(sides, start=1):
+    spread = (g.shape[axis] - 1) * stride + 1
+    zeros[axis] = (before, side + size - 1 - before - spread, stride - 1)
+  g = lax.pad(g, jnp.zeros((), g.dtype), zeros)
+  return _correlate(g, kernel[::-1, ::-1], 1)
+
+
+def _kernel_gradient(x: Array, kernel: Array, g: Array, stride: int) -> Array:
+  """Returns the sum over all places of what each entry of the kernel read.
+
+  A loop, so that only one shifted map is in memory at a time. The sum over the
+  batch, which devices may have shared, comes after it.
+
+  Args:
+    x: [B, H, W, C].
+    kernel: [k, k, 1, C m]; gives shape and type.
+    g: [B, H', W', C m].
+    stride: s.
+  """
+  size, padded = len(kernel), _read(x, kernel)
+  h, w = ((n - 1) * stride + 1 for n in g.shape[1:3])
+  sizes = (x.shape[0], h, w, g.shape[-1])
+
+  def entry(n: Array) -> Array:
+    starts = (0, n // size, n % size, 0)
+    window = lax.dynamic_slice(padded, starts, sizes)[:, ::stride, ::stride]
+    return jnp.sum(_exact(window) * g, axis=(1, 2))
+
+  by_image = lax.map(entry, jnp.arange(size**2))  # [k k, B, C m]
+  gradient = jnp.sum(by_image, axis=1).reshape(kernel.shape)
+  return gradient.astype(kernel.dtype)
+
+
+def _exact(x: Array) -> Array:
+  """Returns x in float32, or as it is if that is more precise."""
+  return x.astype(jnp.promote_types(x.dtype, jnp.float32))
