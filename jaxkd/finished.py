@@ -14,8 +14,8 @@ from jaxkd import config as configs
 from jaxkd import data, models, saved, tree
 from jaxkd.experiment import DTYPES
 from jaxkd.given import Network
+from jaxkd.interop import checkpoints
 from jaxkd.run import CONFIG
-from jaxkd.saved import load_checkpoint
 from jaxkd.train import mesh
 from jaxkd.train.evaluation import Evaluator
 from jaxkd.types import Variables
@@ -144,13 +144,21 @@ def guide_of(workdir: pathlib.Path, name: str) -> Network | None:
   """
   if saved.is_network(workdir / 'networks' / name):
     return find(workdir, name)
-  given = _config_of(workdir).get(name, {}).get('checkpoint')
-  results = workdir / 'summary.json'
+  section = _config_of(workdir).get(name, {})
+  given, results = section.get('checkpoint'), workdir / 'summary.json'
   if not (given and results.exists()):
     return None
   if saved.find_network(pathlib.Path(given)) is None:
     return None
-  variables, card = load_checkpoint(pathlib.Path(given))
+  _, own = find(workdir)
+  variables, card = checkpoints.load(
+    pathlib.Path(given),
+    section['name'],
+    tuple(own['image_shape']),
+    width=section['width'],
+    **section.get('settings', {}),
+  )
+  card = {'taps': section.get('taps', {}), **card}
   known = json.loads(results.read_text())['networks'].get(name, {})
   same = card.get('params_sha256') == known.get('params_sha256')
   return (variables, card) if same else None

@@ -51,6 +51,9 @@ def tested(
 ) -> dict[str, dict[str, float]]:
   """Measures the networks that are given to teach, before they do.
 
+  Where the training of a network only starts from a checkpoint, what it is then
+  is not what will teach.
+
   Args:
     experiment: whose data they are measured on.
     found: by network, what `given` has returned.
@@ -61,9 +64,12 @@ def tested(
   Raises:
     ValueError: one of them is no better than guessing.
   """
+  learning = {n for stage in experiment.stages for n in stage.graph.trained}
   stages: dict[str, Stage] = {}
   for stage in reversed(experiment.stages):
-    stages |= dict.fromkeys(set(stage.graph.frozen) & set(found), stage)
+    stages |= dict.fromkeys(
+      (set(stage.graph.frozen) & set(found)) - learning, stage
+    )
   results = {}
   for name, stage in stages.items():
     task = experiment.task(stage)
@@ -159,8 +165,16 @@ def _check(
     wanted['branches'] = section.branches  # otherwise added or merged
   if section.checkpoint and section.get('read_out'):
     wanted['read_out'] = section.read_out  # otherwise the card's
+  if section.checkpoint and name == 'teacher' and path != BAYES:
+    view = experiment.dataset.view
+    wanted |= {
+      'class_names': list(experiment.dataset.class_names),
+      'mean': list(view.mean),
+      'std': list(view.std),
+      'scale': view.scale,
+    }
   for key, value in wanted.items():
-    if card[key] != value:
+    if card.get(key, value) != value:
       raise ValueError(
         f'the checkpoint {path} has {key} {card[key]!r}, the config asks for'
         f' a {name} with {key} {value!r}; change --config.{name} or the'

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from jaxkd.experiment import Experiment
-from jaxkd.given import given
+from jaxkd.given import given, tested
 from jaxkd.graph import LABELS, Stage, Transfer
 from jaxkd.train import mesh as meshes
 from jaxkd.train.evaluation import Evaluator
@@ -36,10 +36,11 @@ def run_together(experiments: list[Experiment]) -> list[Networks]:
     network at the epoch that the validation split chooses. 'target', where it
     can be said, is what the student is taught, as if it were a network.
   """
-  known = [
-    {name: variables for name, (variables, _) in given(each).items()}
-    for each in experiments
-  ]
+  known = []
+  for experiment in experiments:
+    networks = given(experiment)
+    tested(experiment, networks)
+    known.append({name: arrays for name, (arrays, _) in networks.items()})
   found: list[Networks] = [{} for _ in experiments]
   evaluators = [_evaluators(experiment) for experiment in experiments]
   for stage in experiments[0].stages:

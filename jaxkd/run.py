@@ -4,6 +4,7 @@ A run lives in its workdir:
 
   config.json        the resolved config; a run with another is refused
   data.json          the data's fingerprint, likewise
+  given.json         digests of networks by checkpoints, likewise
   metrics.jsonl      one object per epoch; tensorboard/ has the same
   gap.png            what it says of the networks' accuracies and losses
   reliability.png    how well a network is calibrated; --mode=eval draws it
@@ -31,7 +32,7 @@ from jaxkd.train.stage import train_stage
 from jaxkd.train.teacher_cache import TeacherCache
 from jaxkd.types import Variables
 
-CONFIG, DATA = 'config.json', 'data.json'
+CONFIG, DATA, GIVEN = 'config.json', 'data.json', 'given.json'
 REPORTED = (
   'model',
   'width',
@@ -79,10 +80,12 @@ class Run:
       )
     return True
 
-  def _claim(self) -> None:
-    """Makes the folder this run's."""
+  def _claim(self, found: dict[str, Network]) -> None:
+    """Makes the folder this run's, with the networks that it is given."""
     dataset = self.experiment.dataset
     new = {'name': dataset.name, 'fingerprint': dataset.fingerprint}
+    given = {name: card['params_sha256'] for name, (_, card) in found.items()}
+    self._check(GIVEN, given, 'checkpoint')
     if self._check(DATA, new, 'data set'):
       return
     self.workdir.mkdir(parents=True, exist_ok=True)
@@ -97,6 +100,7 @@ class Run:
         ' in it); take another --workdir'
       )
     write_json(self.workdir / CONFIG, self._config())
+    write_json(self.workdir / GIVEN, given)
     write_json(self.workdir / DATA, new)
 
   @property
@@ -109,7 +113,7 @@ class Run:
     """Runs what has not been run yet, and returns the summary."""
     found = given(self.experiment)
     measured = tested(self.experiment, found)
-    self._claim()
+    self._claim(found)
     for note in self.experiment.dataset.notes:
       tqdm.write(f'data: {note}')
     for stage in self.experiment.stages:

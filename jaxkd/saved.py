@@ -94,11 +94,9 @@ def load_network(
   # NumPy would not close the file itself if it is damaged.
   with _explained(path), arrays.open('rb') as stream, np.load(stream) as file:
     named = {name: file[name] for name in file.files if name != CARD}
-  found = tree.from_leaves(named)
-  return {
-    'params': found['params'],
-    'batch_stats': found.get('batch_stats', {}),
-  }, card
+    found = tree.from_leaves(named)
+    params, batch_stats = found['params'], found.get('batch_stats', {})
+  return {'params': params, 'batch_stats': batch_stats}, card
 
 
 def load_card(path: pathlib.Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny
 
-from jaxkd import saved, tree
+from jaxkd import measure, saved, tree
 from jaxkd.interop import checkpoints, convert, files
 from jaxkd.interop.torch import from_state_dict, to_state_dict
 from jaxkd.run import Run
@@ -132,6 +132,7 @@ def test_the_command_converts_there_and_back(teacher, tmp_path, suffix, capsys):
     (['resnet8', '{there}', 'out'], 'state dict of a resnet8 does not fit'),
     (['resnet8', '{run}', 'out.npz'], 'is a mlp, not a resnet8'),
     (['mlp', '{run}', 'out.xyz'], "no suffix of a state dict '.xyz'"),
+    (['mlp', '{there}', 'out.pth'], 'is a folder or an .npz file'),
   ],
 )
 def test_mistakes_end_in_a_message(
@@ -165,6 +166,50 @@ def test_a_file_is_as_good_a_teacher_as_a_run(
   for key in ('top1', 'nll', 'params', 'macs', 'params_sha256'):
     assert networks['teacher'][key] == distilled['networks']['teacher'][key]
   assert 'teacher, frozen' in capsys.readouterr().out
+
+
+def test_a_run_with_a_file_as_teacher_is_measured_and_not_exchanged(
+  teacher, cache, tmp_path
+):
+  path = tmp_path / 'teacher.safetensors'
+  convert.main(['mlp', str(teacher), str(path), '--image-shape', *'881'])
+  workdir = tmp_path / 'run'
+  finish(workdir, cache, teacher__checkpoint=str(path))
+  found = measure.evaluate(workdir)
+  assert set(found['guides']) == {'teacher'}
+  (workdir / 'summary.json').unlink()  # as if it had been interrupted
+  files.write(path, dict(np.load(_other(teacher, tmp_path))), {})
+  with pytest.raises(
+    ValueError, match='run of another checkpoint.*\n.*teacher'
+  ):
+    finish(workdir, cache, teacher__checkpoint=str(path))
+
+
+def _other(teacher, folder):
+  """The teacher's state dict with another bias."""
+  state = to_state_dict('mlp', saved.load_checkpoint(teacher)[0])
+  state['head.bias'] = state['head.bias'] + 0.01
+  files.write(folder / 'other.npz', state, {})
+  return folder / 'other.npz'
+
+
+def test_a_start_is_not_what_teaches(teacher, cache, tmp_path):
+  path = tmp_path / 'start.npz'
+  convert.main(['mlp', str(teacher), str(path)])
+  given = dict(teacher__start=str(path), teacher__epochs=1)
+  summary = finish(tmp_path / 'run', cache, **given)
+  _, card = saved.load_network(tmp_path / 'run/networks/teacher')
+  result = summary['networks']['teacher']
+  for key in ('params_sha256', 'top1', 'nll'):
+    assert result[key] == card[key]
+
+
+def test_another_order_of_the_classes_is_refused(teacher, cache, tmp_path):
+  variables, card = saved.load_checkpoint(teacher)
+  odd = {**card, 'class_names': card['class_names'][::-1]}
+  saved.save_network(tmp_path / 'odd', variables, odd)
+  with pytest.raises(ValueError, match='class_names'):
+    finish(tmp_path / 'run', cache, teacher__checkpoint=str(tmp_path / 'odd'))
 
 
 def test_a_student_can_start_from_a_file(teacher, cache, tmp_path):

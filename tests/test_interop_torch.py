@@ -109,6 +109,19 @@ def test_what_surrounds_the_arrays_does_not_matter(wrap):
   assert {x.dtype.name for x in jax.tree.leaves(back)} == {'float32'}
 
 
+def test_arrays_are_copies():
+  given = {k: x.copy() for k, x in state_dict().items()}
+  back = interop.from_state_dict('resnet8', given)
+  there = interop.to_state_dict('resnet8', back)
+  for arrays in (given, there):
+    for array in arrays.values():
+      array += 1
+  assert tree.digest(back) == tree.digest(variables('resnet8'))
+  frozen = jax.tree.map(jax.numpy.asarray, back)
+  for array in interop.to_state_dict('resnet8', frozen).values():
+    assert array.flags.writeable
+
+
 def test_layouts_are_those_of_pytorch():
   ours = variables('resnet8')['params']
   theirs = state_dict()
@@ -183,7 +196,10 @@ def test_a_deeper_network_is_refused():
   [
     ({}, 'this one is empty'),
     ({'model': {}}, 'this one is empty'),
-    ({'fc.weight': np.ones((2, 3)), 'lr': 0.1}, "this one has 'lr': 0.1"),
+    (
+      {'fc.weight': np.ones((2, 3)), 'lr': 0.1},
+      "this one has 'lr', of type float",
+    ),
   ],
 )
 def test_what_is_no_state_dict_is_explained(odd, message):

@@ -25,7 +25,7 @@ def load(
       PyTorch state dict: .pth, .pt, .safetensors or .npz.
     model: what a state dict is of, if its file does not say so.
     image_shape: [H, W, C] that it is to be used with.
-    **settings: attributes of that model, such as `width`.
+    **settings: attributes of that model, such as `width`, likewise.
 
   Returns:
     Variables and a card.
@@ -40,6 +40,8 @@ def load(
     return saved.load_checkpoint(path)
   state_dict, said = files.read(path)
   model = said.get('model', model)
+  if said:  # a file of jaxkd's knows itself
+    settings = {'width': said.get('width', 1), **said.get('settings', {})}
   try:
     variables = from_state_dict(model, state_dict, **settings)
   except ValueError as error:

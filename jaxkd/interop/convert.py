@@ -3,6 +3,7 @@
 import argparse
 import pathlib
 import sys
+from typing import Any
 
 from jaxkd import saved, tree
 from jaxkd.interop import checkpoints, files
@@ -32,21 +33,30 @@ def main(arguments: list[str] | None = None) -> None:
   parser.add_argument('source', metavar='IN', type=pathlib.Path)
   parser.add_argument('target', metavar='OUT', type=pathlib.Path)
   parser.add_argument(
-    '--image-size',
+    '--image-shape',
+    nargs=3,
     type=int,
-    help='side of the images, which the MACs on the card are for; 224 for'
-    ' ImageNet networks and transformers, 32 for others, if not given',
+    metavar=('H', 'W', 'C'),
+    help='of the images that a network of jaxkd is for; 224 224 3 for ImageNet'
+    ' networks and transformers, 32 32 3 for others, if not given',
   )
+  parser.add_argument('--width', type=float, default=1.0, help='multiplier')
   given = parser.parse_args(arguments)
-  side = given.image_size or (224 if given.model.startswith(LARGE) else 32)
+  side = 224 if given.model.startswith(LARGE) else 32
+  height, width, channels = given.image_shape or (side, side, 3)
+  shape = height, width, channels
   try:
-    print(convert(given.model, given.source, given.target, side))
+    print(convert(given.model, given.source, given.target, shape, given.width))
   except MISTAKES as error:
     sys.exit(f'\njaxkd: {error}')
 
 
 def convert(
-  model: str, source: pathlib.Path, target: pathlib.Path, side: int
+  model: str,
+  source: pathlib.Path,
+  target: pathlib.Path,
+  image_shape: tuple[int, int, int],
+  width: float = 1.0,
 ) -> str:
   """Writes a network in the other of PyTorch's and jaxkd's ways.
 
@@ -54,7 +64,8 @@ def convert(
     model: a key of `models.CATALOG`.
     source: of either kind.
     target: of the other kind; made anew.
-    side: of the images that its card is about, in pixels.
+    image_shape: [H, W, C] of the images that its card is about.
+    width: of a network whose state dict does not say it.
 
   Returns:
     What has been done, in a line.
@@ -68,13 +79,19 @@ def convert(
   if not source.exists():
     raise FileNotFoundError(f'no such file: {source}')
   if files.is_state_dict(source):
-    variables, card = checkpoints.load(source, model, (side, side, 3))
-    save = saved.save_file if target.suffix else saved.save_network
+    is_file = target.suffix in files.WRITERS
+    if is_file and target.suffix != '.npz':
+      raise ValueError(
+        f'{source} is a state dict, and so would {target} be: one of jaxkd'
+        ' is a folder or an .npz file'
+      )
+    variables, card = checkpoints.load(source, model, image_shape, width=width)
+    _check(source, model, card)
+    save = saved.save_file if is_file else saved.save_network
     save(target, variables, card)
   else:
     variables, card = saved.load_checkpoint(source)
-    if card['model'] != model:
-      raise ValueError(f'{source} is a {card["model"]}, not a {model}')
+    _check(source, model, card)
     settings = {'width': card.get('width', 1), **card.get('settings', {})}
     files.write(target, to_state_dict(model, variables, **settings), card)
   count = len(tree.leaves(dict(variables)))
@@ -82,3 +99,8 @@ def convert(
     f'{model}, {card["num_classes"]} classes, {card["params"]:,} parameters:'
     f' {count} arrays written to {target}'
   )
+
+
+def _check(source: pathlib.Path, model: str, card: dict[str, Any]) -> None:
+  if card['model'] != model:
+    raise ValueError(f'{source} is a {card["model"]}, not a {model}')

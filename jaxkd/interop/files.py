@@ -88,7 +88,9 @@ def _read_torch(path: pathlib.Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
   try:
     with torch.serialization.safe_globals(_harmless()):
       found = torch.load(path, map_location='cpu', weights_only=True)
-  except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+  except FileNotFoundError:
+    raise
+  except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
     foreign = re.search(r'Unsupported global: GLOBAL (\S+)', str(error))
     if foreign is None:
       raise ValueError(f'{path} is damaged, or no file of PyTorch') from error

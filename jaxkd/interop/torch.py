@@ -23,7 +23,7 @@ from jaxkd.types import Variables
 
 # Under which keys a checkpoint may have the state dict: 'model' in RepDistiller
 # and mdistiller, 'state_dict' in timm and in what jaxkd exports.
-WRAPPERS = ('model', 'state_dict')
+WRAPPERS = ('model', 'state_dict', 'net')
 # What nn.DataParallel and torch.compile put before every name.
 PREFIXES = ('module.', '_orig_mod.')
 COUNTER = 'num_batches_tracked'  # of a BatchNorm; nothing here depends on it
@@ -114,8 +114,8 @@ def to_state_dict(
   dialects = names.dialects(models.build(name, 1, **settings))
   rules = lookup('dialect', dialects, dialect or next(iter(dialects)))
   return {
-    names.translate(_local(leaf), rules): np.ascontiguousarray(
-      names.to_torch(leaf, np.asarray(x, np.float32))
+    names.translate(_local(leaf), rules): np.array(
+      names.to_torch(leaf, np.asarray(x)), np.float32, order='C'
     )
     for leaf, x in leaves.items()
   }
@@ -147,7 +147,11 @@ def normal(state_dict: Mapping[str, Any]) -> dict[str, np.ndarray]:
     raise ValueError(
       'a state dict has arrays by name, perhaps under one of the keys'
       f' {", ".join(map(repr, WRAPPERS))}; this one'
-      + (f' has {odd[0]!r}: {state_dict[odd[0]]!r}' if odd else ' is empty')
+      + (
+        f' has {odd[0]!r}, of type {type(state_dict[odd[0]]).__name__}'
+        if odd
+        else ' is empty'
+      )
     )
   entries = dict(state_dict)
   for prefix in PREFIXES:
@@ -161,10 +165,13 @@ def normal(state_dict: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 
 def _array(x: Any) -> np.ndarray:
-  """Returns float32 of NumPy's or PyTorch's array, wherever it lies."""
+  """Returns a float32 copy of NumPy's or PyTorch's array, wherever it lies.
+
+  PyTorch's may go on changing in place.
+  """
   if hasattr(x, 'detach'):
     x = x.detach().float().cpu().numpy()
-  return np.asarray(x, np.float32)
+  return np.array(x, np.float32)
 
 
 def _recognised(
