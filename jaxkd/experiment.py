@@ -7,13 +7,14 @@ from typing import Any
 
 import jax.numpy as jnp
 import optax
+from ml_collections import ConfigDict
 
 from jaxkd import config as configs
 from jaxkd import data, describe, methods, models
 from jaxkd.catalog import UnknownNameError, call, lookup, suggestion
 from jaxkd.config import Config
 from jaxkd.data.base import Dataset
-from jaxkd.graph import OBJECTIVES, Frozen, Stage
+from jaxkd.graph import OBJECTIVES, Frozen, Model, Stage
 from jaxkd.methods.offline import TEACHER_LOSSES
 from jaxkd.program import Program, bind
 from jaxkd.train import checkpoint, mesh, optim
@@ -166,12 +167,14 @@ class Experiment:
     return data.known_shape(section.name, section.settings.to_dict())
 
   def section(self, stage: Stage, name: str) -> Config:
-    """Returns the config's section on a network's architecture."""
-    return self._architecture(stage.graph.networks[name].like or name)
+    """Returns the section on a network: the config's, or a model's own."""
+    return self._architecture(stage.graph.architecture(name))
 
-  def _architecture(self, name: str) -> Config:
+  def _architecture(self, of: str | Model) -> Config:
+    if isinstance(of, Model):
+      return ConfigDict(dataclasses.asdict(of))
     sections = {name: self.config[name] for name in ARCHITECTURES}
-    return lookup('architecture', sections, name)
+    return lookup('architecture', sections, of)
 
   def program(self, stage: Stage) -> Program:
     """Returns the stage's graph with a module in each node.
@@ -194,7 +197,8 @@ class Experiment:
         dtype=dtype,
       )
 
-    program = bind(stage.graph, build, self.image_shape)
+    graph = stage.graph.lasting(self.length(stage))
+    program = bind(graph, build, self.image_shape)
     if not self._reads_teacher(stage):
       return program
     teacher = models.wrap(program.modules['teacher'], self.teacher_read_out)

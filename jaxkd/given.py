@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxkd import tree
-from jaxkd.config import BAYES
+from jaxkd.config import BAYES, Config
 from jaxkd.experiment import Experiment
 from jaxkd.train.checkpoint import load_checkpoint
 from jaxkd.types import Variables
@@ -23,16 +23,30 @@ def given(experiment: Experiment) -> dict[str, Network]:
       know their posterior.
   """
   found = {}
-  graphs = [stage.graph.networks for stage in experiment.stages]
-  used = {x.like or n for graph in graphs for n, x in graph.items()}
-  for name in ('teacher', 'student'):
-    section = experiment.config[name]
+  for name, section in _sections(experiment).items():
     path = section.checkpoint or section.get('start', '')
-    if path and name in used:
+    if path:
       network = _bayes(experiment) if path == BAYES else _load(path)
-      _check(experiment, name, path, network[1])
+      _check(experiment, name, section, path, network[1])
       found[name] = network
   return found
+
+
+def _sections(experiment: Experiment) -> dict[str, Config]:
+  """Returns what is said of each network that may have a checkpoint."""
+  networks = {
+    name: (stage, network)
+    for stage in experiment.stages
+    for name, network in stage.graph.networks.items()
+  }
+  used = {network.like or name for name, (_, network) in networks.items()}
+  own = {
+    name: experiment.section(stage, name)
+    for name, (stage, network) in networks.items()
+    if getattr(network, 'model', None)
+  }
+  config = experiment.config
+  return {n: config[n] for n in ('teacher', 'student') if n in used} | own
 
 
 def _load(path: str) -> Network:
@@ -67,10 +81,13 @@ def _bayes(experiment: Experiment) -> Network:
 
 
 def _check(
-  experiment: Experiment, name: str, path: str, card: dict[str, Any]
+  experiment: Experiment,
+  name: str,
+  section: Config,
+  path: str,
+  card: dict[str, Any],
 ) -> None:
-  """Raises ValueError if a card is not what the config's section says."""
-  section = experiment.config[name]
+  """Raises ValueError if a card is not what is said of the network."""
   wanted = {
     'model': section.name,
     'width': section.width,

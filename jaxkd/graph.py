@@ -6,7 +6,7 @@ puts a Flax module into each node.
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import flax.linen as nn
 
@@ -49,6 +49,24 @@ Growing = Callable[[nn.Module, nn.Module, tuple[int, int, int]], Growth]
 
 
 @dataclasses.dataclass(frozen=True)
+class Model:
+  """What the config says of `student` and `teacher`, of any other network.
+
+  name: of the architecture.
+  width: channels, in multiples of the architecture's.
+  settings: further arguments of the architecture.
+  taps: further ones of its taps.
+  checkpoint: where its variables are; '': nowhere yet.
+  """
+
+  name: str
+  width: float = 1.0
+  settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  taps: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  checkpoint: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
 class Learner:
   """A network that owns its parameters and learns them.
 
@@ -58,6 +76,7 @@ class Learner:
   same_start: starts where the network it is like starts, so that two trainings
     can be compared; otherwise from random values of its own.
   growing: starts by growing out of the network it is like.
+  model: an architecture that no other network has to have.
   """
 
   like: str | None = None
@@ -65,6 +84,7 @@ class Learner:
   branches: int | None = None
   same_start: bool = False
   growing: Growing | None = None
+  model: Model | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +97,7 @@ class Frozen:
   like: str | None = None
   width: float = 1.0
   branches: int | None = None
+  model: Model | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +131,18 @@ class Fusion:
     return ' + '.join(f'{w:g} {name}' for name, w in self.weights.items())
 
 
+Weight = float | Callable[[Array], Array]
+
+
+@runtime_checkable
+class Timed(Protocol):
+  """A weight that is told in parts of a training, whatever its length."""
+
+  def over(self, epochs: int) -> Weight:
+    """Returns the weight in a training of so many epochs."""
+    ...
+
+
 @dataclasses.dataclass(frozen=True)
 class Transfer:
   """An arrow: the guide teaches the learner through an objective.
@@ -119,13 +152,16 @@ class Transfer:
   weight: a number, or a function of the epoch (a float32 scalar that grows
     continuously from 0) that returns one.
   detach: stop the gradient at the guide's outputs.
+  chance: a factor of the weight that is drawn on each batch: a function of a
+    key, which is the same for all transfers of a step.
   """
 
   guide: str | Fusion
   learner: str
   objective: Objective
-  weight: float | Callable[[Array], Array] = 1.0
+  weight: Weight = 1.0
   detach: bool = True
+  chance: Callable[[Array], Array] | None = None
 
   @property
   def name(self) -> str:
@@ -222,6 +258,25 @@ class Graph:
     """Returns the network that owns the parameters of network `name`."""
     network = self.networks[name]
     return network.owner if isinstance(network, Shared) else name
+
+  def architecture(self, name: str) -> str | Model:
+    """Returns a network's model, or the name that the config knows it by."""
+    network = self.networks[name]
+    if isinstance(network, Shared) or network.model is None:
+      like = network.like or name
+      known = like != name and like in self.networks
+      return self.architecture(like) if known else like
+    return network.model
+
+  def lasting(self, epochs: int) -> 'Graph':
+    """Returns the graph with the weights of a training of so many epochs."""
+    transfers = tuple(
+      dataclasses.replace(t, weight=t.weight.over(epochs))
+      if isinstance(t.weight, Timed)
+      else t
+      for t in self.transfers
+    )
+    return dataclasses.replace(self, transfers=transfers)
 
   def updates(self) -> tuple['Update', ...]:
     """Returns what is done on each batch, one update after another."""

@@ -11,7 +11,15 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxkd.graph import LABELS, Fusion, Graph, Learner, Shared, Transfer
+from jaxkd.graph import (
+  LABELS,
+  Fusion,
+  Graph,
+  Learner,
+  Model,
+  Shared,
+  Transfer,
+)
 from jaxkd.types import Array, Batch, Metrics, Outputs, Tree, Variables
 
 
@@ -179,25 +187,28 @@ class Program:
         memory[name] = lax.stop_gradient(bank)
       metrics[f'loss/{name}'] = value = _mean(value, batch['mask'])
       weight = transfer.weight
-      total += (weight(epoch) if callable(weight) else weight) * value
+      weight = weight(epoch) if callable(weight) else weight
+      if transfer.chance:
+        weight *= transfer.chance(fold_in(key, 'chance'))
+      total += weight * value
     return total, memory, {'loss': total, **metrics}
 
 
 def bind(
   graph: Graph,
-  build: Callable[[str, float, int | None], nn.Module],
+  build: Callable[[str | Model, float, int | None], nn.Module],
   input_shape: tuple[int, int, int],
 ) -> Program:
   """Puts a module into every node.
 
   Args:
     graph: the description.
-    build: (name of an architecture, width, branches) -> module. The name is the
-      network's own, or the one that it is `like`.
+    build: (architecture, width, branches) -> module. The architecture is a
+      model, or else a name: the network's own, or the one that it is `like`.
     input_shape: of one image, [H, W, C].
   """
   modules = {
-    name: build(network.like or name, network.width, network.branches)
+    name: build(graph.architecture(name), network.width, network.branches)
     for name, network in graph.networks.items()
   }
   takes, grows, starts = {}, {}, dict(modules)
