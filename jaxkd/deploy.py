@@ -12,9 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxkd import describe, models, reparam, tree
+from jaxkd import describe, models, reparam, saved, tree
 from jaxkd.finished import data_settings, evaluator, find, fitted, module_of
-from jaxkd.train import checkpoint
 
 COMPARED = 1000  # test images, at most, whose logits are compared
 TOLERANCE = 1e-5  # of the largest logit
@@ -100,5 +99,5 @@ def export(
     # Where the data lie here means nothing elsewhere.
     'data_settings': {**settings, 'dir': ''},
   }
-  checkpoint.save_file(output, deployed, after)
+  saved.save_file(output, deployed, after)
   return Exported(before, after, len(want), difference)

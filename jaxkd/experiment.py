@@ -15,9 +15,10 @@ from jaxkd.catalog import UnknownNameError, call, lookup, suggestion
 from jaxkd.config import Config
 from jaxkd.data.base import Dataset
 from jaxkd.graph import OBJECTIVES, Frozen, Model, Stage
+from jaxkd.interop import checkpoints
 from jaxkd.methods.offline import TEACHER_LOSSES
 from jaxkd.program import Program, bind
-from jaxkd.train import checkpoint, mesh, optim
+from jaxkd.train import mesh, optim
 from jaxkd.train.feed import steps_per_epoch
 from jaxkd.train.stage import Task
 
@@ -172,7 +173,7 @@ class Experiment:
 
   def _architecture(self, of: str | Model) -> Config:
     if isinstance(of, Model):
-      return ConfigDict(dataclasses.asdict(of))
+      return ConfigDict({**dataclasses.asdict(of), 'read_out': 'softmax'})
     sections = {name: self.config[name] for name in ARCHITECTURES}
     return lookup('architecture', sections, of)
 
@@ -224,11 +225,9 @@ class Experiment:
     section = self.config.teacher
     if section.checkpoint == configs.BAYES:
       return 'softmax'
-    place = section.checkpoint and checkpoint.find_network(
-      pathlib.Path(section.checkpoint)
-    )
-    if place:
-      return checkpoint.load_card(place).get('read_out', 'softmax')
+    path = section.checkpoint and pathlib.Path(section.checkpoint)
+    if path and path.exists():
+      return checkpoints.load_card(path).get('read_out', 'softmax')
     return section.read_out or TEACHER_LOSSES[section.loss].read_out
 
   def epochs(self, stage: Stage) -> int:
@@ -307,7 +306,11 @@ class Experiment:
       if given[key] == default[key]:
         del given[key]
     if 'start' in given:  # what it is, not where it lies
-      _, card = checkpoint.load_checkpoint(pathlib.Path(given['start']))
+      path, section = pathlib.Path(given['start']), self.config.teacher
+      width = section.width
+      _, card = checkpoints.load(
+        path, section.name, self.image_shape, width=width
+      )
       given['start'] = card['params_sha256']
     optimizer = {k: v for k, v in config['optimizer'].items() if k != 'ema'}
     return {

@@ -11,12 +11,12 @@ import flax.linen as nn
 from ml_collections import ConfigDict
 
 from jaxkd import config as configs
-from jaxkd import data, models, tree
+from jaxkd import data, models, saved, tree
 from jaxkd.experiment import DTYPES
 from jaxkd.given import Network
 from jaxkd.run import CONFIG
-from jaxkd.train import checkpoint, mesh
-from jaxkd.train.checkpoint import load_checkpoint
+from jaxkd.saved import load_checkpoint
+from jaxkd.train import mesh
 from jaxkd.train.evaluation import Evaluator
 from jaxkd.types import Variables
 
@@ -34,8 +34,8 @@ def find(workdir: pathlib.Path, name: str = '') -> Network:
       there are.
     ValueError: the folder is a study's.
   """
-  if checkpoint.is_network(workdir) and not name:
-    return checkpoint.load_network(workdir)
+  if saved.is_network(workdir) and not name:
+    return saved.load_network(workdir)
   config = _config_of(workdir)
   study = config.get('study', {})
   if study.get('recipes') or study.get('seeds'):
@@ -46,15 +46,15 @@ def find(workdir: pathlib.Path, name: str = '') -> Network:
   is_teacher = config['method']['name'] == 'teacher'
   name = name or ('teacher' if is_teacher else 'student')
   folder = workdir / 'networks'
-  if not checkpoint.is_network(folder / name):
-    there = sorted(x.name for x in folder.glob('*') if checkpoint.is_network(x))
+  if not saved.is_network(folder / name):
+    there = sorted(x.name for x in folder.glob('*') if saved.is_network(x))
     raise FileNotFoundError(
       f'no network {name!r} in {workdir}; there are: {", ".join(there)}. Name'
       ' one of them by --network, or finish the run first'
       if there
       else f'no network in {workdir} yet: the same command goes on with the run'
     )
-  variables, card = checkpoint.load_network(folder / name)
+  variables, card = saved.load_network(folder / name)
   # What cards did not say from the beginning.
   known = {'network': name, 'compute_dtype': config['compute_dtype']}
   return variables, {**known, **card}
@@ -141,13 +141,13 @@ def guide_of(workdir: pathlib.Path, name: str) -> Network | None:
     None if it was given by a checkpoint that is not there any more, or is now
     of another network than the one that the run's summary is about.
   """
-  if checkpoint.is_network(workdir / 'networks' / name):
+  if saved.is_network(workdir / 'networks' / name):
     return find(workdir, name)
   given = _config_of(workdir).get(name, {}).get('checkpoint')
   results = workdir / 'summary.json'
   if not (given and results.exists()):
     return None
-  if checkpoint.find_network(pathlib.Path(given)) is None:
+  if saved.find_network(pathlib.Path(given)) is None:
     return None
   variables, card = load_checkpoint(pathlib.Path(given))
   known = json.loads(results.read_text())['networks'].get(name, {})

@@ -1,5 +1,6 @@
 """Networks that a run is given: by checkpoints, or by what the data know."""
 
+import math
 import pathlib
 from typing import Any
 
@@ -8,7 +9,10 @@ import numpy as np
 from jaxkd import tree
 from jaxkd.config import BAYES, Config
 from jaxkd.experiment import Experiment
-from jaxkd.train.checkpoint import load_checkpoint
+from jaxkd.graph import Stage
+from jaxkd.interop import checkpoints
+from jaxkd.train.evaluation import Evaluator
+from jaxkd.train.stage import fitted
 from jaxkd.types import Variables
 
 Network = tuple[Variables, dict[str, Any]]  # its arrays and its card
@@ -17,8 +21,11 @@ Network = tuple[Variables, dict[str, Any]]  # its arrays and its card
 def given(experiment: Experiment) -> dict[str, Network]:
   """Returns the networks whose checkpoints a config names.
 
+  A file of PyTorch's is converted.
+
   Raises:
     FileNotFoundError: there is no such checkpoint.
+    ImportError: PyTorch is needed to read it, and absent.
     ValueError: it is another network than the config asks for; the data do not
       know their posterior.
   """
@@ -26,7 +33,10 @@ def given(experiment: Experiment) -> dict[str, Network]:
   for name, section in _sections(experiment).items():
     path = section.checkpoint or section.get('start', '')
     if path:
-      network = _bayes(experiment) if path == BAYES else _load(path)
+      if path == BAYES:
+        network = _bayes(experiment)
+      else:
+        network = _load(experiment, section, path)
       _check(experiment, name, section, path, network[1])
       found[name] = network
   return found
@@ -49,8 +59,69 @@ def _sections(experiment: Experiment) -> dict[str, Config]:
   return {n: config[n] for n in ('teacher', 'student') if n in used} | own
 
 
-def _load(path: str) -> Network:
-  variables, card = load_checkpoint(pathlib.Path(path))
+def tested(
+  experiment: Experiment, found: dict[str, Network]
+) -> dict[str, dict[str, float]]:
+  """Measures the networks that are given to teach, before they do.
+
+  Args:
+    experiment: whose data they are measured on.
+    found: by network, what `given` has returned.
+
+  Returns:
+    By network, see `Evaluator`.
+
+  Raises:
+    ValueError: one of them is no better than guessing.
+  """
+  stages: dict[str, Stage] = {}
+  for stage in reversed(experiment.stages):
+    stages |= dict.fromkeys(set(stage.graph.frozen) & set(found), stage)
+  results = {}
+  for name, stage in stages.items():
+    task = experiment.task(stage)
+    known = fitted(task.program, {name: found[name][0]}, task.seed)
+    test = Evaluator(task.dataset, task.mesh)
+    results[name] = test(task.program.modules[name], known[name])
+    section = experiment.section(stage, name)
+    _check_accuracy(experiment, name, section, results[name]['top1'])
+  return results
+
+
+def _check_accuracy(
+  experiment: Experiment, name: str, section: Config, top1: float
+) -> None:
+  """Raises ValueError if a network of a file says nothing about the data.
+
+  That is what comes out if a file is another network's, or its images are to be
+  normalised in another way, or its classes stand in another order.
+  """
+  dataset, path = experiment.dataset, section.checkpoint
+  guess, size = 1 / dataset.num_classes, len(dataset.test)
+  # Three standard deviations of what guessing gives on so many images.
+  luck = 3 * math.sqrt(guess * (1 - guess) / size)
+  if path == BAYES or top1 > guess + luck:
+    return
+  mean, std = (
+    ', '.join(f'{x:.4g}' for x in values)
+    for values in (dataset.view.mean, dataset.view.std)
+  )
+  raise ValueError(
+    f'the {name} of {path} has a top-1 accuracy of {100 * top1:.2f} % on the'
+    f' {size:,} test images of {dataset.name}, where guessing has'
+    f' {100 * guess:.2f} %: it has nothing to teach. Was it trained on these'
+    f' classes, in this order, and on images normalised by mean ({mean}) and'
+    f' deviation ({std})? Give it another checkpoint'
+  )
+
+
+def _load(experiment: Experiment, section: Config, path: str) -> Network:
+  variables, card = checkpoints.load(
+    pathlib.Path(path),
+    section.name,
+    experiment.image_shape,
+    width=section.width,
+  )
   return variables, {'branches': 1, 'read_out': 'softmax', **card}
 
 
@@ -97,10 +168,11 @@ def _check(
     wanted['branches'] = section.branches  # otherwise added or merged
   if section.checkpoint and section.get('read_out'):
     wanted['read_out'] = section.read_out  # otherwise the card's
+  where = name if name in experiment.config else 'method'
   for key, value in wanted.items():
     if card[key] != value:
       raise ValueError(
         f'the checkpoint {path} has {key} {card[key]!r}, the config asks for'
-        f' a {name} with {key} {value!r}; change --config.{name} or the'
+        f' a {name} with {key} {value!r}; change --config.{where} or the'
         ' checkpoint'
       )

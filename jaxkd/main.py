@@ -45,7 +45,14 @@ AGAINST = flags.DEFINE_string(
 DESCRIBE = flags.DEFINE_bool('describe', False, 'Print the graph and stop.')
 DEBUG = flags.DEFINE_bool('debug', False, 'Show where an error comes from.')
 
-MISTAKES = (AttributeError, KeyError, OSError, TypeError, ValueError)
+MISTAKES = (
+  AttributeError,
+  ImportError,  # of what an extra would install
+  KeyError,
+  OSError,
+  TypeError,
+  ValueError,
+)
 
 
 def _train() -> None:

@@ -20,7 +20,7 @@ from jaxkd.finished import (
 )
 from jaxkd.given import Network
 from jaxkd.run import CONFIG
-from jaxkd.train.checkpoint import load_checkpoint
+from jaxkd.saved import load_checkpoint
 
 # What is measured, as people call it, and how they are shown it.
 MEASURES = {

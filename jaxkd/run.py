@@ -20,12 +20,12 @@ from typing import Any
 from tqdm import tqdm
 
 from jaxkd import config as configs
-from jaxkd import describe, models, plots, tree
+from jaxkd import describe, models, plots, saved, tree
+from jaxkd.disk import PARTIAL, write_json
 from jaxkd.experiment import Experiment
-from jaxkd.given import Network, given
+from jaxkd.given import Network, given, tested
 from jaxkd.graph import Stage
-from jaxkd.train import checkpoint, log
-from jaxkd.train.log import PARTIAL, write_json
+from jaxkd.train import log
 from jaxkd.train.provenance import provenance
 from jaxkd.train.stage import train_stage
 from jaxkd.train.teacher_cache import TeacherCache
@@ -108,6 +108,7 @@ class Run:
   def finish(self) -> dict[str, Any]:
     """Runs what has not been run yet, and returns the summary."""
     found = given(self.experiment)
+    measured = tested(self.experiment, found)
     self._claim()
     for note in self.experiment.dataset.notes:
       tqdm.write(f'data: {note}')
@@ -115,7 +116,7 @@ class Run:
       found |= (
         self._done(stage, found)
         or self._cached(stage)
-        or self._train(stage, found)
+        or self._train(stage, found, measured)
       )
     summary = self._summary({name: card for name, (_, card) in found.items()})
     write_json(self.workdir / 'summary.json', summary)
@@ -143,7 +144,7 @@ class Run:
       cost: time and throughput.
     """
     for name, network in networks.items():
-      checkpoint.save_network(self._folder(name), *network)
+      saved.save_network(self._folder(name), *network)
     self._mark(stage).parent.mkdir(exist_ok=True)
     mark = {'networks': list(networks), 'frozen': frozen, **cost}
     write_json(self._mark(stage), mark)
@@ -156,8 +157,7 @@ class Run:
       return None
     mark = json.loads(self._mark(stage).read_text())
     networks = {
-      name: checkpoint.load_network(self._folder(name))
-      for name in mark['networks']
+      name: saved.load_network(self._folder(name)) for name in mark['networks']
     }
     return networks | _measured(found, mark['frozen'])
 
@@ -180,12 +180,21 @@ class Run:
     return networks
 
   def _train(
-    self, stage: Stage, found: dict[str, Network]
+    self,
+    stage: Stage,
+    found: dict[str, Network],
+    measured: dict[str, dict[str, float]],
   ) -> dict[str, Network]:
-    """Trains a stage; its networks are on disk when this returns."""
+    """Trains a stage; its networks are on disk when this returns.
+
+    Args:
+      stage: to train.
+      found: by network, those of checkpoints and of earlier stages.
+      measured: by network, how good those of checkpoints are.
+    """
     known = {name: variables for name, (variables, _) in found.items()}
     task = self.experiment.task(stage)
-    trained = train_stage(task, self.workdir, known)
+    trained = train_stage(task, self.workdir, known, measured)
     networks, frozen = {}, {}
     for name, variables in trained.variables.items():
       if name in stage.graph.frozen:

@@ -28,10 +28,10 @@ from jaxkd import comparison, plots
 from jaxkd import config as configs
 from jaxkd.catalog import lookup
 from jaxkd.config import Config
+from jaxkd.disk import PARTIAL, write_json
 from jaxkd.experiment import Experiment, build
 from jaxkd.recipe import Networks, run_together
 from jaxkd.run import CONFIG, Run
-from jaxkd.train.log import PARTIAL, write_json
 from jaxkd.train.provenance import provenance
 
 # What may differ between seeds that are trained together.

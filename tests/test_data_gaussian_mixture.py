@@ -16,8 +16,8 @@ from jaxkd.data.gaussian_mixture import (
   log_posterior,
 )
 from jaxkd.run import Run
+from jaxkd.saved import load_network
 from jaxkd.train import mesh
-from jaxkd.train.checkpoint import load_network
 
 SIZES = dict(num_classes=3, dimensions=4, separation=2.0, variance=1.5)
 SMALL = dict(train_size=40, validation_size=12, test_size=24)

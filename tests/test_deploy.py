@@ -12,7 +12,7 @@ import tiny
 
 from jaxkd import deploy, finished, measure, tree
 from jaxkd.run import Run, draw
-from jaxkd.train.checkpoint import load_network, save_network
+from jaxkd.saved import load_network, save_network
 from jaxkd.train.stage import fitted
 
 NETS = dict(student__name='vgg8', student__width=1 / 16)

@@ -15,9 +15,9 @@ FILES = sorted((ROOT / 'jaxkd').rglob('*.py'))
 LEVEL = {
   name: level
   for level, names in {
-    0.0: 'jaxkd catalog types',  # jaxkd is jaxkd/__init__.py
+    0.0: 'jaxkd catalog disk types',  # jaxkd is jaxkd/__init__.py
     0.5: 'tree',
-    1.0: 'losses reparam data evaluate plots',
+    1.0: 'losses reparam data evaluate plots saved',
     2.0: 'models',
     3.0: 'objectives interop',
     4.0: 'graph',

@@ -5,6 +5,7 @@ import pathlib
 
 import pytest
 
+from jaxkd.disk import write_json
 from jaxkd.train import log
 
 METRICS = 'metrics.jsonl'
@@ -97,7 +98,7 @@ def test_tensorboard_gets_a_folder_for_each_stage(logged):
 
 def test_a_json_file_is_whole_or_as_it_was(tmp_path):
   path = tmp_path / 'summary.json'
-  log.write_json(path, {'top1': 0.5})
+  write_json(path, {'top1': 0.5})
   with pytest.raises(TypeError):
-    log.write_json(path, {'top1': object()})
+    write_json(path, {'top1': object()})
   assert json.loads(path.read_text()) == {'top1': 0.5}

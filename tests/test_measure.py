@@ -12,7 +12,7 @@ from scipy.special import rel_entr, softmax
 
 from jaxkd import finished, measure
 from jaxkd.run import Run, result_table
-from jaxkd.train.checkpoint import load_checkpoint
+from jaxkd.saved import load_checkpoint
 
 MEASURED = {'top1', 'top5', 'nll', 'brier', 'ece'}
 

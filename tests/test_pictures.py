@@ -13,7 +13,7 @@ import tiny
 
 from jaxkd import finished, pictures, plots
 from jaxkd.run import Run
-from jaxkd.train.checkpoint import load_network
+from jaxkd.saved import load_network
 
 ROOT = pathlib.Path(__file__).parents[1]
 

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import tiny
 
+from jaxkd import saved
 from jaxkd.measure import evaluate
 from jaxkd.run import Run, result_table
+from jaxkd.saved import load_checkpoint
 from jaxkd.train import checkpoint, log
-from jaxkd.train.checkpoint import load_checkpoint
 from jaxkd.train.loop import DivergedError
 
 
@@ -213,7 +214,7 @@ class TestRefusals:
   def test_a_checkpoint_of_another_shape(self, folder, tmp_path, cache):
     variables, card = load_checkpoint(folder / 'first')
     del variables['params']['head']['bias']
-    checkpoint.save_network(tmp_path / 'odd', variables, card)
+    saved.save_network(tmp_path / 'odd', variables, card)
     with pytest.raises(ValueError, match='- params/head/bias .* missing'):
       finish(
         tmp_path / 'run',
@@ -240,12 +241,12 @@ class TestRefusals:
     method = dict(name='slkd', order='batch')  # several optimizers' states
     given = dict(cache=cache, method=method, epochs=3)
     want = finish(tmp_path / 'whole', **given)
-    save, saved = checkpoint.Checkpoints.save, []
+    save, steps = checkpoint.Checkpoints.save, []
 
     def full(self, state, record):
-      if len(saved) == 1:
+      if len(steps) == 1:
         raise OSError(28, 'No space left on device')
-      saved.append(save(self, state, record))
+      steps.append(save(self, state, record))
 
     monkeypatch.setattr(checkpoint.Checkpoints, 'save', full)
     with pytest.raises(OSError, match='No space left'):

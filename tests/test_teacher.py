@@ -9,11 +9,13 @@ import pytest
 import tiny
 
 from jaxkd import deploy, finished, measure, methods, models, tree
+from jaxkd import given as networks_given
 from jaxkd.models.read_out import READ_OUTS
 from jaxkd.program import predict
 from jaxkd.run import Run
+from jaxkd.saved import load_network, save_network
 from jaxkd.train import log
-from jaxkd.train.checkpoint import Checkpoints, load_network, save_network
+from jaxkd.train.checkpoint import Checkpoints
 from jaxkd.train.teacher_cache import TeacherCache
 
 # At the default rate, these steps are too large for it.
@@ -109,9 +111,11 @@ class TestReadOut:
       np.testing.assert_allclose(outputs['teacher'].logits, want, rtol=1e-3)
 
   def test_students_of_one_teacher_are_the_same(
-    self, square, folder, cache, exported
+    self, square, folder, cache, exported, monkeypatch
   ):
     students = {digest(square)}
+    # On so few images such a teacher cannot be told from guessing.
+    monkeypatch.setattr(networks_given, '_check_accuracy', lambda *_: None)
     for n, place in enumerate((folder / 'square/networks/teacher', exported)):
       given = dict(cache=cache, teacher__checkpoint=str(place))
       students.add(digest(finish(folder / f'from {n}', **given)))

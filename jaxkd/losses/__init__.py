@@ -34,7 +34,6 @@ from jaxkd.losses.logits import (
   square_logits,
   standardise,
 )
-from jaxkd.losses.pooling import adaptive_average_pool
 from jaxkd.losses.ranks import cmkd, soft_ranks
 from jaxkd.losses.relations import (
   correlation_congruence,
@@ -43,6 +42,7 @@ from jaxkd.losses.relations import (
   rkd_distance,
   sp,
 )
+from jaxkd.losses.sizes import adaptive_average_pool
 from jaxkd.losses.stages import fsp, svd_channels, svd_rows
 from jaxkd.losses.targets import dkd, nkd
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.scipy.stats import norm as normal
 
 from jaxkd.losses.numerics import at_least_float32, einsum, flat, unit
-from jaxkd.losses.pooling import adaptive_average_pool
+from jaxkd.losses.sizes import adaptive_average_pool
 from jaxkd.types import Array
 
 

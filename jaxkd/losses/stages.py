@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxkd.losses.numerics import at_least_float32, einsum, unit
-from jaxkd.losses.pooling import adaptive_average_pool
+from jaxkd.losses.sizes import adaptive_average_pool
 from jaxkd.types import Array
 
 # The two maps between which something flows, in the order of the network.

@@ -1,10 +1,18 @@
 """Methods: the topology of each paper, as a list of stages."""
 
 from jaxkd.methods.gpd import gpd
-from jaxkd.methods.offline import baseline, kd, kd_baseline, plain, teacher
+from jaxkd.methods.offline import (
+  baseline,
+  distil,
+  kd,
+  kd_baseline,
+  plain,
+  teacher,
+)
 from jaxkd.methods.slkd import slkd
 
 CATALOG = {
+  'distil': distil,
   'gpd': gpd,
   'kd': kd,
   'plain': plain,
@@ -15,6 +23,7 @@ CATALOG = {
 __all__ = [
   'CATALOG',
   'baseline',
+  'distil',
   'gpd',
   'kd',
   'kd_baseline',

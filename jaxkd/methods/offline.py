@@ -1,13 +1,13 @@
 """One network learns: from labels alone, or also from a frozen teacher."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from jaxkd import objectives
 from jaxkd.catalog import lookup
 from jaxkd.graph import LABELS, Frozen, Graph, Learner, Stage, Transfer
-from jaxkd.methods.weights import Ramp
+from jaxkd.methods.weights import Ramp, warm_up
 from jaxkd.objectives import Objective
 
 # Without branches, as the student is deployed.
@@ -109,12 +109,33 @@ def kd(
     https://arxiv.org/abs/1503.02531; the defaults are the CIFAR-100
     benchmark's, https://arxiv.org/abs/1910.10699.
   """
-  labels, guide = objectives.cross_entropy(), objectives.kd(temperature)
+  objective = {'name': 'kd', 'temperature': temperature}
+  return distil(objective, label_weight, guide_weight)
+
+
+def distil(
+  objective: str | Mapping[str, Any] = 'kd',
+  label_weight: float = 1.0,
+  guide_weight: float = 1.0,
+  warmup_epochs: int = 0,
+) -> tuple[Stage, ...]:
+  """Distillation from a frozen teacher by any objective.
+
+  Args:
+    objective: from the teacher to the student: a name of the catalogue, or a
+      mapping of 'name' and arguments, such as the taps that it compares.
+    label_weight: of the cross-entropy against labels.
+    guide_weight: of the objective. Published ones lie between 0.02 and 30,000:
+      see the objective.
+    warmup_epochs: over which the objective grows to its weight.
+  """
+  labels, guide = objectives.cross_entropy(), objectives.make(objective)
+  weight = warm_up(guide_weight, warmup_epochs)
   graph = Graph(
     networks={'teacher': Frozen(), 'student': Learner()},
     transfers=(
       Transfer(LABELS, 'student', labels, label_weight),
-      Transfer('teacher', 'student', guide, guide_weight),
+      Transfer('teacher', 'student', guide, weight),
     ),
   )
   return (Stage('distil', graph),)

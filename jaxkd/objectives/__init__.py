@@ -11,6 +11,7 @@ from jaxkd.objectives.comparative import comparative
 from jaxkd.objectives.ctkd import ctkd
 from jaxkd.objectives.dist import dist
 from jaxkd.objectives.dkd import dkd
+from jaxkd.objectives.fitnet import fitnet
 from jaxkd.objectives.grouped_kd import grouped_kd
 from jaxkd.objectives.kd import kd
 from jaxkd.objectives.labels import brier, cross_entropy, square_logits
@@ -29,6 +30,7 @@ CATALOG = {
   'ctkd': ctkd,
   'dist': dist,
   'dkd': dkd,
+  'fitnet': fitnet,
   'grouped_kd': grouped_kd,
   'kd': kd,
   'ltkd': ltkd,
@@ -50,6 +52,7 @@ __all__ = [
   'ctkd',
   'dist',
   'dkd',
+  'fitnet',
   'grouped_kd',
   'kd',
   'ltkd',

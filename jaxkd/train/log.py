@@ -2,20 +2,12 @@
 
 import json
 import math
-import os
 import pathlib
 from typing import Any
 
 from tensorboardX import SummaryWriter
 
-PARTIAL = '.partial'  # what a kill may leave behind, and nothing reads
-
-
-def write_json(path: pathlib.Path, value: Any) -> None:
-  """Writes a file whole or not at all."""
-  partial = path.with_name(path.name + PARTIAL)
-  partial.write_text(json.dumps(value, indent=2) + '\n')
-  os.replace(partial, path)
+from jaxkd.disk import replacing
 
 
 class Log:
@@ -33,9 +25,8 @@ class Log:
       for record in read(self._path)
       if record['stage'] != stage or record['step'] <= step
     ]
-    partial = self._path.with_name(self._path.name + PARTIAL)
-    partial.write_text(''.join(json.dumps(record) + '\n' for record in keep))
-    os.replace(partial, self._path)
+    with replacing(self._path) as partial:
+      partial.write_text(''.join(json.dumps(record) + '\n' for record in keep))
     self._events = SummaryWriter(
       str(folder / 'tensorboard' / stage), purge_step=step + 1
     )

@@ -69,7 +69,10 @@ class Trained:
 
 
 def train_stage(
-  task: Task, folder: pathlib.Path, known: Mapping[str, Variables]
+  task: Task,
+  folder: pathlib.Path,
+  known: Mapping[str, Variables],
+  measured: Mapping[str, dict[str, float]],
 ) -> Trained:
   """Trains a stage, or goes on with it from its last save.
 
@@ -77,6 +80,7 @@ def train_stage(
     task: what to train.
     folder: the run's; gets checkpoints/, metrics.jsonl and tensorboard/.
     known: variables by network, from checkpoints and earlier stages.
+    measured: by frozen network, what `Evaluator` has said of it already.
 
   Raises:
     ValueError: known weights do not fit a network; the loss is lost.
@@ -110,7 +114,9 @@ def train_stage(
     every_steps=task.every_steps,
   )
   for name in task.program.graph.frozen:
-    record.last[name] = result = test(task.program.modules[name], known[name])
+    module = task.program.modules[name]
+    result = measured.get(name) or test(module, known[name])
+    record.last[name] = result
     tqdm.write(
       f'{task.name}: {name}, frozen, {100 * result["top1"]:.2f} % top-1 on'
       f' {len(task.dataset.test):,} test images'

@@ -1,0 +1,1 @@
+"""Networks of other projects in, and ours out: PyTorch, StableHLO, ONNX."""

@@ -1,0 +1,88 @@
+"""Maps of different sizes: what is done to them before they are compared."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxkd.types import Array
+
+Size = tuple[int, int]
+
+
+def match(first: Array, second: Array) -> tuple[Array, Array]:
+  """Returns two maps in one size: along each axis, the smaller one's.
+
+  Args:
+    first: [B, H1, W1, C1].
+    second: [B, H2, W2, C2].
+
+  Returns:
+    Both, averaged to [B, min(H1, H2), min(W1, W2), ...].
+  """
+  (h1, w1), (h2, w2) = first.shape[1:3], second.shape[1:3]
+  size = min(h1, h2), min(w1, w2)
+  return adaptive_average_pool(first, size), adaptive_average_pool(second, size)
+
+
+def adaptive_average_pool(x: Array, size: Size) -> Array:
+  """Averages a map over windows that cover it: adaptive average pooling.
+
+  Of n rows that become m, row i is the mean of rows floor(i n / m) to
+  ceil((i + 1) n / m) - 1, as in PyTorch: windows overlap where m does not
+  divide n, and repeat rows where m > n. Columns likewise.
+
+  Args:
+    x: [B, H, W, C].
+    size: h and w, any.
+
+  Returns:
+    [B, h, w, C].
+
+  >>> adaptive_average_pool(jnp.arange(5.0).reshape(1, 5, 1, 1), (2, 1)).ravel()
+  Array([1., 3.], dtype=float32)
+  """
+  for axis, cells in zip((1, 2), size, strict=True):
+    x = _averaged(x, axis, cells)
+  return x
+
+
+def _averaged(x: Array, axis: int, cells: int) -> Array:
+  extent = x.shape[axis]
+  if extent == cells:
+    return x
+  if extent % cells == 0:
+    # On a CPU ten times faster than the product below.
+    window = (cells, extent // cells)
+    windows = x.reshape(*x.shape[:axis], *window, *x.shape[axis + 1 :])
+    return jnp.mean(windows, axis=axis + 1)
+  weights = jnp.asarray(_windows(extent, cells), x.dtype)
+  # The default precision of accelerators would round x to 8 or 11 bits.
+  product = jnp.tensordot(x, weights, axes=(axis, 1), precision='highest')
+  return jnp.moveaxis(product, -1, axis)
+
+
+def _windows(extent: int, cells: int) -> np.ndarray:
+  """Returns the weight [cells, extent] of each row in each mean of rows."""
+  start = np.arange(cells)[:, None] * extent // cells
+  stop = -(-(np.arange(cells)[:, None] + 1) * extent // cells)
+  row = np.arange(extent)
+  return ((start <= row) & (row < stop)) / (stop - start)
+
+
+def nearest(x: Array, size: Size) -> Array:
+  """Resizes a map by repeating or leaving out pixels, as PyTorch's 'nearest'.
+
+  Of n rows that become m, row i is row floor(i n / m). Columns likewise.
+
+  Args:
+    x: [B, H, W, C].
+    size: h and w, any.
+
+  Returns:
+    [B, h, w, C].
+
+  >>> nearest(jnp.arange(3.0).reshape(1, 3, 1, 1), (5, 1)).ravel()
+  Array([0., 0., 1., 1., 2.], dtype=float32)
+  """
+  (height, width), (h, w) = x.shape[1:3], size
+  x = jnp.take(x, np.arange(h) * height // h, axis=1)
+  return jnp.take(x, np.arange(w) * width // w, axis=2)

@@ -1,0 +1,164 @@
+"""What an objective compares of two networks: taps, chosen and made into maps.
+
+A tap is chosen by its name, or by its place: 'last' is a network's deepest
+stage, whatever its number. Where a stage ends without an activation, as in
+MobileNetV2 and in transformers, there is no tap 'stage1_pre', and 'stage1' is
+what that name stands for.
+
+A map [B, H, W, C] is what it is. The tokens [B, N, D] of a transformer become
+the map of its patches, without the class token; a vector [B, D] is a map of one
+pixel.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+import jax.numpy as jnp
+
+from jaxkd.catalog import UnknownNameError, suggestion
+from jaxkd.types import Array, Outputs
+
+LAST, PRE = 'last', '_pre'
+
+Maps = tuple[Array, Array]  # the learner's and the guide's, [B, H, W, C]
+
+
+def pair(
+  learner: Outputs, guide: Outputs | None, stage: str, guide_stage: str = ''
+) -> Maps:
+  """Returns a tap of each of two networks, as maps.
+
+  Args:
+    learner: what the learner says.
+    guide: what the guide says.
+    stage: the learner's tap, or 'last', or 'last_pre'.
+    guide_stage: the guide's, likewise; '' is that of the same name.
+
+  Returns:
+    The learner's map and the guide's, float32: in a size of their own each.
+
+  Raises:
+    KeyError: a network has no such tap.
+    ValueError: the guide is `labels`; tokens that are no grid.
+  """
+  (maps,) = pairs(learner, guide, (stage,), (guide_stage or stage,))
+  return maps
+
+
+def pairs(
+  learner: Outputs,
+  guide: Outputs | None,
+  stages: Sequence[str] = (),
+  guide_stages: Sequence[str] = (),
+  *,
+  suffix: str = '',
+  from_last: bool = False,
+) -> list[Maps]:
+  """Returns several taps of each of two networks, as pairs of maps.
+
+  Args:
+    learner: what the learner says.
+    guide: what the guide says.
+    stages: the learner's taps; () takes its stages, as far as both networks
+      have them.
+    guide_stages: the guide's, of the same number; () are those of the same
+      names, or the guide's stages.
+    suffix: '_pre' takes stages before their activation. Taps that are named are
+      taken as they are.
+    from_last: stages are counted from the deepest one, not from the first, so
+      that of networks of different depth the shallow stages stay alone.
+
+  Returns:
+    A pair of maps, as of `pair`, for each stage, the deepest last.
+
+  Raises:
+    KeyError: a network has no such tap, or no stages.
+    ValueError: the guide is `labels`; so many taps of the one network and so
+      many of the other; tokens that are no grid.
+  """
+  if guide is None:
+    raise ValueError(
+      "features are compared with a network's, and the guide is 'labels': let a"
+      ' network be the guide, or take an objective of labels'
+    )
+  if not stages:
+    own, others = _stages('learner', learner), _stages('guide', guide)
+    depth = min(len(own), len(others))
+    part = slice(-depth, None) if from_last else slice(depth)
+    stages = [name + suffix for name in own[part]]
+    guide_stages = guide_stages or [name + suffix for name in others[part]]
+  guide_stages = guide_stages or stages
+  if len(stages) != len(guide_stages):
+    raise ValueError(
+      f"{len(stages)} taps of the learner's, {', '.join(stages)}, and"
+      f" {len(guide_stages)} of the guide's, {', '.join(guide_stages)}: name as"
+      ' many of each'
+    )
+  both = {'learner': learner, 'guide': guide}
+  taps = [
+    (_find('learner', both, own), _find('guide', both, other))
+    for own, other in zip(stages, guide_stages, strict=True)
+  ]
+  return [(_map(x, _aspect(y)), _map(y, _aspect(x))) for x, y in taps]
+
+
+def _stages(network: str, outputs: Outputs) -> list[str]:
+  """Returns the names of a network's stages, the deepest last."""
+  stages = [name for name in outputs.taps if re.fullmatch(r'stage\d+', name)]
+  if not stages:
+    known = ', '.join(sorted(outputs.taps))
+    raise UnknownNameError(
+      f'the {network} has no stages, only {known}: name a tap of each network'
+    )
+  return sorted(stages, key=lambda name: int(name.removeprefix('stage')))
+
+
+def _find(owner: str, networks: Mapping[str, Outputs], wanted: str) -> Array:
+  """Returns a tap of one of two networks by its name or place."""
+  taps, name = networks[owner].taps, wanted
+  if name in (LAST, LAST + PRE):
+    name = name.replace(LAST, _stages(owner, networks[owner])[-1])
+  name = name if name in taps else name.removesuffix(PRE)
+  if name not in taps:
+    others = '; '.join(
+      f"the {network}'s are {', '.join(sorted(outputs.taps))}"
+      for network, outputs in networks.items()
+      if network != owner
+    )
+    raise UnknownNameError(
+      f'the {owner} has no tap {wanted!r}. {suggestion(wanted, [*taps, LAST])};'
+      f' {others}. Name one of each: the settings stage and guide_stage, or'
+      ' stages and guide_stages'
+    )
+  return taps[name]
+
+
+def _aspect(x: Array) -> tuple[int, int]:
+  """Returns a map's height and width; what is no map counts as square."""
+  return (x.shape[1], x.shape[2]) if x.ndim == 4 else (1, 1)
+
+
+def _map(x: Array, aspect: tuple[int, int]) -> Array:
+  """Returns a map, tokens or a vector as a float32 map [B, H, W, C].
+
+  Args:
+    x: [B, H, W, C], [B, N, D] or [B, D].
+    aspect: height to width of the image, in which tokens are laid out.
+  """
+  x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+  if x.ndim == 4:
+    return x
+  if x.ndim == 2:
+    return x[:, None, None]
+  b, n, d = x.shape
+  height, width = aspect
+  for first in (0, 1):  # patches alone, or after the class token
+    h = math.isqrt((n - first) * height // width)
+    w = h * width // height
+    if h * w == n - first > 0:
+      return x[:, first:].reshape(b, h, w, d)
+  raise ValueError(
+    f'{n} tokens are no grid of {height}:{width}, with or without a class'
+    ' token: let the network have its map [B, H, W, C] as the tap'
+  )

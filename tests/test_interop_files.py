@@ -1,0 +1,231 @@
+"""Files of other projects: read, written, converted, and given as teachers."""
+
+import json
+import pathlib
+import sys
+
+import numpy as np
+import pytest
+import tiny
+
+from jaxkd import saved, tree
+from jaxkd.interop import checkpoints, convert, files
+from jaxkd.interop.torch import from_state_dict, to_state_dict
+from jaxkd.run import Run
+
+SUFFIXES = ['.npz', '.safetensors']  # that need no PyTorch
+ARRAYS = {
+  'fc.weight': np.random.default_rng(0).random((3, 4), np.float32),
+  'fc.bias': np.array([np.nan, -0.0, 1e-45], np.float32),
+}
+CARD = {'model': 'linear', 'class_names': ['ä', 'b', 'c'], 'mean': [0.1]}
+
+
+@pytest.fixture
+def no_torch(monkeypatch):
+  monkeypatch.setitem(sys.modules, 'torch', None)
+
+
+@pytest.mark.parametrize('suffix', SUFFIXES)
+@pytest.mark.usefixtures('no_torch')
+def test_round_trip_without_pytorch(tmp_path, suffix):
+  path = tmp_path / f'new folder/x{suffix}'
+  files.write(path, ARRAYS, CARD)
+  found, card = files.read(path)
+  assert tree.digest(dict(found)) == tree.digest(ARRAYS)
+  assert card == ({} if suffix == '.npz' else CARD)
+  assert [x.name for x in path.parent.iterdir()] == [path.name]
+
+
+def test_round_trip_with_pytorch(tmp_path):
+  torch = pytest.importorskip('torch')
+  path = tmp_path / 'x.pth'
+  files.write(path, ARRAYS, CARD)
+  found, card = files.read(path)
+  assert card == CARD
+  own = {k: x.numpy() for k, x in found['state_dict'].items()}
+  assert tree.digest(own) == tree.digest(ARRAYS)
+  by_hand = torch.load(path, weights_only=True)
+  assert set(by_hand) == {'state_dict', 'network.json'}
+
+
+def test_what_runs_code_is_not_read(tmp_path):
+  torch = pytest.importorskip('torch')
+  path = tmp_path / 'x.pth'
+  torch.save({'model': torch.nn.Linear(2, 2)}, path)
+  with pytest.raises(ValueError, match=r'holds a torch\.nn.*save the module'):
+    files.read(path)
+
+
+@pytest.mark.usefixtures('no_torch')
+def test_without_pytorch_the_message_says_what_to_do(tmp_path):
+  path = tmp_path / 'x.pth'
+  path.write_bytes(b'anything')
+  with pytest.raises(ImportError, match=r"pip install 'jaxkd\[torch\]'"):
+    files.read(path)
+
+
+@pytest.mark.parametrize('suffix', SUFFIXES)
+@pytest.mark.parametrize('share', [0.0, 0.5, 0.98])
+def test_a_damaged_file_is_named(tmp_path, suffix, share):
+  path = tmp_path / f'x{suffix}'
+  files.write(path, ARRAYS, CARD)
+  data = path.read_bytes()
+  path.write_bytes(data[: int(share * len(data))])
+  with pytest.raises(ValueError, match=f'x{suffix} is damaged'):
+    files.read(path)
+
+
+def test_another_suffix_gets_suggestions(tmp_path):
+  with pytest.raises(KeyError, match=r"'.pht'. Did you mean '.pt' or '.pth'"):
+    files.write(tmp_path / 'x.pht', ARRAYS, CARD)
+
+
+# Networks of a trained run, here and there
+
+
+@pytest.fixture(scope='module')
+def cache(tmp_path_factory):
+  return str(tmp_path_factory.mktemp('cache'))
+
+
+DIGITS = dict(  # real ones, since a teacher has to know something
+  data__name='digits',
+  data__image_size=0,
+  data__few_shot=10,
+  data__settings=dict(),
+)
+
+
+def finish(workdir, cache, **changes):
+  experiment = tiny.experiment(cache=cache, **DIGITS, **changes)
+  return Run(experiment, workdir).finish()
+
+
+@pytest.fixture(scope='module')
+def teacher(tmp_path_factory, cache):
+  """A run that trains a teacher worth its name."""
+  folder = tmp_path_factory.mktemp('teacher') / 'run'
+  settings = dict(method=dict(name='teacher'), epochs=5)
+  finish(folder, cache, **settings)
+  return folder
+
+
+@pytest.mark.parametrize('suffix', SUFFIXES)
+def test_the_command_converts_there_and_back(teacher, tmp_path, suffix, capsys):
+  there, back = tmp_path / f'there{suffix}', tmp_path / 'back'
+  convert.main(['mlp', str(teacher), str(there)])
+  convert.main(['mlp', str(there), str(back)])
+  assert 'mlp, 10 classes' in capsys.readouterr().out
+  want, _ = saved.load_checkpoint(teacher)
+  got, card = saved.load_checkpoint(back)
+  assert tree.digest(got) == tree.digest(want)
+  assert card['num_classes'] == 10
+  assert card['converted_from'] == there.name
+
+
+@pytest.mark.parametrize(
+  'arguments, message',
+  [
+    (['mlp', 'nowhere.npz', 'out'], 'no such file: nowhere.npz'),
+    (['mlpp', '{there}', 'out'], "no model 'mlpp'. Did you mean 'mlp'"),
+    (['resnet8', '{there}', 'out'], 'state dict of a resnet8 does not fit'),
+    (['resnet8', '{run}', 'out.npz'], 'is a mlp, not a resnet8'),
+    (['mlp', '{run}', 'out.xyz'], "no suffix of a state dict '.xyz'"),
+  ],
+)
+def test_mistakes_end_in_a_message(
+  teacher, tmp_path, monkeypatch, arguments, message
+):
+  monkeypatch.chdir(tmp_path)
+  convert.main(['mlp', str(teacher), 'there.npz'])
+  before = set(tmp_path.iterdir())
+  places = {'run': teacher, 'there': 'there.npz'}
+  with pytest.raises(SystemExit, match=message):
+    convert.main([x.format(**places) for x in arguments])
+  assert set(tmp_path.iterdir()) == before
+
+
+@pytest.fixture(scope='module')
+def distilled(teacher, cache, tmp_path_factory):
+  """The result of distilling from the run's own teacher."""
+  folder = tmp_path_factory.mktemp('distilled') / 'run'
+  return finish(folder, cache, teacher__checkpoint=str(teacher))
+
+
+@pytest.mark.parametrize('suffix', SUFFIXES)
+def test_a_file_is_as_good_a_teacher_as_a_run(
+  teacher, distilled, cache, tmp_path, suffix, capsys
+):
+  path = tmp_path / f'teacher{suffix}'
+  convert.main(['mlp', str(teacher), str(path)])
+  summary = finish(tmp_path / 'run', cache, teacher__checkpoint=str(path))
+  networks = summary['networks']
+  assert networks['student'] == distilled['networks']['student']
+  for key in ('top1', 'nll', 'params', 'macs', 'params_sha256'):
+    assert networks['teacher'][key] == distilled['networks']['teacher'][key]
+  assert 'teacher, frozen' in capsys.readouterr().out
+
+
+def test_a_student_can_start_from_a_file(teacher, cache, tmp_path):
+  path = tmp_path / 'start.safetensors'
+  convert.main(['mlp', str(teacher), str(path)])
+  still = dict(
+    student__checkpoint=str(path),
+    method=dict(name='plain'),
+    epochs=1,
+    optimizer__learning_rate=0.0,
+  )
+  finish(tmp_path / 'run', cache, **still)
+  want, _ = saved.load_checkpoint(teacher)
+  got, _ = saved.load_checkpoint(tmp_path / 'run')
+  assert tree.digest(got['params']) == tree.digest(want['params'])
+
+
+def test_a_teacher_at_chance_stops_before_anything_is_written(
+  teacher, cache, tmp_path
+):
+  variables, _ = saved.load_checkpoint(teacher)
+  state = to_state_dict('mlp', variables)
+  shuffled = {**state, 'head.weight': np.roll(state['head.weight'], 1, axis=0)}
+  path = tmp_path / 'odd.npz'
+  files.write(path, shuffled, {})
+  with pytest.raises(ValueError, match='guessing has 10.00 %') as error:
+    finish(tmp_path / 'run', cache, teacher__checkpoint=str(path))
+  for word in ('360 test images', 'odd.npz', 'teacher.checkpoint', 'mean ('):
+    assert word in str(error.value)
+  assert not (tmp_path / 'run').exists()
+  # The same command with another file is then no other run.
+  finish(tmp_path / 'run', cache, teacher__checkpoint=str(teacher), epochs=1)
+
+
+def test_a_file_of_another_number_of_classes_is_refused(
+  teacher, cache, tmp_path
+):
+  variables, _ = saved.load_checkpoint(teacher)
+  state = to_state_dict('mlp', variables)
+  fewer = {k: x[:2] if k.startswith('head') else x for k, x in state.items()}
+  path = tmp_path / 'fewer.npz'
+  files.write(path, fewer, {})
+  with pytest.raises(ValueError, match='num_classes 2, .* num_classes 10'):
+    finish(tmp_path / 'run', cache, teacher__checkpoint=str(path))
+
+
+def test_the_card_of_an_exported_file_comes_along(tmp_path):
+  state = {'head.weight': ARRAYS['fc.weight'], 'head.bias': ARRAYS['fc.bias']}
+  path = tmp_path / 'x.safetensors'
+  files.write(path, state, {**CARD, 'read_out': 'clip'})
+  variables, card = checkpoints.load(path, 'resnet8', (2, 2, 1))
+  assert tree.digest(variables) == tree.digest(from_state_dict('linear', state))
+  assert card['model'] == 'linear'
+  assert card['class_names'] == CARD['class_names']
+  assert checkpoints.load_card(path)['read_out'] == 'clip'
+  json.dumps(card)
+
+
+def test_a_network_of_ones_own_is_no_state_dict(teacher, tmp_path):
+  saved.save_file(tmp_path / 'own.npz', *saved.load_checkpoint(teacher))
+  assert not files.is_state_dict(tmp_path / 'own.npz')
+  assert not files.is_state_dict(pathlib.Path('nowhere.npz'))
+  files.write(tmp_path / 'its.npz', ARRAYS, {})
+  assert files.is_state_dict(tmp_path / 'its.npz')

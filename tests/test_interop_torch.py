@@ -1,0 +1,207 @@
+"""State dicts: their names, their mistakes, and both ways of every model."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from jaxkd import models, reparam, tree
+from jaxkd.interop import torch as interop
+from jaxkd.models import resnet_cifar
+
+every = pytest.mark.parametrize('name', sorted(models.CATALOG))
+
+
+def image_shape(name):
+  is_large = name.startswith(('vit', 'deit'))
+  return (224, 224, 3) if is_large else (32, 32, 3)
+
+
+@functools.cache
+def variables(name, num_classes=7, **settings):
+  """Random numbers in every array, also where networks start with zeros."""
+  net = models.build(name, num_classes, **settings)
+  rng = np.random.default_rng(0)
+  return jax.tree.map(
+    lambda x: rng.random(x.shape, np.float32),
+    tree.shapes(net, image_shape(name)),
+  )
+
+
+@functools.cache
+def state_dict(name='resnet8'):
+  return interop.to_state_dict(name, variables(name))
+
+
+class Tensor:
+  """What this code knows of a PyTorch tensor, here one on another device."""
+
+  def __init__(self, array):
+    self.array, self.shape = array, array.shape
+
+  def detach(self):
+    return self
+
+  float = cpu = detach
+
+  def numpy(self):
+    return self.array
+
+
+@every
+def test_both_ways_are_the_way_back_bit_for_bit(name):
+  given = variables(name)
+  back = interop.from_state_dict(name, interop.to_state_dict(name, given))
+  assert tree.digest(back) == tree.digest(given)
+
+
+@pytest.mark.parametrize(
+  'name, dialect',
+  [
+    ('resnet18', 'timm'),
+    ('imagenet_resnet18', 'timm'),
+    ('vit_tiny', 'torchvision'),
+  ],
+)
+def test_other_names_are_recognised(name, dialect):
+  given = variables(name)
+  there = interop.to_state_dict(name, given, dialect)
+  back = interop.from_state_dict(name, there)
+  assert tree.digest(back) == tree.digest(given)
+
+
+@pytest.mark.parametrize(
+  'name, settings',
+  [
+    ('resnet8', {'width': 2}),
+    ('shufflenet_v1', {'width': 2}),
+    ('mlp', {'features': (8, 6)}),
+    ('vit_tiny', {'patch': 32}),
+    ('rvt_tiny', {'patch': 4}),
+  ],
+)
+def test_attributes_of_the_network_are_settings(name, settings):
+  given = variables(name, **settings)
+  there = interop.to_state_dict(name, given, **settings)
+  back = interop.from_state_dict(name, there, **settings)
+  assert tree.digest(back) == tree.digest(given)
+
+
+@pytest.mark.parametrize(
+  'wrap',
+  [
+    dict,
+    lambda state: {f'module.{k}': x for k, x in state.items()},
+    lambda state: {f'module._orig_mod.{k}': x for k, x in state.items()},
+    lambda state: {'model': state, 'epoch': 240, 'accuracy': 79.42},
+    lambda state: {'state_dict': state, 'opt': object()},
+    lambda state: {'model': {f'module.{k}': x for k, x in state.items()}},
+    lambda state: {**state, 'bn1.num_batches_tracked': np.array(7)},
+    lambda state: {k: Tensor(x) for k, x in state.items()},
+    lambda state: {k: x.astype(np.float64) for k, x in state.items()},
+    lambda state: dict(reversed(state.items())),
+  ],
+)
+def test_what_surrounds_the_arrays_does_not_matter(wrap):
+  back = interop.from_state_dict('resnet8', wrap(state_dict()))
+  assert tree.digest(back) == tree.digest(variables('resnet8'))
+  assert {x.dtype.name for x in jax.tree.leaves(back)} == {'float32'}
+
+
+def test_layouts_are_those_of_pytorch():
+  ours = variables('resnet8')['params']
+  theirs = state_dict()
+  conv, head = ours['conv_stem']['kernel'], ours['head']['kernel']
+  np.testing.assert_array_equal(theirs['conv1.weight'][3, 1], conv[:, :, 1, 3])
+  np.testing.assert_array_equal(theirs['fc.weight'][3], head[:, 3])
+
+
+def test_heads_of_an_attention_lie_one_after_another():
+  ours = variables('vit_tiny')['params']['stage1_block0']['attention']
+  theirs = interop.to_state_dict('vit_tiny', variables('vit_tiny'))
+  qkv, out = (
+    theirs['blocks.0.attn.qkv.weight'],
+    theirs['blocks.0.attn.proj.weight'],
+  )
+  d, head = 192, 64
+  # Row 1 d + 2 head + 5 makes entry 5 of the third head's keys.
+  np.testing.assert_array_equal(
+    qkv[d + 2 * head + 5], ours['qkv']['kernel'][:, 1, 2, 5]
+  )
+  np.testing.assert_array_equal(
+    out[:, 2 * head + 5], ours['out']['kernel'][2, 5]
+  )
+
+
+@pytest.mark.parametrize(
+  'name, dialect, expected',
+  [
+    ('resnet8', '', 'layer2.0.downsample.1.running_mean'),
+    ('resnet18', '', 'layer2.0.shortcut.1.running_mean'),
+    ('resnet18', 'timm', 'layer2.0.downsample.1.running_mean'),
+    ('wrn_16_2', '', 'block2.layer.0.convShortcut.weight'),
+    ('vgg13', '', 'block4.4.running_var'),
+    ('mobilenet_v2', '', 'blocks.6.0.conv.7.bias'),
+    ('imagenet_mobilenet_v1', '', 'model.13.4.weight'),
+    ('shufflenet_v2', '', 'layer1.0.conv5.weight'),
+    ('vit_tiny', '', 'blocks.11.mlp.fc2.weight'),
+    (
+      'vit_tiny',
+      'torchvision',
+      'encoder.layers.encoder_layer_11.self_attention.in_proj_bias',
+    ),
+    ('rvt_tiny', '', 'transformers.1.blocks.1.mlp.dwconv.weight'),
+  ],
+)
+def test_names_are_those_of_the_originals(name, dialect, expected):
+  assert expected in interop.to_state_dict(name, variables(name), dialect)
+
+
+def test_one_message_has_everything_that_does_not_fit():
+  odd = {**state_dict(), 'extra.weight': np.zeros((2, 2))}
+  del odd['conv1.weight'], odd['layer1.0.bn1.bias']
+  odd['fc.bias'] = np.zeros(8)
+  with pytest.raises(ValueError, match='state dict of a resnet8') as error:
+    interop.from_state_dict('resnet8', odd)
+  lines = str(error.value).splitlines()[1:]
+  assert lines == [
+    '  - conv1.weight (16, 3, 3, 3): missing',
+    '  - layer1.0.bn1.bias (16,): missing',
+    '  + extra.weight (2, 2): not in the model',
+    '  ! fc.bias: checkpoint (8,), model (7,)',
+  ]
+
+
+def test_a_deeper_network_is_refused():
+  with pytest.raises(ValueError, match=r'\+ layer1.1.conv1.weight'):
+    interop.from_state_dict('resnet8', state_dict('resnet14'))
+
+
+@pytest.mark.parametrize(
+  'odd, message',
+  [
+    ({}, 'this one is empty'),
+    ({'model': {}}, 'this one is empty'),
+    ({'fc.weight': np.ones((2, 3)), 'lr': 0.1}, "this one has 'lr': 0.1"),
+  ],
+)
+def test_what_is_no_state_dict_is_explained(odd, message):
+  with pytest.raises(ValueError, match=message):
+    interop.from_state_dict('resnet8', odd)
+
+
+def test_variables_of_another_network_are_refused():
+  with pytest.raises(ValueError, match='what is to be a resnet14 .*\n  - '):
+    interop.to_state_dict('resnet14', variables('resnet8'))
+  with pytest.raises(KeyError, match="'timmy'. Did you mean 'timm'"):
+    interop.to_state_dict('resnet18', variables('resnet18'), 'timmy')
+
+
+def test_branches_have_to_be_merged_first():
+  net = resnet_cifar.ResNetCifar(8, (4, 4, 4, 4), 3, branches=2)
+  shapes = tree.shapes(net, (8, 8, 3))
+  given = jax.tree.map(lambda x: np.ones(x.shape, np.float32), shapes)
+  with pytest.raises(ValueError, match='resnet8 has convolutions with branche'):
+    interop.to_state_dict('resnet8', given)
+  assert not reparam.prefixes(reparam.merge(given)['params'])
