@@ -17,7 +17,7 @@ Config = Any  # an ml_collections.ConfigDict, whose values are of any type
 
 
 OPTIMIZER = dict(
-  name='sgd',  # or adamw
+  name='sgd',  # adamw dot
   learning_rate=0.05,
   rates=dict(),  # owner -> its own learning rate
   momentum=0.9,
@@ -27,6 +27,7 @@ OPTIMIZER = dict(
   clip_norm=0.0,  # 0: no clipping
   betas=(0.9, 0.999),
   eps=1e-8,
+  delta=0.075,  # of dot: guides' momentum is so much more, labels' less
   ema=0.0,  # decay of the weights' moving average; 0: none
 )
 SCHEDULE = dict(
@@ -164,6 +165,7 @@ MINIMA = {
   'optimizer.weight_decay': 0,
   'optimizer.clip_norm': 0,
   'optimizer.ema': 0,
+  'optimizer.delta': 0,
   'schedule.warmup_epochs': 0,
 }
 MAXIMA = {'student.branches': MOST}

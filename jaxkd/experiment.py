@@ -202,8 +202,14 @@ class Experiment:
     program = bind(graph, build, self.image_shape)
     if not self._reads_teacher(stage):
       return program
-    teacher = models.wrap(program.modules['teacher'], self.teacher_read_out)
-    modules = {**program.modules, 'teacher': teacher}
+    heads = stage.graph.heads
+    speaks = {'teacher', *(n for n in heads if heads[n].of == 'teacher')}
+    modules = {
+      name: models.wrap(module, self.teacher_read_out)
+      if name in speaks
+      else module
+      for name, module in program.modules.items()
+    }
     return dataclasses.replace(program, modules=modules)
 
   def _reads_teacher(self, stage: Stage) -> bool:
@@ -244,6 +250,10 @@ class Experiment:
       return self.config.optimizer.learning_rate
     return stage.learning_rate
 
+  def schedule(self, stage: Stage) -> str:
+    """Returns the name of a stage's schedule."""
+    return stage.schedule or self.config.schedule.name
+
   def is_teacher(self, stage: Stage) -> bool:
     """Is it the stage that trains the teacher?"""
     return stage.graph.learners == ('teacher',)
@@ -257,6 +267,11 @@ class Experiment:
     teacher = self.is_teacher(stage)
     return self.config.teacher.seed if teacher else self.config.seed
 
+  def optimizer_name(self, stage: Stage) -> str:
+    """Returns which optimizer a stage has."""
+    name = self.config.optimizer.name
+    return name if stage.graph.guided else optim.unguided(name)
+
   def optimizer(
     self, stage: Stage, steps_per_epoch: int
   ) -> optax.GradientTransformation:
@@ -264,7 +279,8 @@ class Experiment:
     settings = self.config.optimizer.to_dict()
     rates, rate = settings.pop('rates'), settings.pop('learning_rate')
     settings.pop('ema')
-    shape = self.config.schedule.to_dict()
+    settings['name'] = self.optimizer_name(stage)
+    shape = {**self.config.schedule.to_dict(), 'name': self.schedule(stage)}
 
     def schedule(rate):
       return optim.make_schedule(
@@ -312,7 +328,10 @@ class Experiment:
         path, section.name, self.image_shape, width=width
       )
       given['start'] = card['params_sha256']
-    optimizer = {k: v for k, v in config['optimizer'].items() if k != 'ema'}
+    optimizer = config['optimizer']
+    optimizer['name'] = self.optimizer_name(stage)
+    for key in ('ema', 'delta'):  # not of its training
+      del optimizer[key]
     return {
       'teacher': given,
       'optimizer': optimizer,
@@ -340,8 +359,8 @@ class Experiment:
       epochs, length = self.epochs(stage), self.length(stage)
       note = (
         f'{epochs if epochs == length else f"{epochs} of {length}"} epochs,'
-        f' {config.optimizer.name} at'
-        f' {self.learning_rate(stage):g}, {config.schedule.name} schedule'
+        f' {self.optimizer_name(stage)} at'
+        f' {self.learning_rate(stage):g}, {self.schedule(stage)} schedule'
       )
       texts.append(
         describe.stage_text(number, stage, self.program(stage), names, note)

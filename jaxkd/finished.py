@@ -76,6 +76,7 @@ def module_of(card: dict[str, Any], **changes: Any) -> nn.Module:
   settings = {key: card.get(key, 1) for key in ('width', 'branches')}
   settings['dtype'] = DTYPES[card.get('compute_dtype', 'float32')]
   settings['read_out'] = card.get('read_out', 'softmax')
+  settings['reused'] = card.get('reused')
   settings |= changes
   return models.build(card['model'], card['num_classes'], **settings)
 

@@ -67,6 +67,19 @@ class Model:
 
 
 @dataclasses.dataclass(frozen=True)
+class Reused:
+  """Another network's classifier, in the place of a network's own.
+
+  of: the other network. Its classifier is read from it in every step, and it
+    does not learn by what it says here.
+  factor: of the projector between, see `models.reusing`.
+  """
+
+  of: str
+  factor: int = 2
+
+
+@dataclasses.dataclass(frozen=True)
 class Learner:
   """A network that owns its parameters and learns them.
 
@@ -77,6 +90,7 @@ class Learner:
     can be compared; otherwise from random values of its own.
   growing: starts by growing out of the network it is like.
   model: an architecture that no other network has to have.
+  head: another network's classifier, in the place of its own.
   """
 
   like: str | None = None
@@ -85,6 +99,7 @@ class Learner:
   same_start: bool = False
   growing: Growing | None = None
   model: Model | None = None
+  head: Reused | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,6 +217,13 @@ class Graph:
     for name, network in self.networks.items():
       if isinstance(network, Learner) and network.growing and not network.like:
         raise ValueError(f'{name!r} grows: say out of which network (like=...)')
+      if isinstance(network, Learner) and network.head:
+        other = catalog.lookup('network', self.networks, network.head.of)
+        if isinstance(other, Learner) and other.head:
+          raise ValueError(
+            f'{name!r} has the classifier of {network.head.of!r}, which has'
+            f' that of {other.head.of!r}; name a network with its own'
+          )
       if isinstance(network, Shared):
         owner = catalog.lookup('network', self.networks, network.owner)
         if isinstance(owner, Shared):
@@ -254,6 +276,20 @@ class Graph:
     """Networks whose own parameters are learned."""
     return tuple(n for n, x in self.networks.items() if isinstance(x, Learner))
 
+  @property
+  def heads(self) -> dict[str, Reused]:
+    """The classifiers of networks that have another network's."""
+    return {
+      name: network.head
+      for name, network in self.networks.items()
+      if isinstance(network, Learner) and network.head
+    }
+
+  @property
+  def guided(self) -> bool:
+    """Does a network teach? Otherwise labels alone do."""
+    return any(transfer.guides for transfer in self.transfers)
+
   def owner(self, name: str) -> str:
     """Returns the network that owns the parameters of network `name`."""
     network = self.networks[name]
@@ -305,12 +341,19 @@ class Update(NamedTuple):
     learners = {transfer.learner for transfer in self.transfers}
     return learners.union(*(transfer.guides for transfer in self.transfers))
 
+  def apart(self) -> tuple[tuple[Transfer, ...], tuple[Transfer, ...]]:
+    """Returns the transfers from labels, and those from networks."""
+    return (
+      tuple(t for t in self.transfers if not t.guides),
+      tuple(t for t in self.transfers if t.guides),
+    )
+
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
   """A graph, a duration and an optimizer; a method is a list of stages.
 
-  epochs and learning_rate: None takes the run's own setting.
+  epochs, learning_rate and schedule: None takes the run's own setting.
   stop: the training is broken off after so many epochs, although its schedule
     is that of all `epochs`; None goes on to the end.
   """
@@ -320,3 +363,4 @@ class Stage:
   epochs: int | None = None
   learning_rate: float | None = None
   stop: int | None = None
+  schedule: str | None = None

@@ -1,6 +1,9 @@
 """Losses that tell an example's own pair from others."""
 
+import math
+
 import chex
+import jax
 import jax.numpy as jnp
 
 from jaxkd.losses.numerics import at_least_float32
@@ -23,7 +26,7 @@ def crd_nce(scores: Array, examples: int) -> Array:
     adds those of the student's and of the teacher's anchors.
 
   Raises:
-    ValueError: no examples to draw from.
+    ValueError: no examples to draw from, or no negatives drawn.
 
   References:
     Tian et al., ICLR 2020, https://arxiv.org/abs/1910.10699, eq. 9 to 13 and
@@ -33,14 +36,20 @@ def crd_nce(scores: Array, examples: int) -> Array:
   Array([1.3863], dtype=float32)
   """
   chex.assert_rank(scores, 2)
+  negatives = scores.shape[1] - 1
   if examples < 1:
     raise ValueError(f'crd_nce needs 1 or more examples, got {examples}')
+  if negatives < 1:
+    raise ValueError(
+      'crd_nce needs scores of a pair and of 1 or more negatives behind it, got'
+      f' {scores.shape[1]} score for each example'
+    )
   scores = at_least_float32(scores)
-  noise = (scores.shape[1] - 1) / examples
+  noise = negatives / examples
   total = noise + 1e-7
-  # No score is lost to rounding: log(P / (P + c)) = -log(1 + c / P), and
-  # log(c / (P + c)) is small for almost all negatives.
-  least = jnp.finfo(scores.dtype).tiny
-  positive = jnp.log1p(total / jnp.maximum(scores[:, 0], least))
-  negatives = jnp.log1p((scores[:, 1:] + 1e-7) / noise)
-  return positive + jnp.sum(negatives, axis=1)
+  # -log(P / (P + c)) and -log(c / (P + c)), of any P: those of almost all
+  # negatives are far below c.
+  score = jnp.maximum(scores[:, 0], jnp.finfo(scores.dtype).tiny)
+  missed = jax.nn.softplus(math.log(total) - jnp.log(score))
+  mistaken = jnp.log1p((scores[:, 1:] + 1e-7) / noise)
+  return missed + jnp.sum(mistaken, axis=1)

@@ -93,16 +93,14 @@ def log_soft_grouped(
   member = jax.nn.one_hot(
     jnp.broadcast_to(groups, z.shape), num_groups, axis=-2, dtype=bool
   )
-  some = jnp.any(member, axis=-1)
   z = jnp.expand_dims(z, -2)
-  top = jnp.max(z, axis=-1, where=member, initial=-jnp.inf)
-  top = jax.lax.stop_gradient(jnp.where(some, top, 0))
   # Each group from its own top, or the differences in a group whose logits are
-  # far below another's would be rounded away.
+  # far below another's would be rounded away. That of an empty one is -inf.
+  top = jnp.max(z, axis=-1, where=member, initial=-jnp.inf)
+  top = jax.lax.stop_gradient(top)
   z = jnp.where(member, z - jnp.expand_dims(top, -1), 0)
-  size = jnp.sum(jnp.exp(z), axis=-1, where=member)
-  log_size = jnp.log(jnp.where(some, size, 1))
-  log_mass = jax.nn.log_softmax(jnp.where(some, top + log_size, -jnp.inf))
+  log_size = jnp.log(jnp.sum(jnp.exp(z), axis=-1, where=member))
+  log_mass = jax.nn.log_softmax(top + log_size)
   inside = jnp.where(member, z - jnp.expand_dims(log_size, -1), 0)
   return log_mass, inside
 

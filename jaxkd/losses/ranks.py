@@ -12,14 +12,15 @@ from jaxkd.types import Array
 HARD = ('pearson', 'spearman')
 
 
-# Not to keep [..., K, K] for the gradient: with it, both passes are sums that
-# need not be written to memory.
+# The gradient computes [..., K, K] again rather than keeping it.
 @jax.checkpoint
 def soft_ranks(x: Array, softness: float = 0.1) -> Array:
   """Returns differentiable ranks along the last axis, [..., K]: 1 is lowest.
 
   The rank of x_k is 1/2 + sum over j of sigmoid((x_k - x_j) / softness), which
   tends to the ordinary rank, ties at their mean, as the softness tends to 0.
+
+  It compares all classes with each other: time and memory grow with K².
 
   Args:
     x: [..., K].

@@ -6,6 +6,7 @@ example.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 
 import jax
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxkd.losses.numerics import at_least_float32, einsum, unit
-from jaxkd.losses.sizes import adaptive_average_pool
+from jaxkd.losses.sizes import match
 from jaxkd.types import Array
 
 # The two maps between which something flows, in the order of the network.
@@ -22,11 +23,9 @@ Pair = tuple[Array, Array]
 
 def _flow(pair: Pair) -> Array:
   """Returns the mean product of two maps over positions, [B, C, C']."""
-  size = tuple(
-    min(sizes) for sizes in zip(*(x.shape[1:3] for x in pair), strict=True)
-  )
-  first, last = (adaptive_average_pool(at_least_float32(x), size) for x in pair)
-  return einsum('bhwc,bhwd->bcd', first, last) / (size[0] * size[1])
+  first, last = match(*map(at_least_float32, pair))
+  flow = einsum('bhwc,bhwd->bcd', first, last)
+  return flow / (first.shape[1] * first.shape[2])
 
 
 def fsp(student: Pair, teacher: Pair) -> Array:
@@ -183,12 +182,9 @@ def _aligned(student: Array, teacher: Array) -> Pair:
 def _right_vectors(x: Array, count: int) -> Array:
   """Returns the first right singular vectors of matrices [B, M, N].
 
-  They come from the smaller of the two Gram matrices, which takes a hundredth
-  of the time of a singular value decomposition.
-
   Returns:
-    Columns of [B, N, count], or of as many as min(M, N), in unit length; zero
-    where the singular value is zero.
+    Columns of [B, N, count] in unit length; zero where the singular value is
+    zero, or where there is none.
   """
   if x.shape[1] >= x.shape[2]:
     return _eigenvectors(einsum('bmn,bmk->bnk', x, x), count)
@@ -196,21 +192,84 @@ def _right_vectors(x: Array, count: int) -> Array:
   return unit(einsum('bmn,bmk->bnk', x, left), axis=1)
 
 
+_SQUARINGS = 16  # two eigenvalues count as equal if they differ by 1e-4
+_TERMS = 256  # of the geometric series, below
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _eigenvectors(gram: Array, count: int) -> Array:
   """Returns the eigenvectors [B, N, count] of the largest eigenvalues.
 
-  The gradient is that of first-order perturbation, dv_k = sum over j of
-  v_j (v_j · dG v_k) / (λ_k - λ_j), without the terms whose denominator is
-  nothing but rounding.
+  By products of matrices alone: they are what accelerators are quick at, and
+  on CPU two calls of LAPACK in one program can wait for each other forever.
+
+  Args:
+    gram: positive semidefinite, [B, N, N].
+    count: vectors wanted, the fewer the quicker.
   """
-  values, vectors = jnp.linalg.eigh(lax.stop_gradient(gram))
-  values, v = values[:, None, ::-1], vectors[..., ::-1]
-  first, value = v[..., :count], values[..., :count]
+  return _eigenpairs(gram, count)[1]
+
+
+@_eigenvectors.defjvp
+def _(count, primals, tangents):
+  """First-order perturbation, dv_k = sum of v_j (v_j · dG v_k) / (λ_k - λ_j).
+
+  Over the other vectors that are known it is this sum, without terms whose
+  denominator is nothing but rounding; over the rest it is a geometric series in
+  the rest of G over λ_k, cut off so that it is finite for equal eigenvalues.
+  """
+  (gram,), (change,) = primals, tangents
+  values, v = _eigenpairs(gram, count)
   noise = 10 * jnp.finfo(gram.dtype).eps * values[..., :1]
-  gap = value - jnp.swapaxes(values, 1, 2)  # [B, N, count]
-  known = jnp.abs(gap) > noise
-  inside = einsum('bnj,bnk->bjk', v, einsum('bmn,bnk->bmk', gram, first))
-  inside *= jnp.where(known, 1 / jnp.where(known, gap, 1), 0)
-  turn = einsum('bnj,bjk->bnk', v, inside)
-  # Zero in value: it is there for its derivative.
-  return (first + turn - lax.stop_gradient(turn)) * (value > noise)
+
+  def inverse(x):
+    known = jnp.abs(x) > noise
+    return jnp.where(known, 1 / jnp.where(known, x, 1), 0)
+
+  pull = einsum('bnm,bmk->bnk', change, v)
+  inside = einsum('bnj,bnk->bjk', v, pull)
+  outside = pull - einsum('bnj,bjk->bnk', v, inside)
+  inside *= inverse(values - jnp.swapaxes(values, 1, 2))
+  rest = gram - einsum('bnk,bmk->bnm', v * values, v)
+
+  def add_term(total, _):
+    step = einsum('bnm,bmk->bnk', rest, total) * inverse(values)
+    return outside + step, None
+
+  total, _ = lax.scan(add_term, outside, length=_TERMS)
+  return v, einsum('bnj,bjk->bnk', v, inside) + total * inverse(values)
+
+
+def _eigenpairs(gram: Array, count: int) -> Pair:
+  """Returns the largest eigenvalues [B, 1, count] and their vectors."""
+  noise = 10 * jnp.finfo(gram.dtype).eps * jnp.trace(gram, axis1=1, axis2=2)
+
+  def take_out(gram, _):
+    v = _first_eigenvector(gram)
+    value = einsum('bn,bnm,bm->b', v, gram, v)
+    value = jnp.where(value > noise, value, 0)[:, None]
+    v = jnp.where(value > 0, v, 0)
+    return gram - einsum('bn,bm->bnm', value * v, v), (value, v)
+
+  _, (values, vectors) = lax.scan(take_out, gram, length=count)
+  return jnp.moveaxis(values, 0, 2), jnp.moveaxis(vectors, 0, 2)
+
+
+def _first_eigenvector(gram: Array) -> Array:
+  """Returns the eigenvector of the largest eigenvalue, [B, N].
+
+  A power of the matrix, taken by squaring, is as good as its projection.
+  """
+
+  def scaled(x):
+    size = jnp.max(jnp.abs(x), axis=(1, 2), keepdims=True)
+    return x / jnp.where(size > 0, size, 1)
+
+  def square(_, x):
+    return scaled(einsum('bnm,bmk->bnk', x, x))
+
+  power = lax.fori_loop(0, _SQUARINGS, square, scaled(gram))
+  largest = jnp.argmax(jnp.diagonal(power, axis1=1, axis2=2), axis=1)
+  return unit(
+    jnp.take_along_axis(power, largest[:, None, None], axis=2)[..., 0]
+  )

@@ -4,19 +4,27 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxkd import objectives
-from jaxkd.graph import Fusion, Transfer, Weight
+from jaxkd.catalog import UnknownNameError, lookup, suggestion
+from jaxkd.graph import LABELS, Fusion, Transfer, Weight
 from jaxkd.methods import weights
 from jaxkd.objectives import Objective
 
 # A name, or a mapping with 'name': one objective. Any other mapping: several.
 Spec = str | Mapping[str, Any]
+BENCHMARK = 'benchmark'
+
+
+def labelled(learner: str, weight: weights.Spec = 1.0) -> Transfer:
+  """Returns the transfer from labels: cross-entropy."""
+  objective = objectives.cross_entropy()
+  return Transfer(LABELS, learner, objective, weights.make(weight))
 
 
 def arrows(
   guide: str | Fusion,
   learner: str,
   spec: Spec,
-  weight: Weight = 1.0,
+  weight: weights.Spec = 1.0,
   detach: bool = True,
 ) -> tuple[Transfer, ...]:
   """Returns the transfers from a guide to a learner.
@@ -25,9 +33,10 @@ def arrows(
     guide: of all of them.
     learner: of all of them.
     spec: see `parts`.
-    weight: of all of them, a factor of what each has.
+    weight: of all of them, a factor of what each has; see `weights.make`.
     detach: stop the gradients at the guide.
   """
+  weight = weights.make(weight)
   return tuple(
     Transfer(guide, learner, objective, weights.times(weight, own), detach)
     for objective, own in parts(spec)
@@ -40,13 +49,15 @@ def parts(spec: Spec) -> tuple[tuple[Objective, Weight], ...]:
   Args:
     spec: one objective, as `objectives.make` takes it, or several: name -> a
       weight, or a mapping of arguments. Among the arguments may be
-        weight          a number, or a schedule, see `weights.make`; 1
+        weight          a number, or a schedule, see `weights.make`; 1. Or
+                        'benchmark', which takes that of `objectives.WEIGHTS`
         warmup_epochs   over which it grows to its weight; 0
         name            of the objective, where the key is a name of its own,
                         as for two of one kind that look at different taps
 
   Raises:
-    KeyError: no such objective or schedule, with suggestions.
+    KeyError: no such objective or schedule, with suggestions; an objective that
+      is not in the benchmark.
     ValueError: no objective at all, or an argument that it does not take.
 
   >>> for objective, weight in parts({'kd': 0.9, 'dkd': {'beta': 2.0}}):
@@ -70,18 +81,19 @@ def _part(
 ) -> tuple[Objective, Weight]:
   settings = {'weight': given} if not isinstance(given, Mapping) else given
   settings = {'name': key, **settings}
-  weight = weights.make(settings.pop('weight', 1.0))
-  epochs = settings.pop('warmup_epochs', 0)
-  if epochs and callable(weight):
-    raise ValueError(
-      f'the objective {key!r} has warmup_epochs={epochs} and a weight with a'
-      f' schedule ({weight}): give one of them'
+  name = settings['name']
+  if isinstance(name, str) and name not in objectives.CATALOG:
+    raise UnknownNameError(
+      f'no objective {name!r}. (Of several, an objective is a name with a'
+      " weight or arguments; one with arguments needs its 'name'.)"
+      f' {suggestion(name, objectives.CATALOG)}'
     )
-  if epochs:
-    weight = weights.WarmUp(weight, epochs)
+  weight, epochs = settings.pop('weight', 1.0), settings.pop('warmup_epochs', 0)
+  if weight == BENCHMARK:
+    weight = lookup('weight in the benchmark', objectives.WEIGHTS, name)
+  weight = weights.make(weight, epochs)
   objective = objectives.make(settings)
-  renamed = key != settings['name']
-  return objective._replace(name=key) if renamed else objective, weight
+  return objective._replace(name=key) if key != name else objective, weight
 
 
 def chosen(

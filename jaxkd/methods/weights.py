@@ -15,7 +15,7 @@ from jaxkd.catalog import call, lookup
 from jaxkd.graph import Timed, Weight
 from jaxkd.types import Array
 
-Spec = float | Mapping[str, Any]
+Spec = Weight | Mapping[str, Any]
 
 
 def _linear(start: float, stop: float, done: Array) -> Array:
@@ -267,11 +267,11 @@ SCHEDULES: dict[str, Callable[..., Weight]] = {
 }
 
 
-def make(spec: Spec) -> Weight:
+def make(spec: Spec, warmup_epochs: int = 0) -> Weight:
   """Returns the weight that a config says.
 
   Args:
-    spec: a number; or a mapping with a key of `SCHEDULES` under 'schedule' and
+    spec: a weight; or a mapping with a key of `SCHEDULES` under 'schedule' and
       its arguments:
         cosine, exponential, linear  start, end, and between which epochs:
                                      first (0), last (the end of the training)
@@ -279,14 +279,17 @@ def make(spec: Spec) -> Weight:
         warm_up                      weight, epochs
         constant                     weight
       Below 1, first, last and epoch are fractions of the training.
+    warmup_epochs: over which a number is grown to.
 
   Raises:
     KeyError: no such schedule, with suggestions.
-    ValueError: an argument that it does not take, or no schedule.
+    ValueError: an argument that it does not take, or no schedule; a schedule
+      that is to be warmed up, too.
 
   >>> print(make({'schedule': 'cosine', 'start': 1.0, 'end': 0.0}))
   1 to 0 (cosine), from 0 to the end
   """
+  weight = spec
   if isinstance(spec, Mapping):
     given = dict(spec)
     if 'schedule' not in given:
@@ -296,5 +299,14 @@ def make(spec: Spec) -> Weight:
       )
     name = given.pop('schedule')
     function = lookup('schedule of a weight', SCHEDULES, name)
-    return call(f'the schedule {name!r}', function, given)
-  return spec
+    weight = call(f'the schedule {name!r}', function, given)
+  if callable(weight):
+    if warmup_epochs:
+      raise ValueError(
+        f'warmup_epochs={warmup_epochs} and a weight with a schedule'
+        f' ({weight}): give one of them'
+      )
+    return weight
+  if not isinstance(weight, int | float):
+    raise ValueError(f'a weight is a number, or a schedule; got {weight!r}')
+  return warm_up(weight, warmup_epochs)

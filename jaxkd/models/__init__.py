@@ -8,6 +8,7 @@ With `train=True` apply it with `mutable=['batch_stats']`; under a sharded batch
 BatchNorm sees all of it.
 """
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -21,6 +22,7 @@ from jaxkd.models.mobilenet import V1, V2_HALF, MobileNetV1, MobileNetV2
 from jaxkd.models.read_out import READ_OUTS, read_out_of, wrap
 from jaxkd.models.resnet import BASIC, BOTTLENECK, CHANNELS, ResNet
 from jaxkd.models.resnet_cifar import ResNetCifar
+from jaxkd.models.reusing import reuses, reusing
 from jaxkd.models.rvt import RVT
 from jaxkd.models.shufflenet import (
   SHUFFLE_V1,
@@ -41,6 +43,8 @@ __all__ = [
   'count',
   'macs',
   'read_out_of',
+  'reuses',
+  'reusing',
   'wrap',
 ]
 
@@ -89,7 +93,11 @@ CATALOG = {
 
 
 def build(
-  name: str, num_classes: int, read_out: str = 'softmax', **kwargs: Any
+  name: str,
+  num_classes: int,
+  read_out: str = 'softmax',
+  reused: Mapping[str, Any] | None = None,
+  **kwargs: Any,
 ) -> nn.Module:
   """Returns the network `name`; nothing is computed before `init`.
 
@@ -97,6 +105,7 @@ def build(
     name: a key of `CATALOG`.
     num_classes: K.
     read_out: a key of `READ_OUTS`: what its outputs mean.
+    reused: settings of `reusing`, of a network with another one's classifier.
     **kwargs: attributes of the family, such as `width` and `dtype`.
 
   Raises:
@@ -105,7 +114,8 @@ def build(
   """
   make = lookup('model', CATALOG, name)
   kwargs = {'num_classes': num_classes, **kwargs}
-  return wrap(call(f'model {name!r}', make, kwargs), read_out)
+  network = call(f'model {name!r}', make, kwargs)
+  return wrap(reusing(network, **reused) if reused else network, read_out)
 
 
 def macs(net: nn.Module, input_shape: tuple[int, int, int]) -> int:
