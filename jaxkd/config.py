@@ -17,7 +17,7 @@ Config = Any  # an ml_collections.ConfigDict, whose values are of any type
 
 
 OPTIMIZER = dict(
-  name='sgd',  # or adamw
+  name='sgd',  # adamw dot
   learning_rate=0.05,
   rates=dict(),  # owner -> its own learning rate
   momentum=0.9,
@@ -27,6 +27,7 @@ OPTIMIZER = dict(
   clip_norm=0.0,  # 0: no clipping
   betas=(0.9, 0.999),
   eps=1e-8,
+  delta=0.075,  # of dot: guides' momentum is so much more, labels' less
   ema=0.0,  # decay of the weights' moving average; 0: none
 )
 SCHEDULE = dict(
@@ -187,6 +188,7 @@ MINIMA = {
   'optimizer.weight_decay': 0,
   'optimizer.clip_norm': 0,
   'optimizer.ema': 0,
+  'optimizer.delta': 0,
   'schedule.warmup_epochs': 0,
 }
 MAXIMA = {'student.branches': MOST}
@@ -216,6 +218,70 @@ def check(config: Config) -> None:
   for key, most in MAXIMA.items():
     if flat[key] > most:
       raise ValueError(f'{key} is {flat[key]}, the most is {most}')
+
+
+def check_start(config: Config, trains: bool) -> None:
+  """Tells a teacher's checkpoint from a start of its training.
+
+  Args:
+    config: whose teacher it is.
+    trains: whether the run is nothing but the teacher's training.
+
+  Raises:
+    ValueError: one is given where the other is meant.
+  """
+  section = config.teacher
+  if section.start == BAYES:
+    raise ValueError(
+      f'teacher.start={section.start!r}: the posterior is no network to go on'
+      ' training; it is a teacher as it is, by teacher.checkpoint'
+    )
+  if section.checkpoint and trains:
+    raise ValueError(
+      f'teacher.checkpoint={section.checkpoint!r} is a teacher that is used as'
+      ' it is, and the method teacher trains one; if its training starts there,'
+      ' give teacher.start instead'
+    )
+  if section.checkpoint and section.start:
+    raise ValueError(
+      f'teacher.start={section.start!r} is where the training of a teacher'
+      f' starts, and teacher.checkpoint={section.checkpoint!r} is trained'
+      ' already; leave one of them empty'
+    )
+
+
+def stop(config: Config) -> int:
+  """Returns how many epochs the teacher's training stops after, or 0."""
+  at, epochs = config.teacher.stop, config.teacher.epochs or config.epochs
+  return max(1, round(at * epochs)) if 0 < at < 1 else round(at)
+
+
+def check_recipe(config: Config) -> None:
+  """Looks at a training of the teacher.
+
+  Raises:
+    ValueError: it ends before its parts do, or after its end.
+  """
+  section = config.teacher
+  epochs = section.epochs or config.epochs
+  if section.stop >= 1 and section.stop != round(section.stop):
+    raise ValueError(
+      f'teacher.stop is {section.stop:g}: below 1 it is a fraction of the'
+      ' epochs, from 1 on a whole number of them'
+    )
+  if section.stop > epochs:
+    raise ValueError(
+      f'teacher.stop is {section.stop:g}, after the end of its {epochs} epochs;'
+      ' the most is their number, and 0 never stops'
+    )
+  first = section.cross_entropy_epochs
+  last, end = first + section.blend_epochs, stop(config) or epochs
+  if first >= end or last > end:
+    raise ValueError(
+      f'teacher.cross_entropy_epochs={first} and'
+      f' teacher.blend_epochs={section.blend_epochs} lead to the loss'
+      f' {section.loss!r} by epoch {last}, but its training ends after {end}'
+    )
 
 
 def missing(config: Config) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 import flax.linen as nn
 
 from jaxkd import models, tree
-from jaxkd.graph import Frozen, Learner, Shared, Stage
+from jaxkd.graph import Frozen, Learner, Shared, Stage, Transfer
 from jaxkd.program import Program
 
 
@@ -43,14 +43,15 @@ def model_name(card: Mapping[str, Any]) -> str:
 
   Args:
     card: 'model' and, unless they are 1 or None, 'width' and 'branches', and
-      'read_out', unless it is softmax or None.
+      'read_out', unless it is softmax or None; 'reused', unless it is empty.
   """
   width, branches = (card.get(key) or 1 for key in ('width', 'branches'))
   read_out = card.get('read_out') or 'softmax'
   wide = f' x{width:g}' if width != 1 else ''
   many = f' ({branches} branches)' if branches > 1 else ''
   read = f' (read by {read_out})' if read_out != 'softmax' else ''
-  return f'{card["model"]}{wide}{many}{read}'
+  head = ' (reused classifier)' if card.get('reused') else ''
+  return f'{card["model"]}{wide}{many}{head}{read}'
 
 
 def sizes(program: Program, name: str) -> tuple[int, int]:
@@ -93,13 +94,12 @@ def stage_text(
     )
   transfers = [('guide', '', 'learner', 'weight', 'objective')]
   for transfer in stage.graph.transfers:
-    weight = transfer.weight
     transfers.append(
       (
         str(transfer.guide),
         '->' if transfer.detach else '<->',
         transfer.learner,
-        str(weight) if callable(weight) else f'{weight:g}',
+        _weight(transfer),
         str(transfer.objective),
       )
     )
@@ -116,7 +116,17 @@ def stage_text(
 
 def _particulars(module: nn.Module) -> dict[str, Any]:
   size = {key: getattr(module, key, 1) for key in ('width', 'branches')}
-  return {**size, 'read_out': models.read_out_of(module)}
+  return {
+    **size,
+    'read_out': models.read_out_of(module),
+    'reused': models.reuses(module),
+  }
+
+
+def _weight(transfer: Transfer) -> str:
+  weight, chance = transfer.weight, transfer.chance
+  text = str(weight) if callable(weight) else f'{weight:g}'
+  return f'{text}, {chance}' if chance else text
 
 
 def _role(network: Learner | Frozen | Shared) -> str:
@@ -124,6 +134,8 @@ def _role(network: Learner | Frozen | Shared) -> str:
     return f'shares {network.owner}'
   if isinstance(network, Frozen):
     return 'frozen'
+  if network.head:
+    return f'learns before the head of {network.head.of}'
   return f'grows out of {network.like}' if network.growing else 'learns'
 
 

@@ -7,13 +7,14 @@ from typing import Any
 
 import jax.numpy as jnp
 import optax
+from ml_collections import ConfigDict
 
 from jaxkd import config as configs
 from jaxkd import data, describe, methods, models
 from jaxkd.catalog import UnknownNameError, call, lookup, suggestion
 from jaxkd.config import Config
 from jaxkd.data.base import Dataset
-from jaxkd.graph import OBJECTIVES, Frozen, Stage
+from jaxkd.graph import OBJECTIVES, Frozen, Model, Stage
 from jaxkd.interop import checkpoints
 from jaxkd.methods.offline import TEACHER_LOSSES
 from jaxkd.program import Program, bind
@@ -52,11 +53,11 @@ def stages_of(config: Config) -> tuple[Stage, ...]:
     scale=config.teacher.scale,
     epochs=config.teacher.epochs or None,
     learning_rate=config.teacher.learning_rate or None,
-    stop=_stop(config) or None,
+    stop=configs.stop(config) or None,
     cross_entropy_epochs=config.teacher.cross_entropy_epochs,
     blend_epochs=config.teacher.blend_epochs,
   )
-  _check_start(config, trains=method is methods.teacher)
+  configs.check_start(config, trains=method is methods.teacher)
   if method is methods.teacher:
     if config.baseline or config.kd_baseline:
       raise ValueError(
@@ -76,58 +77,6 @@ def stages_of(config: Config) -> tuple[Stage, ...]:
   if guided and not config.teacher.checkpoint:
     stages = (*train_teacher, *stages)
   return stages
-
-
-def _check_start(config: Config, trains: bool) -> None:
-  """Refuses a checkpoint where a start is meant, and the other way round."""
-  section = config.teacher
-  if section.start == configs.BAYES:
-    raise ValueError(
-      f'teacher.start={section.start!r}: the posterior is no network to go on'
-      ' training; it is a teacher as it is, by teacher.checkpoint'
-    )
-  if section.checkpoint and trains:
-    raise ValueError(
-      f'teacher.checkpoint={section.checkpoint!r} is a teacher that is used as'
-      ' it is, and the method teacher trains one; if its training starts there,'
-      ' give teacher.start instead'
-    )
-  if section.checkpoint and section.start:
-    raise ValueError(
-      f'teacher.start={section.start!r} is where the training of a teacher'
-      f' starts, and teacher.checkpoint={section.checkpoint!r} is trained'
-      ' already; leave one of them empty'
-    )
-
-
-def _stop(config: Config) -> int:
-  """Returns how many epochs the teacher's training stops after, or 0."""
-  stop, epochs = config.teacher.stop, config.teacher.epochs or config.epochs
-  return max(1, round(stop * epochs)) if 0 < stop < 1 else round(stop)
-
-
-def _check_recipe(config: Config) -> None:
-  """Refuses a training of the teacher that ends before or after itself."""
-  section = config.teacher
-  epochs = section.epochs or config.epochs
-  if section.stop >= 1 and section.stop != round(section.stop):
-    raise ValueError(
-      f'teacher.stop is {section.stop:g}: below 1 it is a fraction of the'
-      ' epochs, from 1 on a whole number of them'
-    )
-  if section.stop > epochs:
-    raise ValueError(
-      f'teacher.stop is {section.stop:g}, after the end of its {epochs} epochs;'
-      ' the most is their number, and 0 never stops'
-    )
-  first = section.cross_entropy_epochs
-  last, end = first + section.blend_epochs, _stop(config) or epochs
-  if first >= end or last > end:
-    raise ValueError(
-      f'teacher.cross_entropy_epochs={first} and'
-      f' teacher.blend_epochs={section.blend_epochs} lead to the loss'
-      f' {section.loss!r} by epoch {last}, but its training ends after {end}'
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,12 +118,14 @@ class Experiment:
     return data.known_shape(section.name, section.settings.to_dict())
 
   def section(self, stage: Stage, name: str) -> Config:
-    """Returns the config's section on a network's architecture."""
-    return self._architecture(stage.graph.networks[name].like or name)
+    """Returns the section on a network: the config's, or a model's own."""
+    return self._architecture(stage.graph.architecture(name))
 
-  def _architecture(self, name: str) -> Config:
+  def _architecture(self, of: str | Model) -> Config:
+    if isinstance(of, Model):
+      return ConfigDict({**dataclasses.asdict(of), 'read_out': 'softmax'})
     sections = {name: self.config[name] for name in ARCHITECTURES}
-    return lookup('architecture', sections, name)
+    return lookup('architecture', sections, of)
 
   def program(self, stage: Stage) -> Program:
     """Returns the stage's graph with a module in each node.
@@ -199,11 +150,18 @@ class Experiment:
         **section.settings.to_dict(),
       )
 
-    program = bind(stage.graph, build, self.image_shape)
+    graph = stage.graph.lasting(self.length(stage))
+    program = bind(graph, build, self.image_shape)
     if not self._reads_teacher(stage):
       return program
-    teacher = models.wrap(program.modules['teacher'], self.teacher_read_out)
-    modules = {**program.modules, 'teacher': teacher}
+    heads = stage.graph.heads
+    speaks = {'teacher', *(n for n in heads if heads[n].of == 'teacher')}
+    modules = {
+      name: models.wrap(module, self.teacher_read_out)
+      if name in speaks
+      else module
+      for name, module in program.modules.items()
+    }
     return dataclasses.replace(program, modules=modules)
 
   def _reads_teacher(self, stage: Stage) -> bool:
@@ -244,6 +202,10 @@ class Experiment:
       return self.config.optimizer.learning_rate
     return stage.learning_rate
 
+  def schedule(self, stage: Stage) -> str:
+    """Returns the name of a stage's schedule."""
+    return stage.schedule or self.config.schedule.name
+
   def is_teacher(self, stage: Stage) -> bool:
     """Is it the stage that trains the teacher?"""
     return stage.graph.learners == ('teacher',)
@@ -257,6 +219,11 @@ class Experiment:
     teacher = self.is_teacher(stage)
     return self.config.teacher.seed if teacher else self.config.seed
 
+  def optimizer_name(self, stage: Stage) -> str:
+    """Returns which optimizer a stage has."""
+    name = self.config.optimizer.name
+    return name if stage.graph.guided else optim.unguided(name)
+
   def optimizer(
     self, stage: Stage, steps_per_epoch: int
   ) -> optax.GradientTransformation:
@@ -264,7 +231,8 @@ class Experiment:
     settings = self.config.optimizer.to_dict()
     rates, rate = settings.pop('rates'), settings.pop('learning_rate')
     settings.pop('ema')
-    shape = self.config.schedule.to_dict()
+    settings['name'] = self.optimizer_name(stage)
+    shape = {**self.config.schedule.to_dict(), 'name': self.schedule(stage)}
 
     def schedule(rate):
       return optim.make_schedule(
@@ -318,7 +286,10 @@ class Experiment:
         **section.settings.to_dict(),
       )
       given['start'] = card['params_sha256']
-    optimizer = {k: v for k, v in config['optimizer'].items() if k != 'ema'}
+    optimizer = config['optimizer']
+    optimizer['name'] = self.optimizer_name(stage)
+    for key in ('ema', 'delta'):  # not of its training
+      del optimizer[key]
     return {
       'teacher': given,
       'optimizer': optimizer,
@@ -346,8 +317,8 @@ class Experiment:
       epochs, length = self.epochs(stage), self.length(stage)
       note = (
         f'{epochs if epochs == length else f"{epochs} of {length}"} epochs,'
-        f' {config.optimizer.name} at'
-        f' {self.learning_rate(stage):g}, {config.schedule.name} schedule'
+        f' {self.optimizer_name(stage)} at'
+        f' {self.learning_rate(stage):g}, {self.schedule(stage)} schedule'
       )
       texts.append(
         describe.stage_text(number, stage, self.program(stage), names, note)
@@ -376,7 +347,7 @@ def build(config: Config) -> Experiment:
       )
   experiment = Experiment(config, stages)
   if any(map(experiment.is_teacher, stages)):
-    _check_recipe(config)
+    configs.check_recipe(config)
   mesh.check_batch_size(mesh.make_mesh(), config.batch_size)
   for stage in stages:
     program, trained = experiment.program(stage), stage.graph.trained

@@ -77,6 +77,7 @@ def module_of(card: dict[str, Any], **changes: Any) -> nn.Module:
   settings['dtype'] = DTYPES[card.get('compute_dtype', 'float32')]
   settings['read_out'] = card.get('read_out', 'softmax')
   settings['taps'] = card.get('taps')
+  settings['reused'] = card.get('reused')
   settings |= card.get('settings', {}) | changes
   return models.build(card['model'], card['num_classes'], **settings)
 

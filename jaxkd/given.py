@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxkd import config as configs
 from jaxkd import tree
-from jaxkd.config import BAYES
+from jaxkd.config import BAYES, Config
 from jaxkd.experiment import Experiment
 from jaxkd.graph import Stage
 from jaxkd.interop import checkpoints
@@ -31,19 +31,33 @@ def given(experiment: Experiment) -> dict[str, Network]:
       know their posterior.
   """
   found = {}
-  graphs = [stage.graph.networks for stage in experiment.stages]
-  used = {x.like or n for graph in graphs for n, x in graph.items()}
-  for name in ('teacher', 'student'):
-    section = experiment.config[name]
+  for name, section in _sections(experiment).items():
     path = section.checkpoint or section.get('start', '')
-    if path and name in used:
-      is_bayes = path == BAYES
-      network = (
-        _bayes(experiment) if is_bayes else _load(experiment, name, path)
-      )
-      _check(experiment, name, path, network[1])
+    if path:
+      if path == BAYES:
+        network = _bayes(experiment)
+      else:
+        network = _load(experiment, section, path)
+      _check(experiment, name, section, path, network[1])
       found[name] = network
   return found
+
+
+def _sections(experiment: Experiment) -> dict[str, Config]:
+  """Returns what is said of each network that may have a checkpoint."""
+  networks = {
+    name: (stage, network)
+    for stage in experiment.stages
+    for name, network in stage.graph.networks.items()
+  }
+  used = {network.like or name for name, (_, network) in networks.items()}
+  own = {
+    name: experiment.section(stage, name)
+    for name, (stage, network) in networks.items()
+    if getattr(network, 'model', None)
+  }
+  config = experiment.config
+  return {n: config[n] for n in ('teacher', 'student') if n in used} | own
 
 
 def tested(
@@ -76,17 +90,20 @@ def tested(
     known = fitted(task.program, {name: found[name][0]}, task.seed)
     test = Evaluator(task.dataset, task.mesh)
     results[name] = test(task.program.modules[name], known[name])
-    _check_accuracy(experiment, name, results[name]['top1'])
+    section = experiment.section(stage, name)
+    _check_accuracy(experiment, name, section, results[name]['top1'])
   return results
 
 
-def _check_accuracy(experiment: Experiment, name: str, top1: float) -> None:
+def _check_accuracy(
+  experiment: Experiment, name: str, section: Config, top1: float
+) -> None:
   """Raises ValueError if a network of a file says nothing about the data.
 
   That is what comes out if a file is another network's, or its images are to be
   normalised in another way, or its classes stand in another order.
   """
-  dataset, path = experiment.dataset, experiment.config[name].checkpoint
+  dataset, path = experiment.dataset, section.checkpoint
   guess, size = 1 / dataset.num_classes, len(dataset.test)
   # Three standard deviations of what guessing gives on so many images.
   luck = 3 * math.sqrt(guess * (1 - guess) / size)
@@ -101,13 +118,11 @@ def _check_accuracy(experiment: Experiment, name: str, top1: float) -> None:
     f' {size:,} test images of {dataset.name}, where guessing has'
     f' {100 * guess:.2f} %: it has nothing to teach. Was it trained on these'
     f' classes, in this order, and on images normalised by mean ({mean}) and'
-    f' deviation ({std})?'
-    f' Give another --config.{name}.checkpoint'
+    f' deviation ({std})? Give it another checkpoint'
   )
 
 
-def _load(experiment: Experiment, name: str, path: str) -> Network:
-  section = experiment.config[name]
+def _load(experiment: Experiment, section: Config, path: str) -> Network:
   variables, card = checkpoints.load(
     pathlib.Path(path),
     section.name,
@@ -151,10 +166,13 @@ def _bayes(experiment: Experiment) -> Network:
 
 
 def _check(
-  experiment: Experiment, name: str, path: str, card: dict[str, Any]
+  experiment: Experiment,
+  name: str,
+  section: Config,
+  path: str,
+  card: dict[str, Any],
 ) -> None:
-  """Raises ValueError if a card is not what the config's section says."""
-  section = experiment.config[name]
+  """Raises ValueError if a card is not what is said of the network."""
   wanted = {
     'model': section.name,
     'width': section.width,
@@ -173,10 +191,11 @@ def _check(
       'std': list(view.std),
       'scale': view.scale,
     }
+  where = name if name in experiment.config else 'method'
   for key, value in wanted.items():
     if card.get(key, value) != value:
       raise ValueError(
         f'the checkpoint {path} has {key} {card[key]!r}, the config asks for'
-        f' a {name} with {key} {value!r}; change --config.{name} or the'
+        f' a {name} with {key} {value!r}; change --config.{where} or the'
         ' checkpoint'
       )

@@ -6,7 +6,7 @@ puts a Flax module into each node.
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import flax.linen as nn
 
@@ -49,6 +49,37 @@ Growing = Callable[[nn.Module, nn.Module, tuple[int, int, int]], Growth]
 
 
 @dataclasses.dataclass(frozen=True)
+class Model:
+  """What the config says of `student` and `teacher`, of any other network.
+
+  name: of the architecture.
+  width: channels, in multiples of the architecture's.
+  settings: further arguments of the architecture.
+  taps: further ones of its taps.
+  checkpoint: where its variables are; '': nowhere yet.
+  """
+
+  name: str
+  width: float = 1.0
+  settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  taps: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  checkpoint: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class Reused:
+  """Another network's classifier, in the place of a network's own.
+
+  of: the other network. Its classifier is read from it in every step, and it
+    does not learn by what it says here.
+  factor: of the projector between, see `models.reusing`.
+  """
+
+  of: str
+  factor: int = 2
+
+
+@dataclasses.dataclass(frozen=True)
 class Learner:
   """A network that owns its parameters and learns them.
 
@@ -58,6 +89,8 @@ class Learner:
   same_start: starts where the network it is like starts, so that two trainings
     can be compared; otherwise from random values of its own.
   growing: starts by growing out of the network it is like.
+  model: an architecture that no other network has to have.
+  head: another network's classifier, in the place of its own.
   """
 
   like: str | None = None
@@ -65,6 +98,8 @@ class Learner:
   branches: int | None = None
   same_start: bool = False
   growing: Growing | None = None
+  model: Model | None = None
+  head: Reused | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +112,7 @@ class Frozen:
   like: str | None = None
   width: float = 1.0
   branches: int | None = None
+  model: Model | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +146,18 @@ class Fusion:
     return ' + '.join(f'{w:g} {name}' for name, w in self.weights.items())
 
 
+Weight = float | Callable[[Array], Array]
+
+
+@runtime_checkable
+class Timed(Protocol):
+  """A weight that is told in parts of a training, whatever its length."""
+
+  def over(self, epochs: int) -> Weight:
+    """Returns the weight in a training of so many epochs."""
+    ...
+
+
 @dataclasses.dataclass(frozen=True)
 class Transfer:
   """An arrow: the guide teaches the learner through an objective.
@@ -119,13 +167,16 @@ class Transfer:
   weight: a number, or a function of the epoch (a float32 scalar that grows
     continuously from 0) that returns one.
   detach: stop the gradient at the guide's outputs.
+  chance: a factor of the weight that is drawn on each batch: a function of a
+    key, which is the same for all transfers of a step.
   """
 
   guide: str | Fusion
   learner: str
   objective: Objective
-  weight: float | Callable[[Array], Array] = 1.0
+  weight: Weight = 1.0
   detach: bool = True
+  chance: Callable[[Array], Array] | None = None
 
   @property
   def name(self) -> str:
@@ -166,6 +217,13 @@ class Graph:
     for name, network in self.networks.items():
       if isinstance(network, Learner) and network.growing and not network.like:
         raise ValueError(f'{name!r} grows: say out of which network (like=...)')
+      if isinstance(network, Learner) and network.head:
+        other = catalog.lookup('network', self.networks, network.head.of)
+        if isinstance(other, Learner) and other.head:
+          raise ValueError(
+            f'{name!r} has the classifier of {network.head.of!r}, which has'
+            f' that of {other.head.of!r}; name a network with its own'
+          )
       if isinstance(network, Shared):
         owner = catalog.lookup('network', self.networks, network.owner)
         if isinstance(owner, Shared):
@@ -218,10 +276,43 @@ class Graph:
     """Networks whose own parameters are learned."""
     return tuple(n for n, x in self.networks.items() if isinstance(x, Learner))
 
+  @property
+  def heads(self) -> dict[str, Reused]:
+    """The classifiers of networks that have another network's."""
+    return {
+      name: network.head
+      for name, network in self.networks.items()
+      if isinstance(network, Learner) and network.head
+    }
+
+  @property
+  def guided(self) -> bool:
+    """Does a network teach? Otherwise labels alone do."""
+    return any(transfer.guides for transfer in self.transfers)
+
   def owner(self, name: str) -> str:
     """Returns the network that owns the parameters of network `name`."""
     network = self.networks[name]
     return network.owner if isinstance(network, Shared) else name
+
+  def architecture(self, name: str) -> str | Model:
+    """Returns a network's model, or the name that the config knows it by."""
+    network = self.networks[name]
+    if isinstance(network, Shared) or network.model is None:
+      like = network.like or name
+      known = like != name and like in self.networks
+      return self.architecture(like) if known else like
+    return network.model
+
+  def lasting(self, epochs: int) -> 'Graph':
+    """Returns the graph with the weights of a training of so many epochs."""
+    transfers = tuple(
+      dataclasses.replace(t, weight=t.weight.over(epochs))
+      if isinstance(t.weight, Timed)
+      else t
+      for t in self.transfers
+    )
+    return dataclasses.replace(self, transfers=transfers)
 
   def updates(self) -> tuple['Update', ...]:
     """Returns what is done on each batch, one update after another."""
@@ -250,12 +341,19 @@ class Update(NamedTuple):
     learners = {transfer.learner for transfer in self.transfers}
     return learners.union(*(transfer.guides for transfer in self.transfers))
 
+  def apart(self) -> tuple[tuple[Transfer, ...], tuple[Transfer, ...]]:
+    """Returns the transfers from labels, and those from networks."""
+    return (
+      tuple(t for t in self.transfers if not t.guides),
+      tuple(t for t in self.transfers if t.guides),
+    )
+
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
   """A graph, a duration and an optimizer; a method is a list of stages.
 
-  epochs and learning_rate: None takes the run's own setting.
+  epochs, learning_rate and schedule: None takes the run's own setting.
   stop: the training is broken off after so many epochs, although its schedule
     is that of all `epochs`; None goes on to the end.
   """
@@ -265,3 +363,4 @@ class Stage:
   epochs: int | None = None
   learning_rate: float | None = None
   stop: int | None = None
+  schedule: str | None = None

@@ -11,7 +11,19 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxkd.graph import LABELS, Fusion, Graph, Learner, Shared, Transfer
+from jaxkd import models
+from jaxkd.graph import (
+  LABELS,
+  Fusion,
+  Graph,
+  Learner,
+  Model,
+  Reused,
+  Shared,
+  Transfer,
+)
+from jaxkd.models.reusing import HEAD
+from jaxkd.objectives.simkd import reused
 from jaxkd.types import Array, Batch, Metrics, Outputs, Tree, Variables
 
 
@@ -72,7 +84,11 @@ class Program:
     if name in self.grows:
       narrow = self.start(self.source(name), key, known)
       return self.grows[name](narrow, fold_in(key, f'grow {name}'))
-    return known[name] if name in known else self.init_network(name, key)
+    start = known[name] if name in known else self.init_network(name, key)
+    if name in self.graph.heads:
+      own = {k: x for k, x in start['params'].items() if k != HEAD}
+      return {**start, 'params': own}
+    return start
 
   def init_objectives(self, key: Array, examples: int) -> tuple[Tree, Tree]:
     """Returns (params, memory) of the transfers that own any, by name."""
@@ -126,11 +142,19 @@ class Program:
     }
 
   def resolve(self, params: Mapping[str, Tree]) -> dict[str, Tree]:
-    """Returns each network's parameters, sharing ones as slices of owners'."""
-    return {
+    """Returns each network's parameters.
+
+    Those of sharing networks are slices of their owners', and a classifier that
+    is another network's is that network's, of this step.
+    """
+    found = {
       name: take(params[self.graph.owner(name)])
       for name, take in self.takes.items()
     }
+    for name, head in self.graph.heads.items():
+      other = lax.stop_gradient(found[head.of][HEAD])
+      found[name] = {**found[name], HEAD: other}
+    return found
 
   def forward(
     self,
@@ -213,27 +237,33 @@ class Program:
         memory[name] = lax.stop_gradient(bank)
       metrics[f'loss/{name}'] = value = _mean(value, batch['mask'])
       weight = transfer.weight
-      total += (weight(epoch) if callable(weight) else weight) * value
+      weight = weight(epoch) if callable(weight) else weight
+      if transfer.chance:
+        weight *= transfer.chance(fold_in(key, 'chance'))
+      total += weight * value
     return total, memory, {'loss': total, **metrics}
 
 
 def bind(
   graph: Graph,
-  build: Callable[[str, float, int | None], nn.Module],
+  build: Callable[[str | Model, float, int | None], nn.Module],
   input_shape: tuple[int, int, int],
 ) -> Program:
   """Puts a module into every node.
 
   Args:
     graph: the description.
-    build: (name of an architecture, width, branches) -> module. The name is the
-      network's own, or the one that it is `like`.
+    build: (architecture, width, branches) -> module. The architecture is a
+      model, or else a name: the network's own, or the one that it is `like`.
     input_shape: of one image, [H, W, C].
   """
   modules = {
-    name: build(network.like or name, network.width, network.branches)
+    name: build(graph.architecture(name), network.width, network.branches)
     for name, network in graph.networks.items()
   }
+  for name, head in graph.heads.items():
+    own, other = modules[name], modules[head.of]
+    modules[name] = _reusing(own, other, head, input_shape)
   takes, grows, starts = {}, {}, dict(modules)
   for name, network in graph.networks.items():
     takes[name] = lambda params: params
@@ -248,6 +278,34 @@ def bind(
       growth = network.growing(starts[like], modules[name], input_shape)
       takes[name], grows[name] = growth.read, growth.grow
   return Program(graph, modules, takes, grows, starts, input_shape)
+
+
+def _reusing(
+  network: nn.Module,
+  other: nn.Module,
+  head: Reused,
+  input_shape: tuple[int, int, int],
+) -> nn.Module:
+  """Returns a network with the classifier of another one.
+
+  Raises:
+    ValueError: the other one's classifier reads something else than its pooled
+      features.
+  """
+  image = jnp.zeros((1, *input_shape))
+  says, _ = jax.eval_shape(network.init_with_output, jax.random.key(0), image)
+  guide, arrays = jax.eval_shape(
+    other.init_with_output, jax.random.key(0), image
+  )
+  settings = reused(says, guide)
+  kernel = arrays['params'].get(HEAD, {}).get('kernel', jnp.zeros(0))
+  if kernel.shape[:-1] != (settings['features'],):
+    raise ValueError(
+      f'the classifier of {head.of!r} cannot be reused: it would be the'
+      f' parameters {HEAD!r}, with a kernel [{settings["features"]}, K] for its'
+      f' tap pooled, and the kernel is {list(kernel.shape)}'
+    )
+  return models.reusing(network, factor=head.factor, **settings)
 
 
 def predict(

@@ -14,11 +14,11 @@ import numpy as np
 
 from jaxkd.experiment import Experiment
 from jaxkd.given import given, tested
-from jaxkd.graph import LABELS, Stage, Transfer
+from jaxkd.graph import LABELS, OBJECTIVES, Stage, Transfer
 from jaxkd.train import mesh as meshes
 from jaxkd.train.evaluation import Evaluator
 from jaxkd.train.together import train_together
-from jaxkd.types import Variables
+from jaxkd.types import Tree, Variables
 
 Metrics = dict[str, float]
 Networks = dict[str, Metrics]  # of one run, by network
@@ -36,7 +36,7 @@ def run_together(experiments: list[Experiment]) -> list[Networks]:
     network at the epoch that the validation split chooses. 'target', where it
     can be said, is what the student is taught, as if it were a network.
   """
-  known = []
+  known: list[dict[str, Tree]] = []
   for experiment in experiments:
     networks = given(experiment)
     tested(experiment, networks)
@@ -46,7 +46,8 @@ def run_together(experiments: list[Experiment]) -> list[Networks]:
   for stage in experiments[0].stages:
     tasks = [experiment.task(stage) for experiment in experiments]
     for n, outcome in enumerate(train_together(tasks, known)):
-      known[n] |= outcome.last
+      own = {**known[n].get(OBJECTIVES, {}), **outcome.objectives}
+      known[n] |= {**outcome.last, OBJECTIVES: own}
       modules = tasks[n].program.modules
       best = {f'{name}_best': x for name, x in outcome.best.items()}
       test, train = evaluators[n]
@@ -122,6 +123,6 @@ def _is_mean(arrow: Transfer) -> bool:
   settings = {'kd': {'temperature': 1.0}, 'cross_entropy': {}}
   return (
     isinstance(arrow.guide, str)
-    and not callable(arrow.weight)
+    and not (callable(arrow.weight) or arrow.chance)
     and settings.get(arrow.objective.name) == arrow.objective.settings
   )

@@ -11,6 +11,7 @@ A run lives in its workdir:
   checkpoints/STAGE  states of the training, to resume from
   networks/NAME      trained networks: variables.npz and network.json
   stages/STAGE.json  a finished stage: its networks, time and throughput
+  stages/STAGE.npz   what its objectives have learned, for the stages behind it
   summary.json       the result; the run is finished when it is there
 """
 
@@ -25,12 +26,12 @@ from jaxkd import describe, models, plots, saved, tree
 from jaxkd.disk import PARTIAL, write_json
 from jaxkd.experiment import Experiment
 from jaxkd.given import Network, given, tested
-from jaxkd.graph import Stage
+from jaxkd.graph import OBJECTIVES, Stage
 from jaxkd.train import log
 from jaxkd.train.provenance import provenance
 from jaxkd.train.stage import train_stage
 from jaxkd.train.teacher_cache import TeacherCache
-from jaxkd.types import Variables
+from jaxkd.types import Tree, Variables
 
 CONFIG, DATA, GIVEN = 'config.json', 'data.json', 'given.json'
 REPORTED = (
@@ -47,7 +48,8 @@ REPORTED = (
   'macs',
   'params_sha256',
 )
-IF_KNOWN = ('posterior_square', 'posterior_kl')  # of data with a posterior
+# Of data with a posterior, and of a network with another one's classifier.
+IF_KNOWN = ('posterior_square', 'posterior_kl', 'reused')
 
 
 class Run:
@@ -62,6 +64,7 @@ class Run:
     self.experiment = experiment
     self.workdir = workdir
     self._cache = TeacherCache(experiment.config.cache)
+    self._carried: dict[str, Tree] = {}  # transfer -> what it has learned
     self._check(CONFIG, self._config(), 'config')
 
   def _config(self) -> dict[str, Any]:
@@ -160,6 +163,9 @@ class Run:
     if not self._mark(stage).exists():
       return None
     mark = json.loads(self._mark(stage).read_text())
+    carried = self._mark(stage).with_suffix('.npz')
+    if carried.exists():
+      self._carried |= saved.load_network(carried)[0]['params']
     networks = {
       name: saved.load_network(self._folder(name)) for name in mark['networks']
     }
@@ -197,8 +203,10 @@ class Run:
       measured: by network, how good those of checkpoints are.
     """
     known = {name: variables for name, (variables, _) in found.items()}
+    known[OBJECTIVES] = self._carried
     task = self.experiment.task(stage)
     trained = train_stage(task, self.workdir, known, measured)
+    self._carry(stage, trained.objectives)
     networks, frozen = {}, {}
     for name, variables in trained.variables.items():
       if name in stage.graph.frozen:
@@ -220,6 +228,25 @@ class Run:
     self._finish_stage(stage, networks, frozen, cost)
     return networks | _measured(found, frozen)
 
+  def _carry(self, stage: Stage, learned: dict[str, Tree]) -> None:
+    """Keeps what later stages go on with: where they have the transfer, too.
+
+    Args:
+      stage: that has just been trained.
+      learned: by transfer, its objectives' parameters.
+    """
+    stages = self.experiment.stages
+    names = {
+      transfer.name
+      for later in stages[stages.index(stage) + 1 :]
+      for transfer in later.graph.transfers
+    }
+    kept = {name: own for name, own in learned.items() if name in names}
+    if kept:
+      path = self._mark(stage).with_suffix('.npz')
+      saved.save_file(path, {'params': kept}, {})
+    self._carried |= kept
+
   def _card(
     self, stage: Stage, name: str, variables: Variables
   ) -> dict[str, Any]:
@@ -229,6 +256,7 @@ class Run:
     network = stage.graph.networks[name]
     program = self.experiment.program(stage)
     params, macs = describe.sizes(program, name)
+    reused = models.reuses(program.modules[name])
     dataset = self.experiment.dataset
     return {
       'stage': stage.name,
@@ -237,6 +265,7 @@ class Run:
       'branches': getattr(program.modules[name], 'branches', 1),
       **{key: value for key, value in particular.items() if value},
       'read_out': models.read_out_of(program.modules[name]),
+      **({'reused': reused} if reused else {}),
       'compute_dtype': self.experiment.config.compute_dtype,
       'num_classes': dataset.num_classes,
       'class_names': list(dataset.class_names),

@@ -16,15 +16,39 @@ from jaxkd.train.feed import Feed
 from jaxkd.train.state import learned
 from jaxkd.train.step import make_step
 
-each = pytest.mark.parametrize('name', sorted(methods.CATALOG))
 # With BatchNorm, so that its statistics are seen to stay or to move.
 NETS = dict(student__name='resnet8', teacher__name='resnet8')
+# What a method needs, besides its name; and methods in other ways.
+NEEDED = {
+  'dgkd': dict(assistants=('resnet8',)),
+  'pro_kd': dict(objective='kd', tune_epochs=1),
+  'takd': dict(assistants=('resnet8',)),
+}
+OTHER = {
+  'distil by dot': dict(optimizer__name='dot', method=dict(name='distil')),
+  'two teachers': dict(
+    method=dict(
+      name='distil',
+      teachers={'teacher': 0.5, 'second': {'name': 'resnet8'}},
+      objectives={'kd': 0.5, 'fitnet': {'weight': 0.1, 'warmup_epochs': 2}},
+    )
+  ),
+}
+CASES = {
+  **{
+    name: dict(method=dict(name=name, **NEEDED.get(name, {})))
+    for name in methods.CATALOG
+  },
+  **OTHER,
+}
+STAGES = {'pro_kd': 0}  # of several stages it is the last, unless it is here
+each = pytest.mark.parametrize('name', sorted(CASES))
 
 
 @functools.cache
 def task_of(name):
-  experiment = tiny.experiment(method=dict(name=name), **NETS)
-  return experiment.task(experiment.stages[-1])
+  experiment = tiny.experiment(**CASES[name], **NETS)
+  return experiment.task(experiment.stages[STAGES.get(name, -1)])
 
 
 class NoCheckpoints:

@@ -1,17 +1,32 @@
 """What holds for every objective, and objectives from names and settings."""
 
+import sys
+
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxkd import losses, objectives
+from jaxkd.objectives.ltkd import groups_by_frequency
+from jaxkd.train import mesh as meshes
 from jaxkd.types import Outputs
 
 each = pytest.mark.parametrize('name', sorted(objectives.CATALOG))
+# Settings without a default.
+NEEDED = {
+  'cmkd': {'hard': 'pearson'},
+  'ltkd': {'class_counts': (5, 1, 4, 2, 3)},
+  'annealed': {'start': 4.0, 'epochs': 3},
+  'revised': {'eta': 0.8},
+  'selected': {'keep': 0.5, 'score': 'margin'},
+  'weighted': {'score': 'target'},
+}
 B, K = 4, 5
 KEY = jax.random.key(0)
 LABELS = jnp.array([3, 1, 4, 1])
+WITHOUT_PAPER = ('cross_entropy',)
 BATCH = dict(
   image=jnp.zeros((B, 6, 6, 3)),
   label=LABELS,
@@ -25,13 +40,22 @@ def outputs(seed: int) -> Outputs:
   taps = {f'stage{i}': (B, 8 >> i, 8 >> i, 4 << i) for i in range(1, 4)} | {
     'pooled': (B, 32)
   }
+  norms = {
+    k: {'scale': jnp.ones(v[-1]), 'bias': jnp.zeros(v[-1])}
+    for k, v in taps.items()
+  }
   return Outputs(
     jnp.asarray(draw(size=(B, K)), jnp.float32),
     {k: jnp.asarray(draw(size=v), jnp.float32) for k, v in taps.items()},
+    norms,
   )
 
 
 GUIDE, LEARNER = outputs(0), outputs(1)
+
+
+def make(name: str) -> objectives.Objective:
+  return objectives.make({'name': name, **NEEDED.get(name, {})})
 
 
 def loss_of(objective, learner=LEARNER):
@@ -42,7 +66,7 @@ def loss_of(objective, learner=LEARNER):
 
 @each
 def test_is_finite_and_pulls_the_learner(name):
-  objective = objectives.make(name)
+  objective = make(name)
 
   @jax.jit
   @jax.value_and_grad
@@ -58,21 +82,63 @@ def test_is_finite_and_pulls_the_learner(name):
 
 @each
 def test_is_a_value_for_each_example_or_for_the_batch(name):
-  shape = jax.eval_shape(lambda: loss_of(objectives.make(name))).shape
+  shape = jax.eval_shape(lambda: loss_of(make(name))).shape
   assert shape in ((B,), ())
 
 
 @each
+def test_its_memory_keeps_its_shape(name):
+  objective = make(name)
+
+  def step():
+    params, memory = objective.init(KEY, GUIDE, LEARNER, 100)
+    _, after = objective.loss(params, memory, GUIDE, LEARNER, BATCH, KEY)
+    return memory, after
+
+  before, after = jax.eval_shape(step)
+  chex.assert_trees_all_equal(before, after)
+
+
+@each
+def test_four_devices_agree_with_one(name):
+  """Also where the loss is a relation of the batch, which is the whole one."""
+  objective = make(name)
+
+  @jax.jit
+  def loss(guide, learner, batch):
+    params, memory = objective.init(KEY, guide, learner, 100)
+    args = (params, memory, guide, learner, batch, KEY)
+    return objective.loss(*args)[0]
+
+  given = (GUIDE, LEARNER, BATCH)
+  mesh = meshes.make_mesh(jax.devices()[:4])
+  spread = jax.device_put(given, meshes.batch_split(mesh, B))
+  np.testing.assert_allclose(loss(*spread), loss(*given), rtol=1e-4, atol=1e-6)
+
+
+@each
 def test_prints_its_name_and_all_its_settings(name):
-  objective = objectives.make(name)
+  objective = make(name)
   assert objective.name == name
   arguments = objectives.make({'name': name, **objective.settings})
   assert str(arguments) == str(objective)
 
 
 @each
-def test_is_documented(name):
-  assert objectives.CATALOG[name].__doc__
+def test_is_documented_with_its_source(name):
+  function = objectives.CATALOG[name]
+  assert function.__doc__
+  page = function.__doc__ + sys.modules[function.__module__].__doc__
+  assert name in WITHOUT_PAPER or 'https://' in page or 'See `losses.' in page
+
+
+@pytest.mark.parametrize('name', sorted(NEEDED))
+def test_a_setting_without_default_is_asked_for(name):
+  setting = next(iter(NEEDED[name]))
+  with pytest.raises(
+    ValueError, match=f"{name}' needs the setting '{setting}'"
+  ):
+    objectives.make(name)
 
 
 @pytest.mark.parametrize(
@@ -91,6 +157,97 @@ def test_is_documented(name):
       losses.kd(LEARNER.logits, GUIDE.logits, 1.5),
     ),
     (
+      {'name': 'alpha_beta', 'alpha': 0.2, 'beta': 0.9, 'temperature': 1.5},
+      losses.alpha_beta(LEARNER.logits, GUIDE.logits, 0.2, 0.9, 1.5),
+    ),
+    (
+      {'name': 'nkd', 'gamma': 0.2, 'temperature': 1.5},
+      losses.nkd(LEARNER.logits, GUIDE.logits, LABELS, 0.2, 1.5),
+    ),
+    (
+      {'name': 'dist', 'beta': 0.2, 'gamma': 0.9, 'temperature': 1.5},
+      losses.dist(LEARNER.logits, GUIDE.logits, 0.2, 0.9, 1.5),
+    ),
+    (
+      {
+        'name': 'mlkd',
+        'temperatures': [1.5, 3.0],
+        'instance_weight': 0.2,
+        'batch_weight': 0.9,
+        'class_weight': 0.4,
+      },
+      losses.mlkd(LEARNER.logits, GUIDE.logits, (1.5, 3.0), 0.2, 0.9, 0.4),
+    ),
+    (
+      {'name': 'comparative', 'positives': 2, 'negatives': 1},
+      losses.comparative(LEARNER.logits, GUIDE.logits, 2, 1),
+    ),
+    (
+      {
+        'name': 'cmkd',
+        'hard': 'spearman',
+        'alpha': 0.2,
+        'beta': 0.9,
+        'temperature': 1.5,
+        'softness': 0.3,
+      },
+      losses.cmkd(LEARNER.logits, GUIDE.logits, 'spearman', 0.2, 0.9, 1.5, 0.3),
+    ),
+    (
+      {
+        'name': 'grouped_kd',
+        'binary_weight': 0.2,
+        'primary_weight': 0.9,
+        'secondary_weight': 0.4,
+        'temperature': 1.5,
+        'coverage': 0.5,
+        'chooser': 'guide',
+      },
+      losses.grouped_kd(
+        LEARNER.logits,
+        GUIDE.logits,
+        losses.primary_classes(GUIDE.logits, LABELS, 0.5),
+        0.2,
+        0.9,
+        0.4,
+        1.5,
+      ),
+    ),
+    (
+      {'name': 'grouped_kd', 'size': 2},
+      losses.grouped_kd(
+        LEARNER.logits,
+        GUIDE.logits,
+        losses.primary_classes(LEARNER.logits, LABELS, size=2),
+      ),
+    ),
+    (
+      {
+        'name': 'ltkd',
+        'class_counts': (5, 1, 4, 2, 3),
+        'alpha': 0.2,
+        'beta': 0.9,
+        'temperature': 1.5,
+      },
+      losses.ltkd(
+        LEARNER.logits,
+        GUIDE.logits,
+        jnp.array([0, 2, 1, 1, 1]),
+        3,
+        0.2,
+        0.9,
+        1.5,
+      ),
+    ),
+    (
+      {'name': 'standardised', 'objective': 'dkd'},
+      losses.dkd(
+        losses.standardise(LEARNER.logits),
+        losses.standardise(GUIDE.logits),
+        LABELS,
+      ),
+    ),
+    (
       {'name': 'brier', 'reduction': 'mean'},
       losses.brier(LEARNER.logits, LABELS, 'mean'),
     ),
@@ -107,18 +264,67 @@ def test_settings_reach_the_loss(spec, want):
   assert spec == given  # not changed by reading it
 
 
-@pytest.mark.parametrize('name', ['dkd', 'soft_cross_entropy'])
-def test_a_name_means_the_defaults_of_the_loss(name):
-  labels = (LABELS,) if name == 'dkd' else ()
+@pytest.mark.parametrize(
+  ('name', 'labels'),
+  [
+    ('comparative', ()),
+    ('dist', ()),
+    ('dkd', (LABELS,)),
+    ('mlkd', ()),
+    ('nkd', (LABELS,)),
+    ('soft_cross_entropy', ()),
+  ],
+)
+def test_a_name_means_the_defaults_of_the_loss(name, labels):
   want = getattr(losses, name)(LEARNER.logits, GUIDE.logits, *labels)
   np.testing.assert_array_equal(loss_of(objectives.make(name)), want)
 
 
+def test_an_objective_stands_for_itself():
+  objective = objectives.dkd(beta=2.0)
+  assert objectives.make(objective) is objective
+  outer = {'name': 'standardised', 'objective': objective}
+  assert objectives.make(outer).settings['objective'] is objective
+
+
+def test_labels_can_guide_by_comparison():
+  objective = objectives.make('comparative')
+  got, _ = objective.loss({}, {}, None, LEARNER, BATCH, KEY)
+  one_hot = jax.nn.one_hot(LABELS, K)
+  want = losses.comparative(LEARNER.logits, one_hot)
+  np.testing.assert_array_equal(got, want)
+
+
+def test_head_and_tail_are_the_most_and_the_least_frequent():
+  counts = [round(500 * 0.01 ** (c / 99)) for c in range(100)]
+  for order in (np.arange(100), np.random.default_rng(0).permutation(100)):
+    found = groups_by_frequency([counts[c] for c in order])
+    sizes = [np.sum(found == g) for g in range(3)]
+    assert sizes == [33, 34, 33]
+    assert np.all(found[order < 33] == 0) and np.all(found[order > 66] == 2)
+
+
+def test_ltkd_counts_every_class():
+  objective = objectives.ltkd(class_counts=(4, 3, 2, 1))
+  message = 'class_counts of 4 classes, but the networks have 5 logits'
+  with pytest.raises(ValueError, match=message):
+    loss_of(objective)
+  with pytest.raises(ValueError, match=r'at least 3 classes, got \(4, 3\)'):
+    objectives.ltkd(class_counts=(4, 3))
+
+
+def test_grouped_kd_suggests_a_chooser():
+  with pytest.raises(KeyError, match="no chooser 'learners'. Did you mean 'le"):
+    objectives.grouped_kd(chooser='learners')
+
+
 def test_make_suggests_a_name():
-  with pytest.raises(KeyError, match="no objective 'dkt'. Did you mean 'dkd'"):
+  with pytest.raises(KeyError, match="'dkt'. Did you mean .*'dkd'"):
     objectives.make('dkt')
   with pytest.raises(KeyError, match="no objective 'soft_ce'. Did you mean 's"):
     objectives.make({'name': 'soft_ce', 'smoothing': 0.1})
+  with pytest.raises(KeyError, match="'dkt'. Did you mean .*'dkd'"):
+    objectives.make({'name': 'standardised', 'objective': 'dkt'})
 
 
 def test_make_suggests_a_setting():

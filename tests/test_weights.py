@@ -4,8 +4,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
-from jaxkd.methods.weights import Ramp, WarmUp, warm_up
+from jaxkd.graph import Timed
+from jaxkd.methods import weights
+from jaxkd.methods.weights import (
+  Kept,
+  Planned,
+  Ramp,
+  WarmUp,
+  times,
+  warm_up,
+)
 
 
 @pytest.mark.parametrize(
@@ -57,3 +67,105 @@ def test_they_print_what_they_do():
   assert str(Ramp(1.0, 0.0, 30, 40)) == '1 to 0, epochs 30 to 40'
   assert str(Ramp(0.0, 0.5, 30, 30)) == '0 to 0.5, epoch 30'
   assert str(WarmUp(0.9, 20)) == '0.9 after 20 epochs'
+
+
+# In parts of a training
+
+
+@pytest.mark.parametrize(
+  ('spec', 'points'),
+  [
+    (dict(schedule='linear', start=1.0, end=0.0), {0: 1, 4: 0.5, 8: 0, 9: 0}),
+    (
+      dict(schedule='cosine', start=2.0, end=1.0, first=2, last=0.75),
+      {0: 2, 2: 2, 3: 1 + np.cos(np.pi / 8) ** 2, 4: 1.5, 6: 1, 8: 1},
+    ),
+    (
+      dict(schedule='exponential', start=1.0, end=0.01),
+      {0: 1, 4: 0.1, 8: 0.01},
+    ),
+    (
+      dict(schedule='step', start=0.9, end=0.1, epoch=0.5),
+      {0: 0.9, 3.99: 0.9, 4: 0.1, 8: 0.1},
+    ),
+    (dict(schedule='step', start=0.9, end=0.0, epoch=5), {4.99: 0.9, 5: 0}),
+    (dict(schedule='step', start=0.9, end=0.0, epoch=1), {0.99: 0.9, 1: 0}),
+    (
+      dict(schedule='warm_up', weight=0.5, epochs=2),
+      {0: 0.25, 0.9: 0.25, 1: 0.5},
+    ),
+  ],
+  ids=lambda x: x.get('schedule', ''),
+)
+def test_a_schedule_in_a_training_of_8_epochs(spec, points):
+  weight = weights.lasting(weights.make(spec), 8)
+  at = jax.jit(lambda epoch: weight(epoch))
+  for epoch, want in points.items():
+    got = at(jnp.float32(epoch))
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-7)
+
+
+def test_a_number_is_a_constant_weight():
+  assert weights.make(0.9) == 0.9
+  assert weights.make({'schedule': 'constant', 'weight': 0.9}) == 0.9
+  assert weights.lasting(0.9, 8) == 0.9
+
+
+@pytest.mark.parametrize(
+  ('spec', 'message'),
+  [
+    (dict(schedule='cosin', start=1, end=0), "no schedule .*'cosin'. Did you"),
+    (dict(schedule='cosine', start=1), "needs the setting 'end'"),
+    (dict(schedule='cosine', start=1, stop=0), "takes no setting 'stop'"),
+    (dict(start=1.0, end=0.0), "with a 'schedule', one of constant, cosine"),
+    (dict(schedule='exponential', start=1, end=0), 'expected weights above 0'),
+    ('0.9', "a weight is a number, or a schedule; got '0.9'"),
+  ],
+)
+def test_a_schedule_that_is_none_is_explained(spec, message):
+  with pytest.raises((KeyError, ValueError), match=message):
+    weights.make(spec)
+
+
+def test_a_schedule_has_an_order_and_a_training():
+  planned = weights.make(dict(schedule='linear', start=1, end=0, first=20))
+  assert str(planned) == '1 to 0, from 20 to the end'
+  with pytest.raises(ValueError, match='from epoch 20 to epoch 10'):
+    planned.over(10)
+  with pytest.raises(ValueError, match='how long is the training'):
+    planned(jnp.float32(0))
+
+
+def test_weights_multiply():
+  ramp, warm = Planned(1.0, 0.0), WarmUp(0.5, 2)
+  assert times(0.9, 2.0) == 0.9 * 2.0
+  assert times(1.0, ramp) is ramp and times(warm, 1.0) is warm
+  product = times(2.0, times(ramp, warm))
+  assert isinstance(product, Timed)
+  got = product.over(4)(jnp.float32(1))
+  np.testing.assert_allclose(got, 2.0 * 0.75 * 0.5, rtol=1e-6)
+  assert str(product) == (
+    '2 x ((1 to 0, from 0 to the end) x (0.5 after 2 epochs))'
+  )
+
+
+def test_a_graph_lasts_as_long_as_its_stage():
+  spec = dict(schedule='linear', start=1.0, end=0.0)
+  made = tiny.experiment(method=dict(name='kd', guide_weight=spec), epochs=6)
+  assert '1 to 0, from 0 to the end' in made.describe()
+  (_, guided) = made.program(made.stages[-1]).graph.transfers
+  assert guided.weight == Ramp(1.0, 0.0, 0.0, 6)
+
+
+# By chance
+
+
+def test_some_of_several_are_dropped_on_each_batch():
+  keys = jax.random.split(jax.random.key(0), 2000)
+  found = np.stack(
+    [jax.vmap(Kept(place, among=3, dropped=1))(keys) for place in range(3)]
+  )
+  np.testing.assert_array_equal(found.sum(axis=0), 2)
+  # Four standard deviations of the mean of 2000 draws.
+  assert np.all(np.abs(found.mean(axis=1) - 2 / 3) < 0.042)

@@ -1,25 +1,89 @@
 """Losses: pure functions of arrays, learner first, guide second.
 
-Logit losses return one value per example, [B]; nothing here reduces over the
-batch, weighs or stops gradients: that is the caller's decision.
+Losses of logits and of features return one value per example, [B]; those of the
+relations of a batch return a scalar. Nothing else here reduces over the batch,
+and nothing weighs or stops gradients: that is the caller's decision.
 """
 
-from jaxkd.losses.features import hint
+from jaxkd.losses.contrastive import crd_nce
+from jaxkd.losses.correlations import comparative, dist, mlkd, pearson
+from jaxkd.losses.divergences import alpha_beta
+from jaxkd.losses.features import (
+  activation_boundary,
+  attention,
+  factor,
+  hcl,
+  hint,
+  nst,
+  ofd,
+  ofd_margin,
+  vid,
+  vid_log_scale,
+)
+from jaxkd.losses.groups import (
+  grouped_kd,
+  grouped_kl,
+  ltkd,
+  primary_classes,
+)
 from jaxkd.losses.logits import (
   brier,
   cross_entropy,
-  dkd,
   kd,
   soft_cross_entropy,
   square_logits,
+  standardise,
 )
+from jaxkd.losses.ranks import cmkd, soft_ranks
+from jaxkd.losses.relations import (
+  correlation_congruence,
+  pkt,
+  rkd_angle,
+  rkd_distance,
+  sp,
+)
+from jaxkd.losses.sizes import adaptive_average_pool
+from jaxkd.losses.stages import fsp, svd_channels, svd_rows
+from jaxkd.losses.targets import dkd, nkd
 
 __all__ = [
+  'activation_boundary',
+  'adaptive_average_pool',
+  'alpha_beta',
+  'attention',
   'brier',
+  'cmkd',
+  'comparative',
+  'correlation_congruence',
+  'crd_nce',
   'cross_entropy',
+  'dist',
   'dkd',
+  'factor',
+  'fsp',
+  'grouped_kd',
+  'grouped_kl',
+  'hcl',
   'hint',
   'kd',
+  'ltkd',
+  'mlkd',
+  'nkd',
+  'nst',
+  'ofd',
+  'ofd_margin',
+  'pearson',
+  'pkt',
+  'primary_classes',
+  'rkd_angle',
+  'rkd_distance',
   'soft_cross_entropy',
+  'soft_ranks',
+  'sp',
   'square_logits',
+  'standardise',
+  'svd_channels',
+  'svd_rows',
+  'vid',
+  'vid_log_scale',
 ]

@@ -3,7 +3,10 @@
 import chex
 import jax
 import jax.numpy as jnp
+from jax import lax
 
+from jaxkd.losses.numerics import at_least_float32, norm
+from jaxkd.losses.temperature import check_classes, check_temperature
 from jaxkd.types import Array
 
 
@@ -12,11 +15,6 @@ def _probabilities(labels: Array, num_classes: int) -> Array:
   if jnp.issubdtype(labels.dtype, jnp.integer):
     return jax.nn.one_hot(labels, num_classes)
   return labels
-
-
-def _check_temperature(loss: str, temperature: float) -> None:
-  if temperature <= 0:
-    raise ValueError(f'{loss} needs a temperature above 0, got {temperature}')
 
 
 def cross_entropy(logits: Array, labels: Array) -> Array:
@@ -133,7 +131,7 @@ def kd(student: Array, teacher: Array, temperature: float = 4.0) -> Array:
   Array([0.], dtype=float32)
   """
   chex.assert_equal_shape([student, teacher])
-  _check_temperature('kd', temperature)
+  check_temperature('kd', temperature)
   log_q = jax.nn.log_softmax(student / temperature)
   log_p = jax.nn.log_softmax(teacher / temperature)
   return temperature**2 * jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
@@ -175,7 +173,7 @@ def soft_cross_entropy(
   Array([1.3863], dtype=float32)
   """
   chex.assert_equal_shape([student, teacher])
-  _check_temperature('soft_cross_entropy', temperature)
+  check_temperature('soft_cross_entropy', temperature)
   if not 0 <= smoothing <= 1:
     raise ValueError(
       f'soft_cross_entropy needs a smoothing from 0 to 1, got {smoothing}'
@@ -185,84 +183,38 @@ def soft_cross_entropy(
   return -jnp.sum(targets * jax.nn.log_softmax(student / temperature), axis=-1)
 
 
-def _split(
-  logits: Array, is_target: Array, temperature: float
-) -> tuple[Array, Array]:
-  """Returns logits as DKD's two distributions see them, at temperature T.
-
-  They are computed in float32 at least: T² magnifies what rounding costs.
-
-  Args:
-    logits: [..., K].
-    is_target: booleans [..., K], one of them true.
-    temperature: T.
-
-  Returns:
-    The log-odds of the target against all other classes, [...], and the log
-    probabilities of the other classes among themselves, [..., K], with 0 in the
-    target's place.
-  """
-  z = jnp.asarray(logits)
-  z = z.astype(jnp.promote_types(z.dtype, jnp.float32)) / temperature
-  top = jnp.max(z, axis=-1, keepdims=True, where=~is_target, initial=-jnp.inf)
-  z -= jax.lax.stop_gradient(top)  # or the others' differences are rounded away
-  target = jnp.sum(jnp.where(is_target, z, 0), axis=-1)
-  rest = jax.nn.logsumexp(z, axis=-1, where=~is_target)
-  others = jnp.where(is_target, 0, z - jnp.expand_dims(rest, -1))
-  return target - rest, others
+def centred(x: Array, axis: int = -1) -> Array:
+  """Returns x less its mean along an axis; exactly 0 where x is constant."""
+  # Without the first step, rounding would give constants a direction.
+  x = x - lax.stop_gradient(lax.slice_in_dim(x, 0, 1, axis=axis))
+  return x - jnp.mean(x, axis=axis, keepdims=True)
 
 
-def dkd(
-  student: Array,
-  teacher: Array,
-  labels: Array,
-  alpha: float = 1.0,
-  beta: float = 8.0,
-  temperature: float = 4.0,
-) -> Array:
-  """Decoupled distillation: T² (alpha TCKD + beta NCKD) at temperature T.
+def standardise(logits: Array) -> Array:
+  """Returns logits less their mean, over their standard deviation.
 
-  With p the teacher's and q the student's probabilities and y the label, TCKD
-  is the divergence of (p_y, 1 - p_y) from (q_y, 1 - q_y), and NCKD that of the
-  distributions over the other classes alone. KL = TCKD + (1 - p_y) NCKD.
+  Both are of one example's classes; the deviation has K - 1 below. What is left
+  is how the classes relate, without the logits' scale, which a small student
+  then need not match.
 
   Args:
-    student: logits [..., K], with K at least 2.
-    teacher: logits [..., K]; the caller decides whether gradients flow here.
-    labels: class indices, integers [...].
-    alpha: weight of TCKD.
-    beta: weight of NCKD.
-    temperature: T > 0, in units of logits.
+    logits: [..., K], with K at least 2.
 
   Returns:
-    Loss in nats, one per example: [...]; float32 or better.
+    [..., K], without unit; float32 or better. Constant logits become 0, and so
+    is their gradient, where the published code's is 1e7 times what comes in.
 
   Raises:
-    ValueError: a single class, or a temperature that is not positive.
+    ValueError: a single class.
 
   References:
-    Zhao et al., CVPR 2022, https://arxiv.org/abs/2203.08679, eq. 7. The
-    published code lowers the target's logit by 1000 to take it out of NCKD;
-    here it is left out of the sum, which is the same for any logits.
+    Sun et al., CVPR 2024, https://arxiv.org/abs/2403.01427; 1e-7, added to the
+    deviation, is the published code's.
 
-  >>> z = jnp.array([[2.0, 1.0, 0.0]])
-  >>> dkd(z, z, jnp.array([0]))
-  Array([0.], dtype=float32)
-  >>> dkd(z, -z, jnp.array([0]), alpha=0.0, beta=1.0).round(3)
-  Array([0.497], dtype=float32)
+  >>> standardise(jnp.array([[2.0, 1.0, 0.0]])).round(3) + 0
+  Array([[ 1.,  0., -1.]], dtype=float32)
   """
-  chex.assert_equal_shape([student, teacher])
-  chex.assert_shape(labels, student.shape[:-1])
-  chex.assert_type(labels, int)
-  _check_temperature('dkd', temperature)
-  if student.shape[-1] < 2:
-    raise ValueError('dkd needs at least 2 classes, got logits of 1')
-  is_target = jax.nn.one_hot(labels, student.shape[-1], dtype=bool)
-  odds_q, log_q = _split(student, is_target, temperature)
-  odds_p, log_p = _split(teacher, is_target, temperature)
-  tckd = sum(
-    jax.nn.sigmoid(p) * (jax.nn.log_sigmoid(p) - jax.nn.log_sigmoid(q))
-    for p, q in ((odds_p, odds_q), (-odds_p, -odds_q))
-  )
-  nckd = jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
-  return temperature**2 * (alpha * tckd + beta * nckd)
+  check_classes('standardise', logits)
+  z = centred(at_least_float32(logits))
+  deviation = norm(z) / (z.shape[-1] - 1) ** 0.5
+  return jnp.where(deviation > 0, z / (deviation + 1e-7), 0)

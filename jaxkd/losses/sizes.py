@@ -1,11 +1,44 @@
 """Maps of different sizes: what is done to them before they are compared."""
 
+import math
+
 import jax.numpy as jnp
 import numpy as np
 
 from jaxkd.types import Array
 
 Size = tuple[int, int]
+
+
+def as_map(x: Array, aspect: Size) -> Array:
+  """Returns a map, tokens or a vector as a float32 map [B, H, W, C].
+
+  Args:
+    x: [B, H, W, C], [B, N, D] or [B, D].
+    aspect: height to width of the image, in which tokens are laid out.
+
+  Raises:
+    ValueError: tokens that are no grid.
+
+  >>> as_map(jnp.zeros((2, 1 + 16, 5)), (4, 16)).shape
+  (2, 2, 8, 5)
+  """
+  x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+  if x.ndim == 4:
+    return x
+  if x.ndim == 2:
+    return x[:, None, None]
+  b, n, d = x.shape
+  height, width = aspect
+  for first in (0, 1):  # patches alone, or after the class token
+    h = math.isqrt((n - first) * height // width)
+    w = h * width // height
+    if h * w == n - first > 0:
+      return x[:, first:].reshape(b, h, w, d)
+  raise ValueError(
+    f'{n} tokens are no grid of {height}:{width}, with or without a class'
+    ' token: let the network have its map [B, H, W, C] as the tap'
+  )
 
 
 def match(first: Array, second: Array) -> tuple[Array, Array]:

@@ -14,14 +14,11 @@ copies divided by r (see `scaling`); a static teacher is in eval mode.
 import functools
 import math
 import warnings
-from collections.abc import Mapping
-from typing import Any
 
 import flax.linen as nn
 
-from jaxkd import objectives, reparam
+from jaxkd import reparam
 from jaxkd.graph import (
-  LABELS,
   Frozen,
   Graph,
   Growth,
@@ -29,20 +26,20 @@ from jaxkd.graph import (
   Network,
   Shared,
   Stage,
-  Transfer,
 )
+from jaxkd.methods import weights
+from jaxkd.methods.arrows import Spec, arrows, labelled
 
-Spec = str | Mapping[str, Any]
 SCE = {'name': 'soft_cross_entropy', 'smoothing': 0.1}
 
 
 def gpd(
   static: Spec | None = 'kd',
   dynamic: Spec = SCE,
-  weight: float = 3.0,
+  weight: weights.Spec = 3.0,
   ratio: float = 2.0,
-  label_weight: float = 1.0,
-  static_weight: float = 1.0,
+  label_weight: weights.Spec = 1.0,
+  static_weight: weights.Spec = 1.0,
   guide_dynamic: bool = True,
   sharing: bool = True,
   noise: float = 1e-6,
@@ -53,9 +50,11 @@ def gpd(
 
   Args:
     static: objective from the frozen teacher to the two others: a name of the
-      catalogue, or a mapping of 'name' and arguments.
+      catalogue, or a mapping of 'name' and arguments, or several, see
+      `jaxkd.methods.arrows.parts`.
     dynamic: objective from the dynamic teacher to the student, likewise.
-    weight: lambda, of `dynamic`.
+    weight: lambda, of `dynamic`; as all weights a number or a schedule, see
+      `jaxkd.methods.weights.make`.
     ratio: r, width of the dynamic teacher in multiples of the student's.
     label_weight: of the cross-entropy of both against the labels.
     static_weight: of `static`; 0, or no `static`: there is no such teacher
@@ -84,12 +83,11 @@ def gpd(
     'student': sliced if sharing else Learner(),
   }
   pair = ('dynamic_teacher', 'student')
-  labels = objectives.cross_entropy()
-  transfers = [Transfer(LABELS, name, labels, label_weight) for name in pair]
+  transfers = [labelled(name, label_weight) for name in pair]
   if static:
-    guided, arrow = pair if guide_dynamic else pair[1:], objectives.make(static)
-    transfers += [Transfer('teacher', n, arrow, static_weight) for n in guided]
-  transfers.append(Transfer(*pair, objectives.make(dynamic), weight))
+    for name in pair if guide_dynamic else pair[1:]:
+      transfers += arrows('teacher', name, static, static_weight)
+  transfers += arrows(*pair, dynamic, weight)
   return (Stage('gpd', Graph(networks, tuple(transfers))),)
 
 

@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 from jaxkd import objectives
 from jaxkd.catalog import lookup
 from jaxkd.graph import LABELS, Frozen, Graph, Learner, Stage, Transfer
-from jaxkd.methods.weights import Ramp, warm_up
+from jaxkd.methods import networks, weights
+from jaxkd.methods.arrows import Spec, arrows, chosen, labelled
+from jaxkd.methods.weights import Ramp
 from jaxkd.objectives import Objective
 
 # Without branches, as the student is deployed.
@@ -95,15 +97,16 @@ def teacher(
 
 def kd(
   temperature: float = 4.0,
-  label_weight: float = 0.1,
-  guide_weight: float = 0.9,
+  label_weight: weights.Spec = 0.1,
+  guide_weight: weights.Spec = 0.9,
 ) -> tuple[Stage, ...]:
   """Hinton distillation from a frozen teacher.
 
   Args:
     temperature: T of both softmaxes.
-    label_weight: of the cross-entropy against labels.
-    guide_weight: of T² KL(teacher ‖ student).
+    label_weight: of the cross-entropy against labels; a number or a schedule,
+      see `jaxkd.methods.weights.make`.
+    guide_weight: of T² KL(teacher ‖ student), likewise.
 
   References:
     https://arxiv.org/abs/1503.02531; the defaults are the CIFAR-100
@@ -114,31 +117,51 @@ def kd(
 
 
 def distil(
-  objective: str | Mapping[str, Any] = 'kd',
-  label_weight: float = 1.0,
-  guide_weight: float = 1.0,
+  objective: Spec | None = None,
+  label_weight: weights.Spec = 1.0,
+  guide_weight: weights.Spec = 1.0,
   warmup_epochs: int = 0,
+  objectives: Spec | None = None,
+  teachers: Mapping[str, Any] | None = None,
+  fuse: bool = False,
 ) -> tuple[Stage, ...]:
-  """Distillation from a frozen teacher by any objective.
+  """Distillation from frozen teachers by any objectives.
 
   Args:
     objective: from the teacher to the student: a name of the catalogue, or a
-      mapping of 'name' and arguments, such as the taps that it compares.
-    label_weight: of the cross-entropy against labels.
-    guide_weight: of the objective. Published ones lie between 0.02 and 30,000:
-      see the objective.
-    warmup_epochs: over which the objective grows to its weight.
+      mapping of 'name' and arguments, such as the taps that it compares; `kd`.
+    label_weight: of the cross-entropy against labels; a number or a schedule,
+      see `jaxkd.methods.weights.make`.
+    guide_weight: of the objectives, likewise. Published ones lie between 0.02
+      and 30,000: see the objective.
+    warmup_epochs: over which the objectives grow to their weight.
+    objectives: several in the place of `objective`, name -> weight or
+      arguments, see `jaxkd.methods.arrows.parts`.
+    teachers: network -> its weight, or a mapping of 'weight' and what
+      `jaxkd.methods.networks.node` takes; the config's `teacher` alone. Those
+      without a checkpoint are trained from labels first.
+    fuse: the student has one guide, the weighted sum of the teachers' outputs,
+      in the place of several losses.
+
+  Raises:
+    ValueError: both `objective` and `objectives`; teachers that cannot be.
   """
-  labels, guide = objectives.cross_entropy(), objectives.make(objective)
-  weight = warm_up(guide_weight, warmup_epochs)
+  spec = chosen(objective, objectives, 'kd')
+  guides = networks.guides({'teacher': 1.0} if teachers is None else teachers)
+  weight = weights.make(guide_weight, warmup_epochs)
+  if fuse:
+    transfers = arrows(guides.fused(), 'student', spec, weight)
+  else:
+    transfers = tuple(
+      arrow
+      for name, share in guides.weights.items()
+      for arrow in arrows(name, 'student', spec, weights.times(weight, share))
+    )
   graph = Graph(
-    networks={'teacher': Frozen(), 'student': Learner()},
-    transfers=(
-      Transfer(LABELS, 'student', labels, label_weight),
-      Transfer('teacher', 'student', guide, weight),
-    ),
+    networks={**guides.networks, 'student': Learner()},
+    transfers=(labelled('student', label_weight), *transfers),
   )
-  return (Stage('distil', graph),)
+  return (*guides.stages, Stage('distil', graph))
 
 
 class TeacherLoss(NamedTuple):

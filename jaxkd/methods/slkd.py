@@ -9,28 +9,19 @@ towards the student; the paper describes no such pull, and here it is a switch,
 `detach`.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from jaxkd import objectives
 from jaxkd.catalog import lookup
-from jaxkd.graph import (
-  LABELS,
-  Frozen,
-  Fusion,
-  Graph,
-  Learner,
-  Stage,
-  Transfer,
-)
-from jaxkd.methods.weights import warm_up
+from jaxkd.graph import Frozen, Fusion, Graph, Learner, Stage
+from jaxkd.methods import weights
+from jaxkd.methods.arrows import Spec, arrows, chosen, labelled
 
 
 def slkd(
-  objective: str | Mapping[str, Any] = 'kd',
+  objective: Spec | None = None,
   members: int = 2,
   label_weight: float = 0.1,
-  guide_weight: float = 0.9,
+  guide_weight: weights.Spec = 0.9,
   process_label_weight: float = 1.0,
   process_guide_weight: float = 1.0,
   process_weight: float = 1.0,
@@ -39,6 +30,7 @@ def slkd(
   detach: bool = True,
   order: str = 'parallel',
   warmup_epochs: int = 0,
+  objectives: Spec | None = None,
 ) -> tuple[Stage, ...]:
   """Distillation from a teacher and from self-learning teachers.
 
@@ -47,19 +39,19 @@ def slkd(
     of the student   a CE + b D(teacher) + p (c CE + d D(fused SL-Ts))
 
   Args:
-    objective: D; a name of the catalogue, or a mapping of 'name' and arguments.
+    objective: D, a name of the catalogue or a mapping of 'name' and arguments.
     members: how many SL-Ts; 0 leaves distillation from the teacher alone.
     label_weight, guide_weight: a and b; the released code's are 0.1 and 0.9 on
-      CIFAR-100, 0.5 and 0.5 on ImageNet.
+      CIFAR-100, 0.5 and 0.5 on ImageNet. b may have a schedule, `weights.make`.
     process_label_weight, process_guide_weight, process_weight: c, d and p.
     fusion: weight of each SL-T's logits; () weighs them equally, to a sum of 1.
-    use_teacher: whether the teacher guides the student, too; otherwise the
-      student's loss is p (c CE + d D(fused SL-Ts)).
+    use_teacher: without, the student's loss is p (c CE + d D(fused SL-Ts)).
     detach: the student's loss does not reach the SL-Ts.
     order: 'parallel' updates all in one step. The paper's sequential variant is
       'batch' (on each batch the SL-Ts one by one, then the student, each after
       what the ones before have become) or 'phase' (the SL-Ts to their end).
     warmup_epochs: D grows to its weight over so many epochs, as DKD's (20).
+    objectives: D is the weighted sum of several, see `arrows.parts`.
 
   Raises:
     ValueError: no guide; fusion of another number; no gradient to detach.
@@ -69,12 +61,11 @@ def slkd(
   """
   _check(members, fusion, use_teacher, detach, order)
   names = tuple(f'slt{i}' for i in range(members))
-  labels, distil = objectives.cross_entropy(), objectives.make(objective)
-  guided = warm_up(guide_weight, warmup_epochs)
+  spec = chosen(objective, objectives, 'kd')
+  guided = weights.make(guide_weight, warmup_epochs)
 
   def taught(name, weight):
-    by_labels = Transfer(LABELS, name, labels, weight)
-    return (by_labels, Transfer('teacher', name, distil, guided))
+    return (labelled(name, weight), *arrows('teacher', name, spec, guided))
 
   weight = process_weight * process_label_weight if members else 0.0
   to_student = taught('student', label_weight + weight)
@@ -82,8 +73,8 @@ def slkd(
     to_student = taught('student', weight)[:1]
   if members:
     guide = _fusion(names, fusion)
-    weight = warm_up(process_weight * process_guide_weight, warmup_epochs)
-    to_student += (Transfer(guide, 'student', distil, weight, detach),)
+    weight = weights.make(process_weight * process_guide_weight, warmup_epochs)
+    to_student += arrows(guide, 'student', spec, weight, detach)
   to_members = [t for name in names for t in taught(name, label_weight)]
   return ORDERS[order](names, to_members, to_student)
 

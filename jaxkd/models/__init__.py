@@ -32,6 +32,7 @@ from jaxkd.models.mobilenet import V1, V2_HALF, MobileNetV1, MobileNetV2
 from jaxkd.models.read_out import READ_OUTS, ReadOut, read_out_of, wrap
 from jaxkd.models.resnet import BASIC, BOTTLENECK, CHANNELS, ResNet
 from jaxkd.models.resnet_cifar import ResNetCifar
+from jaxkd.models.reusing import reuses, reusing
 from jaxkd.models.rvt import RVT
 from jaxkd.models.shufflenet import (
   SHUFFLE_V1,
@@ -60,6 +61,8 @@ __all__ = [
   'nnx_update',
   'nnx_variables',
   'read_out_of',
+  'reuses',
+  'reusing',
   'save_pretrained',
   'source_digest',
   'wrap',
@@ -121,6 +124,7 @@ def build(
   num_classes: int,
   read_out: str = 'softmax',
   taps: Mapping[str, str] | None = None,
+  reused: Mapping[str, Any] | None = None,
   **kwargs: Any,
 ) -> nn.Module:
   """Returns the network `name`; nothing is computed before `init`.
@@ -130,6 +134,7 @@ def build(
     num_classes: K.
     read_out: a key of `READ_OUTS`: what its outputs mean.
     taps: further ones, name -> place, see `adapt`.
+    reused: settings of `reusing`, of a network with another one's classifier.
     **kwargs: attributes of the family, such as `width` and `dtype`.
 
   Raises:
@@ -138,11 +143,13 @@ def build(
   """
   given, taps = {key: _frozen(x) for key, x in kwargs.items()}, taps or {}
   if is_path(name):
-    return wrap(imported(name, num_classes, taps, **given), read_out)
-  make = lookup('model', CATALOG, name)
-  given = {'num_classes': num_classes, **given}
-  network = call(f'model {name!r}', make, given)
-  return wrap(adapt(network, taps=taps) if taps else network, read_out)
+    network = imported(name, num_classes, taps, **given)
+  else:
+    make = lookup('model', CATALOG, name)
+    given = {'num_classes': num_classes, **given}
+    network = call(f'model {name!r}', make, given)
+    network = adapt(network, taps=taps) if taps else network
+  return wrap(reusing(network, **reused) if reused else network, read_out)
 
 
 def _frozen(value: Any) -> Any:

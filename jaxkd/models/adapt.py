@@ -301,7 +301,8 @@ def outputs_of(
         f'tap {name!r}: {place} is {_what(seen[place])}, no array'
       )
     found[name] = seen[place]
-  return Outputs(logits.astype(jnp.float32), found)
+  norms = said.norms if isinstance(said, Outputs) else {}
+  return Outputs(logits.astype(jnp.float32), found, norms)
 
 
 def _what(value: Any) -> str:

@@ -106,7 +106,7 @@ class ResNet(nn.Module):
     """Returns logits [B, K] and taps of the image [B, H, W, C]."""
     first, *stages = widen(self.channels, self.width)
     settings: dict[str, Any] = dict(branches=self.branches, dtype=self.dtype)
-    taps = {}
+    taps, norms = {}, {}
     conv = Conv(
       first, self.stem, STRIDE[self.stem], name='conv_stem', **settings
     )
@@ -120,7 +120,9 @@ class ResNet(nn.Module):
         name = f'stage{i}_block{j}'
         block = Block(features, self.expansion, stride, name=name, **settings)
         x = taps[f'stage{i}_pre'] = block(x, train)  # the last block's stays
+        last = 'bn2' if self.expansion == BASIC else 'bn3'
+        norms[f'stage{i}_pre'] = block.variables['params'][last]
         x = nn.relu(x)
       taps[f'stage{i}'] = x
     x = taps['pooled'] = global_average(x)
-    return Outputs(head(x, self.num_classes), taps)
+    return Outputs(head(x, self.num_classes), taps, norms)

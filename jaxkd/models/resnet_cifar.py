@@ -88,7 +88,7 @@ class ResNetCifar(nn.Module):
   def __call__(self, image: Array, train: bool = False) -> Outputs:
     """Returns logits [B, K] and taps of the image [B, H, W, C]."""
     stem, *stages = widen(self.channels, self.width)
-    taps = {}
+    taps, norms = {}, {}
     settings: dict[str, Any] = dict(branches=self.branches, dtype=self.dtype)
     x = Conv(stem, **settings, name='conv_stem')(image)
     x = nn.relu(BatchNorm(self.dtype, name='bn_stem')(x, train))
@@ -97,9 +97,10 @@ class ResNetCifar(nn.Module):
       for j in range(blocks_per_stage(self.depth)):
         stride = 2 if i > 1 and j == 0 else 1
         name = f'stage{i}_block{j}'
-        x = Block(features, stride, **settings, name=name)(x, train)
-        taps[f'stage{i}_pre'] = x  # the stage's last block stays
+        block = Block(features, stride, **settings, name=name)
+        x = taps[f'stage{i}_pre'] = block(x, train)  # the last block's stays
+        norms[f'stage{i}_pre'] = block.variables['params']['bn2']
         x = nn.relu(x)
       taps[f'stage{i}'] = x
     x = taps['pooled'] = global_average(x)
-    return Outputs(head(x, self.num_classes), taps)
+    return Outputs(head(x, self.num_classes), taps, norms)

@@ -92,3 +92,16 @@ def pointwise(
     return function(guide, learner, batch), memory
 
   return Objective(name, settings, init, loss)
+
+
+def wrapped(loss: Loss, function: Callable[[Array], Array]) -> Loss:
+  """Returns a loss that sees a function of all logits; taps and labels stay."""
+
+  def change(outputs: Outputs) -> Outputs:
+    return outputs._replace(logits=function(outputs.logits))
+
+  def changed(params, memory, guide, learner, batch, key):
+    guide = None if guide is None else change(guide)
+    return loss(params, memory, guide, change(learner), batch, key)
+
+  return changed

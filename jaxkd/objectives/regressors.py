@@ -10,6 +10,8 @@ Training batches are not padded. In one that was, what is under mask 0 would
 count in these statistics, as in those of the networks, but not in the loss.
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
@@ -26,10 +28,10 @@ transposed_uniform = nn.initializers.variance_scaling(
 
 def init(module: nn.Module, key: Array, *maps: Array) -> Tree:
   """Returns the parameters that a regressor starts with on such maps."""
-  return module.init(key, *maps)['params']
+  return module.init(key, *maps).get('params', {})
 
 
-def apply(module: nn.Module, params: Tree, *maps: Array) -> Array:
+def apply(module: nn.Module, params: Tree, *maps: Array) -> Any:
   """Returns what a regressor makes of maps, by statistics of the batch."""
   result, _ = module.apply({'params': params}, *maps, mutable=['batch_stats'])
   return result
@@ -137,6 +139,47 @@ class ConvReg(nn.Module):
       x = convolution(x, features, (1 + h - height, 1 + w - width))
     x = BatchNorm(name='bn')(x, train=True)
     return nn.relu(x) if self.relu else x
+
+
+class Connectors(nn.Module):
+  """A `ConvReg` without ReLU for each map that has not its target's shape.
+
+  Attributes:
+    targets: of one example of each map, (H, W, C).
+  """
+
+  targets: tuple[tuple[int, ...], ...]
+
+  @nn.compact
+  def __call__(self, *maps: Array) -> list[Array]:
+    """Returns each map [B, H, W, C] in its target's shape."""
+    return [
+      x
+      if x.shape[1:] == target
+      else ConvReg(target, relu=False, name=f'connector{i}')(x)
+      for i, (x, target) in enumerate(zip(maps, self.targets, strict=True))
+    ]
+
+
+class Embedding(nn.Module):
+  """A linear map of flattened features, with a bias.
+
+  Attributes:
+    features: the output's width.
+  """
+
+  features: int
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    """Returns [B, features] of features [B, ...]."""
+    x = x.reshape(len(x), -1)
+    return nn.Dense(
+      self.features,
+      kernel_init=fan_in_uniform,
+      bias_init=bias_uniform(x.shape[-1]),
+      name='linear',
+    )(x)
 
 
 def reachable(source: Array, target: Array) -> tuple[Array, Array]:

@@ -10,16 +10,14 @@ the map of its patches, without the class token; a vector [B, D] is a map of one
 pixel.
 """
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 
-import jax.numpy as jnp
-
 from jaxkd.catalog import UnknownNameError, suggestion
+from jaxkd.losses import sizes
 from jaxkd.types import Array, Outputs
 
-LAST, PRE = 'last', '_pre'
+STEM, LAST, PRE = 'stem', 'last', '_pre'
 
 Maps = tuple[Array, Array]  # the learner's and the guide's, [B, H, W, C]
 
@@ -53,6 +51,7 @@ def pairs(
   guide_stages: Sequence[str] = (),
   *,
   suffix: str = '',
+  stem: bool = False,
   from_last: bool = False,
 ) -> list[Maps]:
   """Returns several taps of each of two networks, as pairs of maps.
@@ -66,6 +65,7 @@ def pairs(
       names, or the guide's stages.
     suffix: '_pre' takes stages before their activation. Taps that are named are
       taken as they are.
+    stem: takes the stem before the stages, where both networks have one.
     from_last: stages are counted from the deepest one, not from the first, so
       that of networks of different depth the shallow stages stay alone.
 
@@ -77,17 +77,79 @@ def pairs(
     ValueError: the guide is `labels`; so many taps of the one network and so
       many of the other; tokens that are no grid.
   """
+  guide = network(guide)
+  names = named(
+    learner,
+    guide,
+    stages,
+    guide_stages,
+    suffix=suffix,
+    stem=stem,
+    from_last=from_last,
+  )
+  return maps(learner, guide, names)
+
+
+def maps(
+  learner: Outputs, guide: Outputs, names: Sequence[tuple[str, str]]
+) -> list[Maps]:
+  """Returns taps by their names, see `named`, as pairs of maps."""
+  taps = [(learner.taps[own], guide.taps[other]) for own, other in names]
+  return [
+    (sizes.as_map(x, _aspect(y)), sizes.as_map(y, _aspect(x))) for x, y in taps
+  ]
+
+
+def network(guide: Outputs | None) -> Outputs:
+  """Returns what a guide says that is a network.
+
+  Raises:
+    ValueError: the guide is `labels`.
+  """
   if guide is None:
     raise ValueError(
       "features are compared with a network's, and the guide is 'labels': let a"
       ' network be the guide, or take an objective of labels'
     )
+  return guide
+
+
+def named(
+  learner: Outputs,
+  guide: Outputs,
+  stages: Sequence[str] = (),
+  guide_stages: Sequence[str] = (),
+  *,
+  suffix: str = '',
+  guide_suffix: str | None = None,
+  stem: bool = False,
+  from_last: bool = False,
+) -> list[tuple[str, str]]:
+  """Returns the names of the taps that are compared, the deepest last.
+
+  Args:
+    learner: see `pairs`, as the others.
+    guide: what the guide says.
+    stages: the learner's taps.
+    guide_stages: the guide's.
+    suffix: of stages that are not named.
+    guide_suffix: of the guide's; None is the same.
+    stem: takes the stem too.
+    from_last: counts stages from the deepest one.
+
+  Raises:
+    KeyError: a network has no such tap, or no stages.
+    ValueError: so many taps of the one network and so many of the other.
+  """
   if not stages:
     own, others = _stages('learner', learner), _stages('guide', guide)
+    if stem and STEM in learner.taps and STEM in guide.taps:
+      own, others = [STEM, *own], [STEM, *others]
     depth = min(len(own), len(others))
     part = slice(-depth, None) if from_last else slice(depth)
     stages = [name + suffix for name in own[part]]
-    guide_stages = guide_stages or [name + suffix for name in others[part]]
+    end = suffix if guide_suffix is None else guide_suffix
+    guide_stages = guide_stages or [name + end for name in others[part]]
   guide_stages = guide_stages or stages
   if len(stages) != len(guide_stages):
     raise ValueError(
@@ -96,11 +158,26 @@ def pairs(
       ' many of each'
     )
   both = {'learner': learner, 'guide': guide}
-  taps = [
+  return [
     (_find('learner', both, own), _find('guide', both, other))
     for own, other in zip(stages, guide_stages, strict=True)
   ]
-  return [(_map(x, _aspect(y)), _map(y, _aspect(x))) for x, y in taps]
+
+
+def check_channels(objective: str, pairs: Sequence[Maps], remedy: str) -> None:
+  """Refuses pairs of maps of which some have other numbers of channels.
+
+  Raises:
+    ValueError: with the channels of all maps, and the remedy.
+  """
+  own, others = (
+    [x.shape[-1] for x in maps] for maps in zip(*pairs, strict=True)
+  )
+  if own != others:
+    raise ValueError(
+      f'{objective} compares channels with as many of the other network: the'
+      f" learner's maps have {own}, the guide's {others}. Either {remedy}"
+    )
 
 
 def _stages(network: str, outputs: Outputs) -> list[str]:
@@ -114,8 +191,8 @@ def _stages(network: str, outputs: Outputs) -> list[str]:
   return sorted(stages, key=lambda name: int(name.removeprefix('stage')))
 
 
-def _find(owner: str, networks: Mapping[str, Outputs], wanted: str) -> Array:
-  """Returns a tap of one of two networks by its name or place."""
+def _find(owner: str, networks: Mapping[str, Outputs], wanted: str) -> str:
+  """Returns the name of one of two networks' taps, by its name or place."""
   taps, name = networks[owner].taps, wanted
   if name in (LAST, LAST + PRE):
     name = name.replace(LAST, _stages(owner, networks[owner])[-1])
@@ -131,34 +208,9 @@ def _find(owner: str, networks: Mapping[str, Outputs], wanted: str) -> Array:
       f' {others}. Name one of each: the settings stage and guide_stage, or'
       ' stages and guide_stages'
     )
-  return taps[name]
+  return name
 
 
 def _aspect(x: Array) -> tuple[int, int]:
   """Returns a map's height and width; what is no map counts as square."""
   return (x.shape[1], x.shape[2]) if x.ndim == 4 else (1, 1)
-
-
-def _map(x: Array, aspect: tuple[int, int]) -> Array:
-  """Returns a map, tokens or a vector as a float32 map [B, H, W, C].
-
-  Args:
-    x: [B, H, W, C], [B, N, D] or [B, D].
-    aspect: height to width of the image, in which tokens are laid out.
-  """
-  x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-  if x.ndim == 4:
-    return x
-  if x.ndim == 2:
-    return x[:, None, None]
-  b, n, d = x.shape
-  height, width = aspect
-  for first in (0, 1):  # patches alone, or after the class token
-    h = math.isqrt((n - first) * height // width)
-    w = h * width // height
-    if h * w == n - first > 0:
-      return x[:, first:].reshape(b, h, w, d)
-  raise ValueError(
-    f'{n} tokens are no grid of {height}:{width}, with or without a class'
-    ' token: let the network have its map [B, H, W, C] as the tap'
-  )

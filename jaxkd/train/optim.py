@@ -12,6 +12,7 @@ import optax
 
 from jaxkd import tree
 from jaxkd.catalog import lookup
+from jaxkd.train import dot
 
 
 def _boundary(milestone: float, epochs: int, steps_per_epoch: int) -> int:
@@ -77,16 +78,24 @@ def make_schedule(
   return lambda step: main(step) * jnp.minimum(1.0, (step + 1) / warmup)
 
 
-def _sgd(rate, *, momentum, nesterov, weight_decay, mask, betas, eps):
-  del betas, eps
+def _sgd(rate, *, momentum, nesterov, weight_decay, mask, **others):
+  del others
   return optax.chain(
     optax.add_decayed_weights(weight_decay, mask),
     optax.sgd(rate, momentum=momentum or None, nesterov=nesterov),
   )
 
 
-def _adamw(rate, *, momentum, nesterov, weight_decay, mask, betas, eps):
-  del momentum, nesterov
+def _dot(rate, *, momentum, nesterov, weight_decay, mask, delta, **others):
+  del others
+  if nesterov:
+    raise ValueError('dot has no Nesterov momentum: set nesterov to False')
+  decay = optax.add_decayed_weights(weight_decay, mask)
+  return dot.dot(rate, decay, momentum, delta)
+
+
+def _adamw(rate, *, weight_decay, mask, betas, eps, **others):
+  del others
   return optax.adamw(
     rate, *betas, eps=eps, weight_decay=weight_decay, mask=mask
   )
@@ -95,7 +104,8 @@ def _adamw(rate, *, momentum, nesterov, weight_decay, mask, betas, eps):
 # What timm spares of weight decay although it has several axes: biases of
 # attention by heads, tokens, positions; and the scales of branches.
 SPARED = r'(^|/)(bias|class_token|position_embedding|branch_scale)$'
-OPTIMIZERS = {'adamw': _adamw, 'sgd': _sgd}
+OPTIMIZERS = {'adamw': _adamw, 'dot': _dot, 'sgd': _sgd}
+TWO_GRADIENTS = ('dot',)  # those that ask for one of each kind of guide
 DECAY_MASKS = {
   'all': None,
   'kernels': lambda params: jax.tree.map(
@@ -104,6 +114,11 @@ DECAY_MASKS = {
     tree.select(params, SPARED),
   ),
 }
+
+
+def unguided(name: str) -> str:
+  """Returns what an optimizer is where labels alone teach."""
+  return {'dot': 'sgd'}.get(name, name)
 
 
 def make_optimizer(
@@ -117,24 +132,27 @@ def make_optimizer(
   clip_norm: float = 0.0,
   betas: tuple[float, float] = (0.9, 0.999),
   eps: float = 1e-8,
+  delta: float = 0.075,
 ) -> optax.GradientTransformation:
   """Returns the optimizer of all learning owners together.
 
   Args:
-    name: 'sgd' or 'adamw'.
+    name: 'sgd', 'adamw' or 'dot'; the latter is a `dot.TwoGradients`.
     schedules: of the learning rate; one for all, or one for each owner.
-    momentum: of SGD.
+    momentum: of SGD and DOT.
     nesterov: of SGD.
-    weight_decay: coupled in SGD, decoupled in AdamW.
+    weight_decay: coupled in SGD and DOT, decoupled in AdamW.
     decay: what decays, 'all' parameters or 'kernels' (two axes or more,
       and not what `SPARED` names).
     clip_norm: the gradient of all owners together is scaled down to this norm;
       0 does not clip.
     betas: of AdamW.
     eps: of AdamW.
+    delta: of DOT.
 
   Raises:
     KeyError: no optimizer or decay mask of that name.
+    ValueError: DOT with Nesterov's momentum, or one out of its range.
   """
   kind = lookup('optimizer', OPTIMIZERS, name)
   settings = dict(
@@ -144,6 +162,7 @@ def make_optimizer(
     mask=lookup('decay mask', DECAY_MASKS, decay),
     betas=betas,
     eps=eps,
+    delta=delta,
   )
   if isinstance(schedules, Mapping):
     update = optax.partition(
@@ -152,6 +171,8 @@ def make_optimizer(
     )
   else:
     update = kind(schedules, **settings)
-  if not clip_norm:
-    return update
-  return optax.chain(optax.clip_by_global_norm(clip_norm), update)
+  two = name in TWO_GRADIENTS
+  if clip_norm:
+    clip = dot.clip if two else optax.clip_by_global_norm
+    update = optax.chain(clip(clip_norm), update)
+  return dot.TwoGradients(update.init, update.update) if two else update

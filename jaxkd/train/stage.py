@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from jaxkd import reparam, tree
 from jaxkd.data.base import Dataset
+from jaxkd.graph import OBJECTIVES
 from jaxkd.program import Program
 from jaxkd.train import mesh as meshes
 from jaxkd.train import state as states
@@ -22,7 +23,7 @@ from jaxkd.train.feed import Feed, steps_per_epoch
 from jaxkd.train.log import Log
 from jaxkd.train.loop import Loop, Record
 from jaxkd.train.step import make_step
-from jaxkd.types import Variables
+from jaxkd.types import Tree, Variables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,12 +59,14 @@ class Trained:
   """What a stage leaves behind.
 
   variables: network -> arrays of the last epoch; 'NAME_ema' where averaged.
+  objectives: transfer -> what its objective has learned.
   results: the same names -> what `Evaluator` has measured of the last epoch,
     and 'best_top1_on_test'.
   record: time and throughput.
   """
 
   variables: dict[str, Variables]
+  objectives: dict[str, Tree]
   results: dict[str, dict[str, float | None]]
   record: Record
 
@@ -79,7 +82,8 @@ def train_stage(
   Args:
     task: what to train.
     folder: the run's; gets checkpoints/, metrics.jsonl and tensorboard/.
-    known: variables by network, from checkpoints and earlier stages.
+    known: variables by network, from checkpoints and earlier stages, and what
+      objectives have learned; see `state.init`.
     measured: by frozen network, what `Evaluator` has said of it already.
 
   Raises:
@@ -134,7 +138,7 @@ def fitted(
 
   Args:
     program: the graph with its modules.
-    known: variables by network.
+    known: variables by network, and what objectives have learned.
     seed: of what is drawn: the branches of a network that is known without.
       (Of one that is known with branches and has none, they are merged.)
 
@@ -159,6 +163,12 @@ def fitted(
       merged, module = reparam.merge(variables), program.starts[name]
       variables = reparam.fold_biases(merged, module, program.input_shape, what)
     found[name] = tree.fit(variables, shapes, what)
+  names = {transfer.name for transfer in program.graph.transfers}
+  found[OBJECTIVES] = {
+    name: own
+    for name, own in known.get(OBJECTIVES, {}).items()
+    if name in names
+  }
   return found
 
 
@@ -205,6 +215,7 @@ def _trained(task: Task, state: states.State, record: Record) -> Trained:
   everything = {**variables, **{f'{n}_ema': v for n, v in averages.items()}}
   return Trained(
     variables=jax.tree.map(np.asarray, everything),
+    objectives=jax.tree.map(np.asarray, state.params.get(OBJECTIVES, {})),
     results={
       name: {**result, 'best_top1_on_test': record.best.get(name)}
       for name, result in record.last.items()

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxkd import tree
 from jaxkd.catalog import UnknownNameError
 from jaxkd.graph import OBJECTIVES, Update
 from jaxkd.program import Program
@@ -68,11 +69,14 @@ def init(
     key: the run's.
     known: variables by name of a start, from checkpoints and earlier stages;
       every frozen network must be there. The others start from random values.
+      Under 'objectives', by transfer, what objectives have learned in earlier
+      stages and go on with.
     examples: size of the training set.
     ema: whether to carry the moving average of what is learned.
 
   Raises:
     KeyError: a frozen network without variables.
+    ValueError: an objective cannot go on with what it has learned.
   """
   params, stats = {}, {}
   for name in program.graph.networks:
@@ -85,7 +89,10 @@ def init(
     stats[name] = variables['batch_stats']
     if program.graph.owner(name) == name:
       params[name] = variables['params']
-  own, memory = program.init_objectives(key, examples)
+  own, memory = (
+    _continued(fresh, known.get(OBJECTIVES, {}))
+    for fresh in program.init_objectives(key, examples)
+  )
   if own:
     params[OBJECTIVES] = own
   updates = program.graph.updates()
@@ -102,6 +109,28 @@ def init(
     opt=tuple(optimizer.init(learned(params, u)) for u in updates),
     ema=average if ema else {},
   )
+
+
+def _continued(
+  own: Mapping[str, Tree], known: Mapping[str, Tree]
+) -> dict[str, Tree]:
+  """Returns what objectives start with, in parts from earlier stages.
+
+  Args:
+    own: by transfer, parameters (or, where they learn no more, memory) by name
+      of a part.
+    known: parameters likewise, of some transfers and parts.
+  """
+
+  def part(transfer: str, name: str, fresh: Tree) -> Tree:
+    found = known.get(transfer, {}).get(name)
+    what = f'what {transfer!r} has learned in an earlier stage as {name!r}'
+    return fresh if found is None else tree.fit(found, fresh, what)
+
+  return {
+    transfer: {name: part(transfer, name, x) for name, x in parts.items()}
+    for transfer, parts in own.items()
+  }
 
 
 def variables_of(program: Program, state: State) -> dict[str, Variables]:

@@ -1,7 +1,8 @@
 """The train step: one pure function of the state and a batch."""
 
+import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,8 @@ import optax
 
 from jaxkd.graph import OBJECTIVES, Update
 from jaxkd.program import Program
+from jaxkd.train.dot import Split, TwoGradients, total
+from jaxkd.train.reach import noted, notes
 from jaxkd.train.state import State, learned, merged
 from jaxkd.types import Array, Batch, Metrics, Outputs, Tree
 
@@ -32,47 +35,124 @@ def make_step(
 
   The metrics are 'loss', 'loss/TRANSFER' before its weight, 'top1/NETWORK' of
   each trained network on this batch, and 'grad_norm' before clipping.
+
+  What no loss depends on stays as it is: it does not even decay, as in PyTorch,
+  where it has no gradient.
+
+  An optimizer of two gradients gets them from one forward pass and two backward
+  passes; what the first has kept for them is kept once.
   """
-  updates, frozen = program.graph.updates(), set(program.graph.frozen)
+  two = isinstance(optimizer, TwoGradients)
 
   def step(state: State, batch: Batch) -> tuple[State, Metrics]:
+    params, frozen = program.resolve(state.params), program.graph.frozen
+    said, _ = program.forward(params, state.stats, batch['image'], frozen)
     key = jax.random.fold_in(jax.random.key(seed), state.step)
-    epoch = _epoch(state.step, steps_per_epoch)
-    params, image = program.resolve(state.params), batch['image']
-    known, _ = program.forward(params, state.stats, image, frozen)
-
-    def loss_fn(changing: dict[str, Tree], state: State, update: Update):
-      params, names = merged(state.params, changing), update.networks - frozen
-      outputs, stats = program.forward(
-        program.resolve(params), state.stats, image, names, key
-      )
-      loss, memory, metrics = program.losses(
-        params.get(OBJECTIVES, {}),
-        state.memory,
-        {**known, **outputs},
-        batch,
-        epoch,
-        key,
-        update.transfers,
-      )
-      metrics |= {f'top1/{n}': _top1(x, batch) for n, x in outputs.items()}
-      return loss, (stats, memory, metrics)
-
-    grad_fn, metrics, grads, opt = jax.grad(loss_fn, has_aux=True), {}, [], []
-    for update, old in zip(updates, state.opt, strict=True):
+    seen = _Seen(batch, said, _epoch(state.step, steps_per_epoch), key)
+    metrics, grads, opt = {}, [], []
+    for update, old in zip(program.graph.updates(), state.opt, strict=True):
       changing = learned(state.params, update)
-      grad, (stats, memory, found) = grad_fn(changing, state, update)
+      parts, pull, (stats, memory, found) = jax.vjp(
+        functools.partial(_losses, program, seen, state, update, two),
+        changing,
+        notes(changing),
+        has_aux=True,
+      )
+      grad, used = _gradient(parts, pull)
       change, new = optimizer.update(grad, old, changing)
+      change = jax.tree.map(jnp.multiply, change, used)
       params: Any = optax.apply_updates(changing, change)
       params = merged(state.params, params)
       state = state._replace(params=params, stats=stats, memory=memory)
       found['loss'] += metrics.get('loss', 0.0)
-      metrics, grads, opt = {**metrics, **found}, [*grads, grad], [*opt, new]
+      metrics, opt = {**metrics, **found}, [*opt, new]
+      grads.append(total(grad) if two else grad)
     metrics['grad_norm'] = optax.tree.norm(grads)
     state = state._replace(step=state.step + 1, opt=tuple(opt))
     return state._replace(ema=state.ema and _average(state, ema)), metrics
 
   return step
+
+
+class _Seen(NamedTuple):
+  """What all updates of a step have in common.
+
+  batch: what they learn from.
+  said: by frozen network, its outputs.
+  epoch: float32 scalar.
+  key: the step's.
+  """
+
+  batch: Batch
+  said: dict[str, Outputs]
+  epoch: Array
+  key: Array
+
+
+def _losses(
+  program: Program,
+  seen: _Seen,
+  state: State,
+  update: Update,
+  two: bool,
+  changing: dict[str, Tree],
+  used: Tree,
+) -> tuple[list[Array], tuple[dict[str, Tree], dict[str, Tree], Metrics]]:
+  """Returns the loss of an update, or two, of labels and of networks.
+
+  Args:
+    program: the graph with its modules.
+    seen: see there.
+    state: before the update.
+    update: of some learners.
+    two: whether the losses of labels and of networks are to be apart.
+    changing: the parameters that the update changes.
+    used: notes that go with them, see `reach`.
+
+  Returns:
+    The losses; and statistics and memory after the update, and metrics.
+  """
+  params = merged(state.params, noted(changing, used))
+  outputs, stats = program.forward(
+    program.resolve(params),
+    state.stats,
+    seen.batch['image'],
+    update.networks - seen.said.keys(),
+    seen.key,
+  )
+  parts, memory, metrics = [], state.memory, {}
+  for transfers in update.apart() if two else (update.transfers,):
+    loss, memory, found = program.losses(
+      params.get(OBJECTIVES, {}),
+      memory,
+      {**seen.said, **outputs},
+      seen.batch,
+      seen.epoch,
+      seen.key,
+      transfers,
+    )
+    parts, metrics = [*parts, loss], {**metrics, **found}
+  metrics |= {f'top1/{n}': _top1(x, seen.batch) for n, x in outputs.items()}
+  metrics['loss'] = functools.reduce(jnp.add, parts)
+  return parts, (stats, memory, metrics)
+
+
+def _gradient(
+  parts: list[Array], pull: Callable[[list[Array]], tuple[Tree, Tree]]
+) -> tuple[Tree, Tree]:
+  """Returns the gradient of a loss; of two, a `Split` for each owner.
+
+  And, for each array, 1 where a loss depends on it and 0 elsewhere.
+  """
+  pulled = [
+    pull([jnp.ones_like(p) if p is part else jnp.zeros_like(p) for p in parts])
+    for part in parts
+  ]
+  if len(parts) == 1:
+    return pulled[0]
+  (task, task_uses), (guide, guide_uses) = pulled
+  grads = {owner: Split(task[owner], guide[owner]) for owner in task}
+  return grads, jax.tree.map(jnp.maximum, task_uses, guide_uses)
 
 
 def _epoch(step: Array, steps_per_epoch: int) -> Array:

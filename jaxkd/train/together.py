@@ -18,6 +18,7 @@ from jax.sharding import NamedSharding
 
 from jaxkd.data import augment, batches
 from jaxkd.data.base import Split
+from jaxkd.graph import OBJECTIVES
 from jaxkd.program import predict
 from jaxkd.train import mesh as meshes
 from jaxkd.train import state as states
@@ -25,7 +26,7 @@ from jaxkd.train.feed import steps_per_epoch, training_batch
 from jaxkd.train.loop import DivergedError
 from jaxkd.train.stage import Task, fitted, initial_key
 from jaxkd.train.step import make_step
-from jaxkd.types import Array, Variables
+from jaxkd.types import Array, Tree, Variables
 
 
 class Outcome(NamedTuple):
@@ -35,10 +36,12 @@ class Outcome(NamedTuple):
   best: trained network -> variables of the epoch with the best accuracy on the
     validation split, the first among equals; without a validation split, of
     the last epoch.
+  objectives: transfer -> what its objective has learned.
   """
 
   last: dict[str, Variables]
   best: dict[str, Variables]
+  objectives: dict[str, Tree]
 
 
 class _Now(NamedTuple):
@@ -64,7 +67,8 @@ def train_together(
   Args:
     tasks: one for each seed; they differ in the seed and the data only, whose
       splits are in memory and of one size.
-    known: for each, variables by network.
+    known: for each, variables by network, and what objectives have learned; see
+      `state.init`.
 
   Raises:
     ValueError: known weights do not fit a network.
@@ -103,7 +107,8 @@ def train_together(
         ' --config.optimizer.learning_rate'
       )
   last = jax.vmap(functools.partial(_everything, task))(now.state)
-  found = jax.tree.map(np.asarray, Outcome(last, now.best))
+  own = now.state.params.get(OBJECTIVES, {})
+  found = jax.tree.map(np.asarray, Outcome(last, now.best, own))
   return [
     jax.tree.map(lambda leaf, n=n: leaf[n], found) for n in range(len(tasks))
   ]

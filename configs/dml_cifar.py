@@ -1,0 +1,46 @@
+"""Deep mutual learning on CIFAR-100: two resnet32 teach each other.
+
+Paper: Zhang et al., CVPR 2018, https://arxiv.org/abs/1706.00384. There is no
+teacher: both networks start from random values, and each learns from the labels
+and from what the other one says.
+
+Command:
+
+  python -m jaxkd.main --config=configs/dml_cifar.py --workdir=runs/dml
+  python -m jaxkd.main --config=configs/dml_cifar.py \
+    --config.method.peers="('resnet56','wrn_16_2')" --workdir=runs/dml_3
+
+Peers are models, or 'student' for one more of the student's. Updates of a batch
+take turns, as in the paper; --config.method.order=parallel makes them at once,
+which runs each network once instead of once for each turn. The control is the
+student alone: plain_cifar.py with --config.student.name=resnet32 and the
+recipe of this file.
+
+The recipe is the paper's as we remember it: 200 epochs, Nesterov momentum, the
+rate 0.1 divided by 10 every 60 epochs. Its weight decay is not known to us; it
+is the benchmark's.
+
+Cost: not run to its end here.
+
+Expected: the table of the paper for this pair; no figure was verified here.
+"""
+
+from jaxkd.config import default
+
+
+def get_config():
+  """Two networks of the student's architecture."""
+  config = default()
+  config.student.name = 'resnet32'
+  config.epochs = 200
+  config.optimizer.learning_rate = 0.1
+  config.optimizer.nesterov = True
+  config.schedule.milestones = (0.3, 0.6, 0.9)  # 60, 120, 180 epochs
+  config.method = dict(
+    name='dml',
+    peers=('student',),
+    label_weight=1.0,
+    guide_weight=1.0,
+    order='batch',
+  )
+  return config

@@ -1,0 +1,265 @@
+"""KL divergence in groups of classes, and the losses that weigh its parts.
+
+With P and Q the masses that teacher and student give to groups of classes, and
+p_g, q_g their distributions inside of group g,
+  KL(p ‖ q) = KL(P ‖ Q) + sum over g of P_g KL(p_g ‖ q_g).
+"""
+
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from jaxkd.losses.numerics import at_least_float32
+from jaxkd.losses.temperature import check_temperature, soft
+from jaxkd.types import Array
+
+
+class GroupedKL(NamedTuple):
+  """The parts of KL(teacher ‖ student) for G groups of classes.
+
+  teacher: log masses of the groups, [..., G]; -inf for a group without classes.
+  student: likewise.
+  within: KL inside of each group, in nats, [..., G].
+  """
+
+  teacher: Array
+  student: Array
+  within: Array
+
+  @property
+  def between(self) -> Array:
+    """KL of the groups' masses, in nats: [...]."""
+    return _kl(self.teacher, self.student)
+
+  @property
+  def total(self) -> Array:
+    """KL of the whole distributions, in nats: [...]."""
+    inside = jnp.sum(jnp.exp(self.teacher) * self.within, axis=-1)
+    return self.between + inside
+
+
+def grouped_kl(
+  student: Array,
+  teacher: Array,
+  groups: Array,
+  num_groups: int,
+  temperature: float = 1.0,
+) -> GroupedKL:
+  """Takes KL(teacher ‖ student) at temperature T apart; no factor T².
+
+  Args:
+    student: logits [..., K].
+    teacher: logits [..., K]; the caller decides whether gradients flow here.
+    groups: the group of each class, integers [..., K], or [K] if it is the same
+      for all examples, from 0 to G - 1.
+    num_groups: G. Groups may be empty: they have no mass and no divergence.
+    temperature: T > 0, in units of logits.
+
+  Raises:
+    ValueError: a temperature that is not positive.
+
+  >>> z = jnp.array([[3.0, 1.0, 0.0]])
+  >>> parts = grouped_kl(-z, z, jnp.array([0, 0, 1]), 2)
+  >>> parts.between.round(3), parts.within.round(1)
+  (Array([1.011], dtype=float32), Array([[1.5, 0. ]], dtype=float32))
+  """
+  chex.assert_equal_shape([student, teacher])
+  chex.assert_type(groups, int)
+  check_temperature('grouped_kl', temperature)
+  log_mass_q, log_q = log_soft_grouped(student, groups, num_groups, temperature)
+  log_mass_p, log_p = log_soft_grouped(teacher, groups, num_groups, temperature)
+  return GroupedKL(log_mass_p, log_mass_q, _kl(log_p, log_q))
+
+
+def log_soft_grouped(
+  logits: Array, groups: Array, num_groups: int, temperature: float
+) -> tuple[Array, Array]:
+  """Returns softmax(logits / T) as groups and as classes inside of groups.
+
+  Args:
+    logits: [..., K].
+    groups: see `grouped_kl`.
+    num_groups: G.
+    temperature: T.
+
+  Returns:
+    The logarithms of the groups' masses, [..., G], and those of the
+    probabilities inside of each group, [..., G, K], which are 0 for the classes
+    that are not in it. In float32 at least: T² magnifies what rounding costs.
+  """
+  z = at_least_float32(logits) / temperature
+  member = jax.nn.one_hot(
+    jnp.broadcast_to(groups, z.shape), num_groups, axis=-2, dtype=bool
+  )
+  z = jnp.expand_dims(z, -2)
+  # Each group from its own top, or the differences in a group whose logits are
+  # far below another's would be rounded away. That of an empty one is -inf.
+  top = jnp.max(z, axis=-1, where=member, initial=-jnp.inf)
+  top = jax.lax.stop_gradient(top)
+  z = jnp.where(member, z - jnp.expand_dims(top, -1), 0)
+  log_size = jnp.log(jnp.sum(jnp.exp(z), axis=-1, where=member))
+  log_mass = jax.nn.log_softmax(top + log_size)
+  inside = jnp.where(member, z - jnp.expand_dims(log_size, -1), 0)
+  return log_mass, inside
+
+
+def _kl(log_p: Array, log_q: Array) -> Array:
+  """Returns sum p log(p / q) over the last axis; nothing where p is 0."""
+  some = log_p > -jnp.inf
+  return jnp.sum(
+    jnp.exp(log_p) * jnp.where(some, log_p - log_q, 0), axis=-1, where=some
+  )
+
+
+def primary_classes(
+  logits: Array,
+  labels: Array,
+  coverage: float = 0.93,
+  size: int | None = None,
+) -> Array:
+  """Returns which classes are an example's primary ones: its n largest logits.
+
+  n is the smallest number of classes that have the share `coverage` of the
+  batch's mean softmax, at temperature 1. The label's class is always one of the
+  n. No gradient flows.
+
+  Args:
+    logits: [B, K], of the student in the published code.
+    labels: class indices, integers [B].
+    coverage: share of the probability, 0 to 1.
+    size: n itself, instead of `coverage`.
+
+  Returns:
+    Booleans [B, K], n of them true for each example. They depend on the whole
+    batch.
+
+  Raises:
+    ValueError: a coverage outside of [0, 1]; a size below 1.
+
+  References:
+    Zhao et al., AAAI 2023, https://arxiv.org/abs/2304.04462, section 3. With
+    85,742 classes, the published code tries every hundredth n.
+
+  >>> z = jnp.log(jnp.array([[0.5, 0.3, 0.1, 0.1]]))
+  >>> primary_classes(z, jnp.array([3]), coverage=0.75)
+  Array([[ True, False, False,  True]], dtype=bool)
+  """
+  chex.assert_rank(logits, 2)
+  chex.assert_shape(labels, logits.shape[:1])
+  if not 0 <= coverage <= 1:
+    raise ValueError(
+      f'primary_classes needs a coverage from 0 to 1, got {coverage}'
+    )
+  if size is not None and size < 1:
+    raise ValueError(f'primary_classes needs a size of 1 or more, got {size}')
+  z = jax.lax.stop_gradient(at_least_float32(logits))
+  mean = jnp.sort(jnp.mean(soft(z, 1.0), axis=0), descending=True)
+  covering = 1 + jnp.sum(jnp.cumsum(mean) < coverage)
+  is_label = jax.nn.one_hot(labels, z.shape[-1], dtype=bool)
+  order = jnp.argsort(jnp.where(is_label, -jnp.inf, -z))
+  return jnp.argsort(order) < (covering if size is None else size)
+
+
+def grouped_kd(
+  student: Array,
+  teacher: Array,
+  primary: Array,
+  binary_weight: float = 1.0,
+  primary_weight: float = 8.0,
+  secondary_weight: float = 0.0,
+  temperature: float = 4.0,
+) -> Array:
+  """Grouped distillation: T² times weighted parts of KL for two groups.
+
+  The parts are the divergence of the groups' masses, that among the primary
+  classes and that among the secondary ones. `dkd` is the case in which the
+  label's class alone is primary.
+
+  Args:
+    student: logits [..., K].
+    teacher: logits [..., K]; the caller decides whether gradients flow here.
+    primary: booleans [..., K], true for the classes of the first group: see
+      `primary_classes`.
+    binary_weight: of the groups.
+    primary_weight: of the divergence among the primary classes.
+    secondary_weight: of that among the others.
+    temperature: T > 0, in units of logits.
+
+  Returns:
+    Loss in nats, one per example: [...]; float32 or better.
+
+  Raises:
+    ValueError: a temperature that is not positive.
+
+  References:
+    Zhao et al., AAAI 2023, https://arxiv.org/abs/2304.04462; the defaults are
+    those of the published code.
+
+  >>> z = jnp.array([[2.0, 1.0, 0.0]])
+  >>> grouped_kd(z, -z, jnp.array([[True, True, False]])).round(3)
+  Array([5.01], dtype=float32)
+  """
+  chex.assert_equal_shape([student, teacher, primary])
+  check_temperature('grouped_kd', temperature)
+  groups = jnp.where(primary, 0, 1)
+  parts = grouped_kl(student, teacher, groups, 2, temperature)
+  inside = (
+    primary_weight * parts.within[..., 0]
+    + secondary_weight * parts.within[..., 1]
+  )
+  return temperature**2 * (binary_weight * parts.between + inside)
+
+
+def ltkd(
+  student: Array,
+  teacher: Array,
+  groups: Array,
+  num_groups: int,
+  alpha: float = 1.0,
+  beta: float = 1.0,
+  temperature: float = 4.0,
+) -> Array:
+  """Long-tailed distillation: T² (alpha between + beta within) groups.
+
+  Between the groups, the teacher's masses are divided by their mean over the
+  batch and normalised, so that on the whole it favours none of them. Within,
+  all groups count alike and not by the teacher's mass.
+
+  Args:
+    student: logits [B, K].
+    teacher: logits [B, K]; the caller decides whether gradients flow here.
+    groups: the group of each class, integers [K], from 0 to G - 1: in the paper
+      0 for the most frequent third, 1 for the middle and 2 for the rarest.
+    num_groups: G; each has a class.
+    alpha: weight of KL of the groups' masses.
+    beta: weight of the sum over groups of KL inside of them.
+    temperature: T > 0, in units of logits. The paper's alpha, beta and T are
+      not known here: the defaults are the weights that KL itself gives its
+      parts, and the T of the benchmark's other losses.
+
+  Returns:
+    Loss in nats, one per example: [B]; float32 or better. It depends on the
+    whole batch.
+
+  Raises:
+    ValueError: a temperature that is not positive.
+
+  References:
+    https://arxiv.org/abs/2506.18496. There is no published code.
+
+  >>> z = jnp.array([[2.0, 0.0, 1.0], [1.0, 2.0, 0.0], [0.0, 1.0, 2.0]])
+  >>> ltkd(z, z, jnp.array([0, 1, 2]), 3).round(4) + 0
+  Array([0., 0., 0.], dtype=float32)
+  """
+  chex.assert_rank(student, 2)
+  check_temperature('ltkd', temperature)
+  parts = grouped_kl(student, teacher, groups, num_groups, temperature)
+  # The logarithm of a sum over the batch; constants cancel in the softmax.
+  mass = jax.nn.logsumexp(parts.teacher, axis=0, keepdims=True)
+  balanced = jax.nn.log_softmax(parts.teacher - mass)
+  between = _kl(balanced, parts.student)
+  return temperature**2 * (
+    alpha * between + beta * jnp.sum(parts.within, axis=-1)
+  )

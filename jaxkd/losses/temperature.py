@@ -1,0 +1,38 @@
+"""Logits, softened: what the losses of logits share."""
+
+import jax
+
+from jaxkd.losses.numerics import at_least_float32
+from jaxkd.types import Array
+
+
+def check_temperature(loss: str, temperature: float) -> None:
+  """Refuses a temperature that is not positive.
+
+  Args:
+    loss: whose it is, for the message.
+    temperature: T.
+  """
+  if temperature <= 0:
+    raise ValueError(f'{loss} needs a temperature above 0, got {temperature}')
+
+
+def check_classes(loss: str, logits: Array) -> None:
+  """Refuses logits of a single class.
+
+  Args:
+    loss: that compares classes, for the message.
+    logits: [..., K].
+  """
+  if logits.shape[-1] < 2:
+    raise ValueError(f'{loss} needs at least 2 classes, got logits of 1')
+
+
+def soft(logits: Array, temperature: float) -> Array:
+  """Returns softmax(logits / T), [..., K], in float32 at least."""
+  return jax.nn.softmax(at_least_float32(logits) / temperature)
+
+
+def log_soft(logits: Array, temperature: float) -> Array:
+  """Returns log softmax(logits / T), [..., K], in float32 at least."""
+  return jax.nn.log_softmax(at_least_float32(logits) / temperature)

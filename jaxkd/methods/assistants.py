@@ -1,0 +1,102 @@
+"""Assistants: networks of sizes between the teacher's and the student's.
+
+Where the teacher is far ahead, assistants close the gap in steps. They are
+trained in the order in which they are given, from large to small, each with the
+networks before it frozen, and the student is the last.
+"""
+
+from collections.abc import Sequence
+
+from jaxkd.graph import Learner, Stage
+from jaxkd.methods import networks, weights
+from jaxkd.methods.arrows import Spec, chosen
+from jaxkd.methods.chain import chain, everyone, previous
+
+
+def takd(
+  assistants: Sequence[networks.Spec],
+  objective: Spec | None = None,
+  label_weight: weights.Spec = 0.1,
+  guide_weight: weights.Spec = 0.9,
+  objectives: Spec | None = None,
+) -> tuple[Stage, ...]:
+  """Teacher assistants (Mirzadeh et al., AAAI 2020): a chain.
+
+  Each network is taught by the one before it alone, with the loss
+    l CE + g D(the one before)
+  and D T² KL in the paper. Its weights (l = 1 - g) and T were searched for each
+  network; the defaults are those of KD in the CIFAR-100 benchmark. (The
+  released code averages D over the classes, too, so its g is 100 times less.)
+
+  Args:
+    assistants: from large to small, each as `networks.node` takes it; one with
+      a checkpoint is not trained again.
+    objective: D; `kd` at T = 4.
+    label_weight: l; a number or a schedule, see `jaxkd.methods.weights.make`.
+    guide_weight: g, likewise.
+    objectives: several in the place of `objective`.
+
+  Raises:
+    ValueError: both `objective` and `objectives`; no assistants.
+
+  References:
+    https://arxiv.org/abs/1902.03393, eq. 3.
+  """
+  spec = chosen(objective, objectives, 'kd')
+  links = _links('takd', assistants)
+  return chain(links, previous, spec, label_weight, guide_weight)
+
+
+def dgkd(
+  assistants: Sequence[networks.Spec],
+  objective: Spec | None = None,
+  label_weight: weights.Spec = 0.0,
+  guide_weight: weights.Spec = 1.0,
+  dropped: int = 1,
+  objectives: Spec | None = None,
+) -> tuple[Stage, ...]:
+  """Densely guided distillation (Son et al., ICCV 2021).
+
+  Each network is taught by the teacher and by all assistants before it, with
+  the loss
+    l CE + g sum over guides of D(guide)
+  where D is T² KL at T = 5, l = 0 and g = 1 in the released code. On each batch
+  some of the guides are dropped at random. Choice: one guide at least stays, so
+  the first assistant always has the teacher.
+
+  Args:
+    assistants: from large to small, each as `networks.node` takes it; one with
+      a checkpoint is not trained again.
+    objective: D.
+    label_weight: l; a number or a schedule, see `jaxkd.methods.weights.make`.
+    guide_weight: g, likewise.
+    dropped: guides that are dropped on each batch; 0 drops none.
+    objectives: several in the place of `objective`.
+
+  Raises:
+    ValueError: both `objective` and `objectives`; no assistants; less than none
+      dropped.
+
+  References:
+    https://arxiv.org/abs/2009.08825.
+  """
+  spec = chosen(objective, objectives, {'name': 'kd', 'temperature': 5.0})
+  if dropped < 0:
+    raise ValueError(f'dgkd has dropped={dropped}: the least is 0, no guide')
+  links = _links('dgkd', assistants)
+  return chain(links, everyone, spec, label_weight, guide_weight, dropped)
+
+
+def _links(
+  method: str, assistants: Sequence[networks.Spec]
+) -> dict[str, Learner]:
+  if not assistants or isinstance(assistants, str):
+    raise ValueError(
+      f'{method} has assistants={assistants!r}: give one model or more, from'
+      " large to small, like ('resnet56', 'resnet20')"
+    )
+  links = {
+    f'assistant{n}': networks.node(Learner, spec)
+    for n, spec in enumerate(assistants)
+  }
+  return {**links, 'student': Learner()}

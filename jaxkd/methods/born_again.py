@@ -1,0 +1,48 @@
+"""Born-again networks (Furlanello et al., ICML 2018).
+
+https://arxiv.org/abs/1805.04770. A student of the teacher's own architecture,
+from new random values, learns what the teacher says; then the next generation
+learns from it, and so on.
+"""
+
+from jaxkd.graph import Learner, Stage
+from jaxkd.methods import weights
+from jaxkd.methods.arrows import Spec, chosen
+from jaxkd.methods.chain import chain, previous
+
+
+def ban(
+  generations: int = 3,
+  objective: Spec | None = None,
+  label_weight: weights.Spec = 0.0,
+  guide_weight: weights.Spec = 1.0,
+  objectives: Spec | None = None,
+) -> tuple[Stage, ...]:
+  """Generations of students, each the next one's teacher.
+
+  The loss of each is l CE + g D(the generation before), D = KL at T = 1. The
+  architectures of teacher and student are the config's: the paper's are equal,
+  or differ in depth or width. Its variant CWTM, in which the teacher only says
+  how much each label counts, is the objective {'name': 'weighted', 'objective':
+  'cross_entropy', 'score': 'confidence', 'normalise': True}.
+
+  Args:
+    generations: how many; the last is the `student`, those before it
+      `generation1`, `generation2`, ...
+    objective: D.
+    label_weight: l: 0, or 1 for the variant with labels (BAN+L); a number or a
+      schedule, see `jaxkd.methods.weights.make`.
+    guide_weight: g, likewise.
+    objectives: several in the place of `objective`.
+
+  Raises:
+    ValueError: less than one generation; both `objective` and `objectives`.
+  """
+  if generations < 1:
+    raise ValueError(f'ban has generations={generations}, the least is 1')
+  spec = chosen(objective, objectives, {'name': 'kd', 'temperature': 1.0})
+  links = {
+    f'generation{n}': Learner(like='student') for n in range(1, generations)
+  }
+  links['student'] = Learner()
+  return chain(links, previous, spec, label_weight, guide_weight)

@@ -1,0 +1,67 @@
+"""Activation boundaries (Heo et al., AAAI 2019).
+
+https://arxiv.org/abs/1811.03233. There it is what the student learns first,
+before the labels: see the method `pretrained`.
+"""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+
+from jaxkd import losses
+from jaxkd.objectives import regressors, taps
+from jaxkd.objectives.base import Objective
+from jaxkd.types import Outputs
+
+
+def ab(
+  stages: Sequence[str] = (),
+  guide_stages: Sequence[str] = (),
+  margin: float = 1.0,
+  scale: float = 3e-3,
+) -> Objective:
+  """Which neurons of the guide respond, before their activation; over stages.
+
+  Each stage counts half of the next, the last one in full. Where the learner's
+  map has another shape than the guide's, a learned convolution and BatchNorm
+  lead to it. In the stage before the training the transfer's weight is 1;
+  together with labels, the paper has none.
+
+  Args:
+    stages: taps of the learner; () takes its stages before their activation, as
+      far as both networks have them.
+    guide_stages: taps of the guide, as many; () are those of the same names, or
+      its stages.
+    margin: of the hinge, in units of features.
+    scale: of the hinge's sum over a map.
+
+  References:
+    See `losses.activation_boundary`; stages, connectors, their weights and the
+    scale are the CIFAR-100 benchmark's, https://arxiv.org/abs/1910.10699.
+  """
+
+  def ends(learner: Outputs, guide: Outputs | None) -> list[taps.Maps]:
+    pairs = taps.pairs(learner, guide, stages, guide_stages, suffix='_pre')
+    return [regressors.reachable(*pair) for pair in pairs]
+
+  def connectors(pairs: list[taps.Maps]) -> regressors.Connectors:
+    return regressors.Connectors(tuple(t.shape[1:] for _, t in pairs))
+
+  def init(key, guide, learner, examples):
+    del examples
+    pairs = ends(learner, guide)
+    return regressors.init(connectors(pairs), key, *(s for s, _ in pairs)), {}
+
+  def loss(params, memory, guide, learner, batch, key):
+    del batch, key
+    pairs = ends(learner, guide)
+    own = regressors.apply(connectors(pairs), params, *(s for s, _ in pairs))
+    total = jnp.zeros(())
+    for s, (_, t) in zip(own, pairs, strict=True):
+      total = total / 2 + losses.activation_boundary(s, t, margin)
+    return scale * total, memory
+
+  settings: dict[str, object] = dict(
+    stages=stages, guide_stages=guide_stages, margin=margin, scale=scale
+  )
+  return Objective('ab', settings, init, loss)

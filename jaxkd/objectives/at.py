@@ -1,0 +1,40 @@
+"""Attention transfer (Zagoruyko and Komodakis, ICLR 2017).
+
+https://arxiv.org/abs/1612.03928
+"""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+
+from jaxkd import losses
+from jaxkd.losses import sizes
+from jaxkd.objectives import taps
+from jaxkd.objectives.base import Objective, pointwise
+
+
+def at(
+  stages: Sequence[str] = (), guide_stages: Sequence[str] = ()
+) -> Objective:
+  """Where the networks' maps have their energy, summed over stages.
+
+  Maps meet in the smaller size. The benchmark's weight of the transfer is 1000.
+
+  Args:
+    stages: taps of the learner; () takes its stages, as far as both networks
+      have them.
+    guide_stages: taps of the guide, as many; () are those of the same names, or
+      its stages.
+
+  References:
+    See `losses.attention`; stages and weight are the CIFAR-100 benchmark's,
+    https://arxiv.org/abs/1910.10699.
+  """
+
+  def function(guide, learner, batch):
+    del batch
+    pairs = taps.pairs(learner, guide, stages, guide_stages)
+    each = [losses.attention(*sizes.match(*pair)) for pair in pairs]
+    return sum(each, start=jnp.zeros(()))
+
+  return pointwise('at', function, stages=stages, guide_stages=guide_stages)

@@ -1,0 +1,191 @@
+"""Factor transfer (Kim, Park and Kwak, NeurIPS 2018).
+
+https://arxiv.org/abs/1802.04977. A paraphraser, an autoencoder, makes factors
+of the guide's map; a translator makes them of the learner's. In the paper the
+paraphraser has been trained before, and is as it is while the learner is
+taught: see the method `ft`.
+"""
+
+import flax.linen as nn
+import jax
+from jax import lax
+
+from jaxkd import losses
+from jaxkd.losses import sizes
+from jaxkd.models.layers import BatchNorm, bias_uniform
+from jaxkd.objectives import regressors, taps
+from jaxkd.objectives.base import Objective
+from jaxkd.types import Array
+
+
+def _rectified(x: Array) -> Array:
+  return nn.leaky_relu(x, 0.1)
+
+
+class Paraphraser(nn.Module):
+  """Three convolutions to the factor, and three from it back to the map.
+
+  All are 3 x 3 with a leaky ReLU behind. In the published code those behind the
+  factor are transposed; with stride 1 that is the same layer but for its start.
+
+  Attributes:
+    channels: of the factor.
+  """
+
+  channels: int
+
+  @nn.compact
+  def __call__(self, x: Array) -> tuple[Array, Array]:
+    """Returns the factor [B, H, W, channels] and the map, reconstructed."""
+    features = x.shape[-1]
+    for i, count in enumerate((features, self.channels, self.channels)):
+      x = regressors.convolution(
+        x, count, (3, 3), padding=1, name=f'encoder{i}'
+      )
+      x = _rectified(x)
+    factor = x
+    for i, count in enumerate((self.channels, features, features)):
+      x = nn.Conv(
+        count,
+        (3, 3),
+        padding=1,
+        kernel_init=regressors.transposed_uniform,
+        bias_init=bias_uniform(9 * count),
+        name=f'decoder{i}',
+      )(x)
+      x = _rectified(x)
+    return factor, x
+
+
+class Translator(nn.Module):
+  """Three 3 x 3 convolutions, each with BatchNorm and a leaky ReLU.
+
+  Attributes:
+    channels: of the factor.
+  """
+
+  channels: int
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    """Returns the factor [B, H, W, channels] of the map [B, H, W, C]."""
+    for i, count in enumerate((x.shape[-1], self.channels, self.channels)):
+      x = regressors.convolution(x, count, (3, 3), padding=1, name=f'conv{i}')
+      x = _rectified(BatchNorm(name=f'bn{i}')(x, train=True))
+    return x
+
+
+def ft(
+  stage: str = 'last',
+  guide_stage: str = '',
+  rate: float = 0.5,
+  reconstruction: float = 0.005,
+) -> Objective:
+  """Where the energy of the networks' factors is, and the paraphraser's error.
+
+  Factors meet in the smaller size. The benchmark's weight of the transfer is
+  200, which makes the default `reconstruction` 1 of the whole loss.
+  Deviation: the paraphraser learns beside the learner, unless `reconstruction`
+  is 0.
+
+  Args:
+    stage: the tap of the learner, or 'last', its deepest stage.
+    guide_stage: the tap of the guide, likewise; '' is that of the same name.
+    rate: channels of a factor, in those of the guide's map.
+    reconstruction: weight of the paraphraser's squared error. With 0 it does
+      not learn: it stays what an earlier stage has made of it, or random.
+
+  Raises:
+    ValueError: a rate that is not positive, or a negative weight.
+
+  References:
+    See `losses.factor`; networks, tap and weight are the CIFAR-100 benchmark's,
+    https://arxiv.org/abs/1910.10699.
+  """
+  _check(rate, reconstruction)
+
+  def init(key, guide, learner, examples):
+    del examples
+    s, t = taps.pair(learner, guide, stage, guide_stage)
+    keys = jax.random.split(key)
+    first = {'paraphraser': regressors.init(_paraphraser(t, rate), keys[0], t)}
+    own = {'translator': regressors.init(_translator(t, rate), keys[1], s)}
+    return ({**own, **first}, {}) if reconstruction else (own, first)
+
+  def loss(params, memory, guide, learner, batch, key):
+    del batch, key
+    s, t = taps.pair(learner, guide, stage, guide_stage)
+    own = {**memory, **params}  # the paraphraser is in one of them
+    factor, again = regressors.apply(
+      _paraphraser(t, rate), own['paraphraser'], t
+    )
+    translated = regressors.apply(_translator(t, rate), own['translator'], s)
+    # The paraphraser does not learn to be easily translated.
+    factor = lax.stop_gradient(factor)
+    value = losses.factor(*sizes.match(translated, factor))
+    if reconstruction:
+      value += reconstruction * losses.hint(again, t)
+    return value, memory
+
+  ends = dict(stage=stage, guide_stage=guide_stage, rate=rate)
+  return Objective('ft', {**ends, 'reconstruction': reconstruction}, init, loss)
+
+
+def paraphraser(
+  stage: str = 'last', guide_stage: str = '', rate: float = 0.5
+) -> Objective:
+  """The paraphraser's squared error alone; `ft` goes on with what it learns.
+
+  It is called 'ft', too, so that it is the same transfer in an earlier stage.
+  The learner does not learn.
+
+  Args:
+    stage: see `ft`, as the others.
+    guide_stage: the tap of the guide.
+    rate: of channels.
+
+  Raises:
+    ValueError: a rate that is not positive.
+  """
+  _check(rate)
+
+  def init(key, guide, learner, examples):
+    del examples
+    _, t = taps.pair(learner, guide, stage, guide_stage)
+    own = regressors.init(_paraphraser(t, rate), key, t)
+    return {'paraphraser': own}, {}
+
+  def loss(params, memory, guide, learner, batch, key):
+    del batch, key
+    _, t = taps.pair(learner, guide, stage, guide_stage)
+    _, again = regressors.apply(_paraphraser(t, rate), params['paraphraser'], t)
+    return losses.hint(again, t), memory
+
+  ends = dict(stage=stage, guide_stage=guide_stage, rate=rate)
+  return Objective('ft', {'learns': 'paraphraser', **ends}, init, loss)
+
+
+def _check(rate: float, reconstruction: float = 0.0) -> None:
+  if rate <= 0:
+    raise ValueError(
+      f'ft has rate={rate}: a factor has this part of the channels of the'
+      " guide's map, more than 0"
+    )
+  if reconstruction < 0:
+    raise ValueError(
+      f'ft has reconstruction={reconstruction}: expected 0 or more'
+    )
+
+
+def _channels(x: Array, rate: float) -> int:
+  """Returns the channels of the factor of a map."""
+  return max(1, int(rate * x.shape[-1]))
+
+
+def _paraphraser(x: Array, rate: float) -> Paraphraser:
+  return Paraphraser(_channels(x, rate))
+
+
+def _translator(x: Array, rate: float) -> Translator:
+  """Returns the translator to factors of the guide's map x."""
+  return Translator(_channels(x, rate))

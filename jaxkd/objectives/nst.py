@@ -1,0 +1,40 @@
+"""Neuron selectivity transfer (Huang and Wang, 2017).
+
+https://arxiv.org/abs/1707.01219
+"""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+
+from jaxkd import losses
+from jaxkd.losses import sizes
+from jaxkd.objectives import taps
+from jaxkd.objectives.base import Objective, pointwise
+
+
+def nst(
+  stages: Sequence[str] = (), guide_stages: Sequence[str] = ()
+) -> Objective:
+  """Which patterns the networks' channels respond to, summed over stages.
+
+  Maps meet in the smaller size. The benchmark's weight of the transfer is 50.
+
+  Args:
+    stages: taps of the learner; () takes its stages, as far as both networks
+      have them.
+    guide_stages: taps of the guide, as many; () are those of the same names, or
+      its stages.
+
+  References:
+    See `losses.nst`; stages and weight are the CIFAR-100 benchmark's,
+    https://arxiv.org/abs/1910.10699.
+  """
+
+  def function(guide, learner, batch):
+    del batch
+    pairs = taps.pairs(learner, guide, stages, guide_stages)
+    each = [losses.nst(*sizes.match(*pair)) for pair in pairs]
+    return sum(each, start=jnp.zeros(()))
+
+  return pointwise('nst', function, stages=stages, guide_stages=guide_stages)

@@ -1,0 +1,31 @@
+"""Probabilistic knowledge transfer (Passalis and Tefas, ECCV 2018).
+
+https://arxiv.org/abs/1803.10837
+"""
+
+from jaxkd import losses
+from jaxkd.objectives import taps
+from jaxkd.objectives.base import Objective, pointwise
+
+
+def pkt(stage: str = 'pooled', guide_stage: str = '') -> Objective:
+  """Each example's neighbours in the batch, as a distribution over it.
+
+  The benchmark's weight of the transfer is 30,000.
+
+  Args:
+    stage: the tap of the learner, or 'last', its deepest stage.
+    guide_stage: the tap of the guide, likewise; '' is that of the same name.
+
+  References:
+    See `losses.pkt`; tap and weight are the CIFAR-100 benchmark's,
+    https://arxiv.org/abs/1910.10699.
+  """
+  return pointwise(
+    'pkt',
+    lambda guide, learner, batch: losses.pkt(
+      *taps.pair(learner, guide, stage, guide_stage)
+    ),
+    stage=stage,
+    guide_stage=guide_stage,
+  )

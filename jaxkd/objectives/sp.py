@@ -1,0 +1,31 @@
+"""Similarity-preserving distillation (Tung and Mori, ICCV 2019).
+
+https://arxiv.org/abs/1907.09682
+"""
+
+from jaxkd import losses
+from jaxkd.objectives import taps
+from jaxkd.objectives.base import Objective, pointwise
+
+
+def sp(stage: str = 'last', guide_stage: str = '') -> Objective:
+  """Which examples of the batch are alike in the networks' features.
+
+  The benchmark's weight of the transfer is 3000.
+
+  Args:
+    stage: the tap of the learner, or 'last', its deepest stage.
+    guide_stage: the tap of the guide, likewise; '' is that of the same name.
+
+  References:
+    See `losses.sp`; stage and weight are the CIFAR-100 benchmark's,
+    https://arxiv.org/abs/1910.10699.
+  """
+  return pointwise(
+    'sp',
+    lambda guide, learner, batch: losses.sp(
+      *taps.pair(learner, guide, stage, guide_stage)
+    ),
+    stage=stage,
+    guide_stage=guide_stage,
+  )

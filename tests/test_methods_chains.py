@@ -1,0 +1,293 @@
+"""Assistants, generations, peers, and a student that follows its teacher."""
+
+import functools
+import pathlib
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import tiny
+from test_graph import SHAPE, batch, build
+from test_methods_guides import arrows
+
+from jaxkd import losses, methods
+from jaxkd.graph import Frozen, Learner, Model
+from jaxkd.methods.weights import Kept
+from jaxkd.program import bind
+from jaxkd.run import Run
+from jaxkd.train import log
+from jaxkd.train import state as states
+from jaxkd.train.step import make_step
+from jaxkd.types import Outputs
+
+# Assistants
+
+
+def test_each_assistant_is_taught_by_the_one_before_it():
+  stages = methods.takd(('resnet56', 'resnet20'))
+  assert [x.name for x in stages] == ['assistant0', 'assistant1', 'distil']
+  for stage, guide, name in zip(
+    stages,
+    ('teacher', 'assistant0', 'assistant1'),
+    ('assistant0', 'assistant1', 'student'),
+    strict=True,
+  ):
+    assert set(stage.graph.networks) == {guide, name}
+    assert arrows(stage) == {
+      f'labels->{name}:cross_entropy': 0.1,
+      f'{guide}->{name}:kd': 0.9,
+    }
+  first, second, last = (x.graph.networks for x in stages)
+  assert first['assistant0'] == Learner(model=Model('resnet56'))
+  assert second['assistant0'] == Frozen(model=Model('resnet56'))
+  assert last['student'] == Learner()
+
+
+def test_each_assistant_is_taught_by_all_before_it():
+  stages = methods.dgkd(('resnet56', 'resnet20'), dropped=1)
+  first, second, last = (x.graph.transfers for x in stages)
+  assert [t.chance for t in first] == [None, None]
+  assert [t.chance for t in second] == [None, Kept(0, 2, 1), Kept(1, 2, 1)]
+  assert [t.chance for t in last] == [None] + [Kept(n, 3, 1) for n in range(3)]
+  assert [str(t.guide) for t in last[1:]] == [
+    'teacher',
+    'assistant0',
+    'assistant1',
+  ]
+  assert {t.weight for t in last} == {0.0, 1.0}
+  assert '(temperature=5.0)' in str(last[1].objective)
+  (*_, none_dropped) = methods.dgkd(('resnet56',), dropped=0)
+  assert {t.chance for t in none_dropped.graph.transfers} == {None}
+  (*_, most) = methods.dgkd(('resnet56', 'resnet20'), dropped=9)
+  assert most.graph.transfers[1].chance == Kept(0, 3, 2)
+
+
+def test_what_is_dropped_is_neither_taught_nor_learned():
+  *_, stage = methods.dgkd(('resnet56', 'resnet20'))
+  program = bind(stage.graph, build, SHAPE)
+  rng = np.random.default_rng(0)
+  outputs = {
+    name: Outputs(jnp.asarray(rng.normal(size=(6, 3)), jnp.float32), {})
+    for name in stage.graph.networks
+  }
+
+  @jax.jit
+  def run(key):
+    args = ({}, {}, outputs, batch(), jnp.zeros(()), key)
+    total, _, metrics = program.losses(*args)
+    return total, metrics
+
+  parts = {}
+  for seed in range(40):
+    total, metrics = run(jax.random.key(seed))
+    guided = [x for name, x in metrics.items() if name.endswith(':kd')]
+    # Which of the three it is that is not in the sum.
+    (dropped,) = np.flatnonzero(
+      np.isclose(total, sum(guided) - np.array(guided), rtol=1e-5)
+    )
+    parts[dropped] = parts.get(dropped, 0) + 1
+  assert sorted(parts) == [0, 1, 2] and min(parts.values()) >= 5
+
+
+def test_an_assistant_with_a_checkpoint_is_not_trained_again():
+  known = {'name': 'resnet56', 'checkpoint': 'runs/56'}
+  stages = methods.takd((known, 'resnet20'))
+  assert [x.name for x in stages] == ['assistant1', 'distil']
+  given = stages[0].graph.networks['assistant0']
+  assert given == Frozen(model=Model('resnet56', checkpoint='runs/56'))
+
+
+@pytest.mark.parametrize(
+  ('method', 'settings', 'message'),
+  [
+    (methods.takd, dict(assistants=()), 'takd has assistants=()'),
+    (methods.takd, dict(assistants='resnet20'), 'give one model or more'),
+    (methods.dgkd, dict(assistants=('a',), dropped=-1), 'dropped=-1'),
+    (methods.ban, dict(generations=0), 'generations=0, the least is 1'),
+    (methods.dml, dict(peers=()), 'peers='),
+    (methods.dml, dict(order='phase'), "no order 'phase'"),
+    (methods.pro_kd, dict(objective='kd', tune_epochs=0), 'tune_epochs=0'),
+  ],
+)
+def test_what_cannot_be_is_refused(method, settings, message):
+  with pytest.raises((KeyError, ValueError), match=message):
+    method(**settings)
+
+
+# Generations
+
+
+def test_each_generation_is_the_next_ones_teacher():
+  stages = methods.ban(3, label_weight=1.0)
+  assert [arrows(x) for x in stages] == [
+    {f'labels->{name}:cross_entropy': 1.0, f'{guide}->{name}:kd': 1.0}
+    for guide, name in (
+      ('teacher', 'generation1'),
+      ('generation1', 'generation2'),
+      ('generation2', 'student'),
+    )
+  ]
+  assert all(
+    'temperature=1.0' in str(x.graph.transfers[1].objective) for x in stages
+  )
+  starts = [
+    bind(stage.graph, build, SHAPE).start(name, jax.random.key(0), {})
+    for stage, name in zip(
+      stages, ('generation1', 'generation2', 'student'), strict=True
+    )
+  ]
+  kernels = [x['params']['head']['kernel'] for x in starts]
+  for n in range(3):
+    assert np.all(kernels[n] != kernels[n - 1])
+  (one,) = methods.ban(1)
+  assert arrows(one) == {
+    'labels->student:cross_entropy': 0.0,
+    'teacher->student:kd': 1.0,
+  }
+
+
+# Peers
+
+
+RATE = 0.5
+
+
+def trained(stage, known=None, steps=1, optimizer=None):
+  optimizer = optimizer or optax.sgd(RATE)
+  program = bind(stage.graph, build, SHAPE)
+  key = jax.random.key(0, impl='rbg')
+  state = states.init(program, optimizer, key, known or {}, examples=6)
+  step = jax.jit(make_step(program, optimizer, seed=0, steps_per_epoch=9))
+  found = [state]
+  for n in range(steps):
+    found.append(step(found[-1], batch(seed=n))[0])
+  return program, found
+
+
+@functools.cache
+def two_peers(order):
+  (stage,) = methods.dml(order=order)
+  return trained(stage)
+
+
+@pytest.mark.parametrize('order', ['batch', 'parallel'])
+def test_peers_learn_from_what_the_others_say(order):
+  program, (state, after) = two_peers(order)
+  module, seen = program.modules['student'], batch(seed=0)
+
+  def says(params):
+    return module.apply({'params': params}, seen['image']).logits
+
+  def learned(params, guide):
+    def loss(params):
+      by_labels = losses.cross_entropy(says(params), seen['label'])
+      return jnp.mean(by_labels + losses.kd(says(params), says(guide), 1.0))
+
+    slope = jax.grad(loss)(params)
+    return jax.tree.map(lambda p, g: p - RATE * g, params, slope)
+
+  peer, student = (state.params[name] for name in ('peer0', 'student'))
+  new_peer = learned(peer, student)
+  guide = new_peer if order == 'batch' else peer
+  want = {'peer0': new_peer, 'student': learned(student, guide)}
+  chex.assert_trees_all_close(after.params, want, rtol=1e-4, atol=1e-6)
+
+
+def test_turns_are_not_one_step():
+  (_, (_, turns)), (_, (_, once)) = map(two_peers, ('batch', 'parallel'))
+  gap = jax.tree.map(
+    lambda a, b: float(np.max(np.abs(a - b))),
+    turns.params['student'],
+    once.params['student'],
+  )
+  assert max(jax.tree.leaves(gap)) > 1e-4
+
+
+def test_many_peers_of_any_model_share_the_weight():
+  (stage,) = methods.dml(('teacher', 'resnet14', 'student'), guide_weight=0.6)
+  networks = stage.graph.networks
+  assert networks['peer0'] == Learner(like='teacher')
+  assert networks['peer1'] == Learner(model=Model('resnet14'))
+  assert stage.graph.turns == (('peer0',), ('peer1',), ('peer2',), ('student',))
+  found = arrows(stage)
+  assert len(found) == 4 + 4 * 3
+  assert {w for name, w in found.items() if name.endswith(':kd')} == {0.6 / 3}
+  assert stage.graph.frozen == ()
+
+
+# Footsteps
+
+
+def test_the_path_that_is_followed_is_the_teachers_own():
+  follow, tune = methods.pro_kd('kd', tune_epochs=5, tune_learning_rate=0.01)
+  (alone,) = methods.teacher()
+  _, found = trained(follow, steps=3)
+  _, path = trained(alone, steps=3)
+  for state, own in zip(found, path, strict=True):
+    chex.assert_trees_all_close(
+      state.params['teacher'], own.params['teacher'], rtol=1e-5, atol=1e-7
+    )
+  moved = found[-1].params['student']['head']['kernel']
+  assert np.all(moved != found[0].params['student']['head']['kernel'])
+  assert (tune.epochs, tune.learning_rate) == (5, 0.01)
+  assert arrows(tune) == {'labels->student:cross_entropy': 1.0}
+
+
+# Runs
+
+
+@pytest.fixture(scope='module')
+def cache(tmp_path_factory):
+  return str(tmp_path_factory.mktemp('chains') / 'cache')
+
+
+def finish(cache, folder, **changes):
+  made = tiny.experiment(cache=cache, epochs=1, **changes)
+  return Run(made, pathlib.Path(folder)).finish()
+
+
+def test_a_chain_runs_to_its_end(cache, tmp_path):
+  method = dict(name='dgkd', assistants=('linear',))
+  summary = finish(cache, tmp_path, method=method)
+  assert list(summary['stages']) == ['teacher', 'assistant0', 'distil']
+  models = {n: x['model'] for n, x in summary['networks'].items()}
+  assert models == {'teacher': 'mlp', 'assistant0': 'linear', 'student': 'mlp'}
+  assert set(summary['stages']['distil']['frozen']) == {'teacher', 'assistant0'}
+
+
+def test_the_second_phase_begins_where_the_first_has_ended(cache, tmp_path):
+  objective = dict(name='annealed', start=4.0, epochs=1)
+  summary = finish(
+    cache,
+    tmp_path,
+    method=dict(
+      name='pro_kd',
+      objective=objective,
+      tune_epochs=1,
+      tune_learning_rate=1e-12,
+    ),
+    optimizer__weight_decay=0.0,
+  )
+  assert list(summary['stages']) == ['follow', 'tune']
+  rows = log.read(tmp_path / 'metrics.jsonl')
+  follow, tune = (row['test/student/nll'] for row in rows)
+  np.testing.assert_allclose(tune, follow, rtol=1e-5)
+
+
+def test_a_teacher_may_be_stopped_early_and_leave_early(cache):
+  """ESKD: a short training of the teacher, and labels alone at the end."""
+  ends = dict(schedule='step', start=0.9, end=0.0, epoch=0.5)
+  made = tiny.experiment(
+    cache=cache,
+    epochs=4,
+    teacher__epochs=1,
+    method=dict(name='kd', guide_weight=ends),
+  )
+  teacher, distil = made.stages
+  assert (made.epochs(teacher), made.epochs(distil)) == (1, 4)
+  _, guided = made.program(distil).graph.transfers
+  weights = [float(guided.weight(jnp.float32(x))) for x in (0, 1.9, 2, 3.9)]
+  np.testing.assert_allclose(weights, [0.9, 0.9, 0, 0])

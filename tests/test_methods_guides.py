@@ -1,0 +1,229 @@
+"""What guides may be: several objectives, several teachers of any model."""
+
+import pathlib
+
+import pytest
+import tiny
+
+from jaxkd import methods
+from jaxkd.graph import Frozen, Fusion, Learner, Model
+from jaxkd.methods.arrows import parts
+from jaxkd.methods.networks import node
+from jaxkd.methods.weights import Planned, Product, WarmUp
+from jaxkd.run import Run
+
+
+def arrows(stage):
+  return {t.name: t.weight for t in stage.graph.transfers}
+
+
+# Objectives
+
+
+def test_one_objective_is_a_name_or_a_mapping_with_it():
+  for spec in ('dkd', {'name': 'dkd', 'beta': 2.0}):
+    ((objective, weight),) = parts(spec)
+    assert objective.name == 'dkd' and weight == 1.0
+  ((objective, weight),) = parts({'name': 'kd', 'weight': 0.5})
+  assert str(objective) == 'kd(temperature=4.0)' and weight == 0.5
+
+
+def test_several_objectives_have_weights_and_arguments():
+  found = {
+    objective.name: (str(objective), weight)
+    for objective, weight in parts(
+      {
+        'kd': 0.9,
+        'dkd': {'weight': 2.0, 'beta': 6.0, 'warmup_epochs': 20},
+        'early': {'name': 'fitnet', 'stage': 'stage1', 'weight': 100},
+        'late': {'name': 'fitnet', 'stage': 'stage2'},
+      }
+    )
+  }
+  assert found['kd'] == ('kd(temperature=4.0)', 0.9)
+  text, weight = found['dkd']
+  assert 'beta=6.0' in text and weight == WarmUp(2.0, 20)
+  assert 'stage=stage1' in found['early'][0] and found['early'][1] == 100
+  assert found['late'][1] == 1.0
+
+
+@pytest.mark.parametrize(
+  ('spec', 'message'),
+  [
+    ({}, 'no objective at all'),
+    ({'name': 3}, 'an objective is a name, like'),
+    ({'kdd': 1.0}, "no objective 'kdd'. .*Did you mean 'kd'"),
+    ({'temperature': 2.0}, "one with arguments needs its 'name'"),
+    ({'kd': {'temprature': 2.0}}, "takes no setting 'temprature'"),
+    ({'kd': 'dkd'}, "a weight is a number, or a schedule; got 'dkd'"),
+    ({'kd': {'weight': {'shedule': 'cosine'}}}, "mapping with a 'schedule'"),
+  ],
+)
+def test_no_objectives_are_refused(spec, message):
+  with pytest.raises((KeyError, ValueError), match=message):
+    parts(spec)
+
+
+def test_a_weight_may_be_the_benchmarks():
+  late = {'name': 'fitnet', 'weight': 'benchmark', 'warmup_epochs': 3}
+  found = parts({'crd': 'benchmark', 'late': late})
+  assert [weight for _, weight in found] == [0.8, WarmUp(100.0, 3)]
+  with pytest.raises(KeyError, match="weight in the benchmark 'cmkd'"):
+    parts({'cmkd': 'benchmark'})
+
+
+def test_several_objectives_are_several_arrows_of_each_method():
+  both = {'kd': 0.9, 'dkd': {'weight': 2.0, 'warmup_epochs': 5}}
+  (stage,) = methods.distil(objectives=both, guide_weight=0.5)
+  assert arrows(stage) == {
+    'labels->student:cross_entropy': 1.0,
+    'teacher->student:kd': 0.45,
+    'teacher->student:dkd': Product(0.5, WarmUp(2.0, 5)),
+  }
+  (stage,) = methods.slkd(objectives=both, members=1)
+  fused = '1 slt0->student'
+  assert arrows(stage)[f'{fused}:kd'] == 0.9
+  assert arrows(stage)[f'{fused}:dkd'] == WarmUp(2.0, 5)
+  assert arrows(stage)['teacher->slt0:kd'] == 0.9 * 0.9
+  (stage,) = methods.gpd(static=both, dynamic={'kd': 2.0, 'fitnet': 5.0})
+  assert arrows(stage)['teacher->dynamic_teacher:dkd'] == WarmUp(2.0, 5)
+  assert arrows(stage)['dynamic_teacher->student:fitnet'] == 15.0
+
+
+def test_one_objective_or_several_but_not_both():
+  for method in (methods.distil, methods.slkd, methods.ban, methods.dml):
+    with pytest.raises(ValueError, match='give one of them'):
+      method(objective='kd', objectives={'dkd': 1.0})
+
+
+def test_every_weight_may_have_a_schedule():
+  schedule = {'schedule': 'step', 'start': 0.9, 'end': 0.0, 'epoch': 0.5}
+  planned = Planned(0.9, 0.0, 0.5, 0.5)
+  (stage,) = methods.kd(label_weight=schedule, guide_weight=schedule)
+  assert set(arrows(stage).values()) == {planned}
+  (stage,) = methods.gpd(weight=schedule)
+  assert arrows(stage)['dynamic_teacher->student:soft_cross_entropy'] == planned
+  with pytest.raises(ValueError, match='warmup_epochs=3 and a weight with a'):
+    methods.distil(guide_weight=schedule, warmup_epochs=3)
+
+
+# Teachers
+
+
+def test_a_network_is_the_configs_or_has_a_model_of_its_own():
+  assert node(Learner, 'teacher') == Learner(like='teacher')
+  assert node(Frozen, 'resnet14') == Frozen(model=Model('resnet14'))
+  spec = {'name': 'vit_tiny', 'width': 2.0, 'settings': {'patch_size': 4}}
+  model = Model('vit_tiny', 2.0, {'patch_size': 4})
+  assert node(Learner, spec) == Learner(model=model)
+  with pytest.raises(ValueError, match="no setting 'widht'. Did you mean"):
+    node(Learner, {'name': 'vit_tiny', 'widht': 2.0})
+
+
+def test_each_teacher_has_arrows_of_its_weight():
+  stages = methods.distil(
+    teachers={
+      'teacher': 0.5,
+      'resnet56': {'weight': 0.25, 'checkpoint': 'runs/56'},
+      'third': {'name': 'resnet14'},
+    },
+    guide_weight=2.0,
+  )
+  (third, stage) = stages
+  assert third.name == 'third'
+  assert third.graph.networks == {'third': Learner(model=Model('resnet14'))}
+  assert arrows(stage) == {
+    'labels->student:cross_entropy': 1.0,
+    'teacher->student:kd': 1.0,
+    'resnet56->student:kd': 0.5,
+    'third->student:kd': 2.0,
+  }
+  networks = stage.graph.networks
+  assert networks['resnet56'].model.checkpoint == 'runs/56'
+  assert networks['third'] == Frozen(model=Model('resnet14'))
+
+
+def test_teachers_may_be_fused_to_one_guide():
+  given = {'checkpoint': 'runs/56', 'weight': 0.3}
+  teachers = {'teacher': 0.7, 'resnet56': given}
+  (stage,) = methods.distil(teachers=teachers, fuse=True)
+  (guide,) = {str(t.guide) for t in stage.graph.transfers[1:]}
+  assert guide == str(Fusion({'teacher': 0.7, 'resnet56': 0.3}))
+  given['weight'] = {'schedule': 'linear', 'start': 1, 'end': 0}
+  with pytest.raises(ValueError, match="teacher 'resnet56' has a schedule"):
+    methods.distil(teachers=teachers, fuse=True)
+
+
+@pytest.mark.parametrize('teachers', [{}, {'student': 1.0}])
+def test_teachers_that_cannot_be_are_refused(teachers):
+  with pytest.raises(ValueError, match='expected one or more, none of which'):
+    methods.distil(teachers=teachers)
+
+
+# Runs
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  return tmp_path_factory.mktemp('guides')
+
+
+def finish(folder, name, **changes):
+  made = tiny.experiment(cache=str(folder / 'cache'), **changes)
+  return Run(made, pathlib.Path(folder / name)).finish()
+
+
+@pytest.fixture(scope='module')
+def summary(folder):
+  """Of a run whose second teacher is trained in it."""
+  method = dict(
+    name='distil', teachers={'teacher': 0.5, 'second': {'name': 'linear'}}
+  )
+  return finish(folder, 'two', method=method)
+
+
+def test_a_teacher_without_a_checkpoint_is_trained_first(summary):
+  assert list(summary['stages']) == ['teacher', 'second', 'distil']
+  sizes = {n: x['params'] for n, x in summary['networks'].items()}
+  assert sizes['second'] < sizes['teacher'] == sizes['student']
+
+
+def test_a_second_teacher_may_be_given_by_a_checkpoint(folder, summary, capsys):
+  place = str(folder / 'two/networks/second')
+  method = dict(
+    name='distil',
+    teachers={
+      'teacher': 0.5,
+      'second': {'name': 'linear', 'checkpoint': place},
+    },
+  )
+  again = finish(folder, 'given', method=method)
+  assert list(again['stages']) == ['teacher', 'distil']
+  for name in ('second', 'student'):
+    digests = {x['networks'][name]['params_sha256'] for x in (summary, again)}
+    assert len(digests) == 1
+  assert 'second, frozen' in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures('summary')
+def test_a_checkpoint_of_another_network_is_refused(folder):
+  place = str(folder / 'two/networks/second')
+  method = dict(
+    name='distil', teachers={'other': {'name': 'resnet8', 'checkpoint': place}}
+  )
+  message = "model 'linear', the config asks for a other with model 'resnet8'"
+  with pytest.raises(ValueError, match=f'{message}; change --config.method'):
+    finish(folder, 'refused', method=method)
+
+
+def test_a_network_of_its_own_has_a_section_and_is_described():
+  second = {'name': 'mlp128', 'width': 2.0, 'weight': 0.5}
+  made = tiny.experiment(
+    method=dict(name='distil', teachers={'teacher': 1.0, 'second': second})
+  )
+  section = made.section(made.stages[-1], 'second')
+  assert (section.name, section.width, section.checkpoint) == ('mlp128', 2, '')
+  assert made.section(made.stages[-1], 'teacher') is made.config.teacher
+  text = made.describe()
+  lines = [x.split() for x in text.splitlines() if 'second ' in x]
+  assert ['second', 'mlp128', 'x2', 'frozen'] in [line[:4] for line in lines]

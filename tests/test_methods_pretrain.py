@@ -1,0 +1,241 @@
+"""Stages of features before the training: what learns, and what goes on."""
+
+import functools
+import pathlib
+import runpy
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from test_methods import NoCheckpoints, start
+
+from jaxkd import experiment, methods, objectives, recipe, run, saved, tree
+from jaxkd.graph import OBJECTIVES
+from jaxkd.run import Run
+from jaxkd.train import stage as training
+from jaxkd.train.together import train_together
+
+FT = 'teacher->student:ft'
+
+
+def arrows(stage):
+  return {t.name: t.weight for t in stage.graph.transfers}
+
+
+def test_features_come_first_and_labels_next():
+  first, second = methods.pretrained('fsp', pretraining_rate=0.2)
+  assert arrows(first) == {'teacher->student:fsp': 1.0}
+  assert arrows(second) == {'labels->student:cross_entropy': 1.0}
+  assert (first.epochs, first.learning_rate, first.schedule) == (
+    30,
+    0.2,
+    'constant',
+  )
+  assert (second.epochs, second.learning_rate, second.schedule) == (None,) * 3
+  _, second = methods.pretrained(
+    {'fitnet': 2.0, 'ab': {}}, objectives={'kd': 0.9}, label_weight=0.1
+  )
+  assert arrows(second) == {
+    'labels->student:cross_entropy': 0.1,
+    'teacher->student:kd': 0.9,
+  }
+
+
+def test_the_paraphraser_comes_first_and_the_student_next():
+  first, second = methods.ft(stage='stage2', guide_stage='stage3', rate=0.25)
+  assert arrows(first) == {FT: 1.0}
+  assert arrows(second) == {'labels->student:cross_entropy': 1.0, FT: 200.0}
+  assert (first.epochs, first.learning_rate) == (30, 0.01)
+  ends = dict(stage='stage2', guide_stage='stage3', rate=0.25)
+  for stage in (first, second):
+    settings = stage.graph.transfers[-1].objective.settings
+    assert {key: settings[key] for key in ends} == ends
+  assert settings['reconstruction'] == 0
+
+
+@pytest.mark.parametrize('method', [methods.pretrained, methods.ft])
+def test_a_stage_has_an_epoch(method):
+  with pytest.raises(ValueError, match='pretraining_epochs is 0, the least is'):
+    method(pretraining_epochs=0)
+
+
+def test_the_first_stage_has_a_constant_rate():
+  method = dict(name='pretrained', pretraining_epochs=4)
+  experiment = tiny.experiment(method=method, schedule__milestones=(0.5,))
+  lines = [x for x in experiment.describe().splitlines() if 'Stage' in x]
+  assert lines[1].endswith('(4 epochs, sgd at 0.05, constant schedule)')
+  assert lines[2].endswith('(2 epochs, sgd at 0.05, milestones schedule)')
+  sizes = []
+  for stage in experiment.stages[1:]:
+    optimizer = experiment.optimizer(stage, steps_per_epoch=1)
+    state, params = optimizer.init(jnp.ones(())), jnp.ones(())
+    for _ in range(2):
+      change, state = optimizer.update(jnp.ones(()), state, params)
+    sizes.append(-change)
+  assert sizes[0] > 5 * sizes[1]
+
+
+# What learns.
+
+
+@functools.cache
+def moved(index, **method):
+  """Which parameters and statistics two steps of a stage change."""
+  experiment = tiny.experiment(method=method, optimizer__weight_decay=0.1)
+  feed, state = start(experiment.task(experiment.stages[index]))
+  # What a step is given is gone after it.
+  before = jax.tree.map(np.array, state)
+  for call in list(feed.calls(0, 0))[:2]:
+    state, _ = call.run(state)
+
+  def names(part):
+    old, new = (
+      tree.leaves(getattr(before, part)),
+      tree.leaves(state._asdict()[part]),
+    )
+    return {name for name in old if np.any(old[name] != new[name])}, set(old)
+
+  return {part: names(part) for part in ('params', 'memory')}
+
+
+def test_only_what_the_features_need_learns():
+  """Not the head, although it would decay."""
+  changed, everything = moved(1, name='pretrained')['params']
+  own = {name for name in everything if name.startswith('student/')}
+  assert own - changed == {'student/head/kernel', 'student/head/bias'}
+
+
+def test_the_paraphraser_learns_alone_and_then_no_more():
+  first, second = (moved(index, name='ft') for index in (1, 2))
+  changed, everything = first['params']
+  assert changed == {n for n in everything if n.startswith(f'{OBJECTIVES}/')}
+  assert all('/paraphraser/' in name for name in changed)
+  changed, everything = second['params']
+  assert 'student/head/kernel' in changed
+  assert not any('paraphraser' in name for name in everything)
+  changed, everything = second['memory']
+  assert not changed
+  assert all(f'{FT}/paraphraser/' in name for name in everything)
+
+
+# What goes on.
+
+
+def first_state(stage, known):
+  experiment = tiny.experiment(method=dict(name='ft'))
+  task = experiment.task(experiment.stages[stage])
+  teacher = jax.jit(functools.partial(task.program.init_network, 'teacher'))
+  known = {'teacher': teacher(jax.random.key(0, impl='rbg')), **known}
+  known = training.fitted(task.program, known, seed=0)
+  state, _ = training.start(task, known, NoCheckpoints())
+  return state
+
+
+@pytest.fixture(scope='module')
+def paraphraser():
+  """Parameters as after the first stage."""
+  own = first_state(1, {}).params[OBJECTIVES][FT]
+  return jax.tree.map(lambda x: np.array(x + 1), own)
+
+
+def test_an_objective_goes_on_with_what_it_has_learned(paraphraser):
+  others = {FT: paraphraser, 'another->transfer:ft': paraphraser}
+  state = first_state(2, {OBJECTIVES: others})
+  chex.assert_trees_all_equal(state.memory, {FT: paraphraser})
+  assert set(state.params[OBJECTIVES][FT]) == {'translator'}
+  chex.assert_trees_all_equal(
+    first_state(2, {}).params,
+    state.params,  # the rest starts as it would
+  )
+
+
+def test_what_it_cannot_go_on_with_is_explained(paraphraser):
+  wide = jax.tree.map(lambda x: np.stack([x, x]), paraphraser)
+  message = "what 'teacher->student:ft' has learned in an earlier stage"
+  with pytest.raises(ValueError, match=message):
+    first_state(2, {OBJECTIVES: {FT: wide}})
+
+
+class Killed(Exception):
+  """The end of a process."""
+
+
+# One number that learns, and is the same transfer in both stages.
+CTKD = 'teacher->student:ctkd'
+AGAIN = dict(
+  name='pretrained',
+  objective='ctkd',
+  objectives={'ctkd': 1.0},
+  pretraining_epochs=1,
+)
+
+
+@pytest.fixture(scope='module')
+def cache(tmp_path_factory):
+  return str(tmp_path_factory.mktemp('pretrain') / 'cache')
+
+
+def again(cache, **changes):
+  return tiny.experiment(method=AGAIN, cache=cache, epochs=1, **changes)
+
+
+def test_a_run_goes_on_after_its_first_stage(tmp_path, cache, monkeypatch):
+  """To the same bits, with what the first stage has left on disk."""
+
+  def digest(name):
+    summary = Run(again(cache), tmp_path / name).finish()
+    return summary['networks']['student']['params_sha256']
+
+  def killed(task, *args):
+    if task.name == 'train':
+      raise Killed
+    return train(task, *args)
+
+  whole, train = digest('whole'), run.train_stage
+  for folder in ('kept', 'lost'):
+    with monkeypatch.context() as patch:
+      patch.setattr(run, 'train_stage', killed)
+      with pytest.raises(Killed):
+        digest(folder)
+  assert digest('kept') == whole
+  left = {x: x / 'stages/pretrain.npz' for x in tmp_path.iterdir()}
+  found, _ = saved.load_network(left[tmp_path / 'lost'])
+  assert found['params'][CTKD]['curriculum'] != 1  # where it starts
+  left[tmp_path / 'lost'].unlink()
+  assert digest('lost') != whole
+  assert not (tmp_path / 'kept/stages/train.npz').exists()  # it is the last
+
+
+def test_seeds_together_go_on_too(cache, monkeypatch):
+  known, left = [], []
+
+  def spy(tasks, given):
+    known.append([x.get(OBJECTIVES, {}) for x in given])
+    outcomes = train_together(tasks, given)
+    left.append([outcome.objectives for outcome in outcomes])
+    return outcomes
+
+  monkeypatch.setattr(recipe, 'train_together', spy)
+  recipe.run_together([again(cache, seed=seed) for seed in (0, 1)])
+  teacher, first, second = known
+  assert teacher == first == [{}, {}]
+  chex.assert_trees_all_equal(second, left[1])
+  numbers = [own[CTKD]['curriculum'] for own in second]
+  assert len({*map(float, numbers), 1.0}) == 3
+
+
+@pytest.mark.parametrize('name', sorted(objectives.WEIGHTS))
+def test_the_benchmarks_weights_are_in_its_config(name):
+  path = pathlib.Path(__file__).parents[1] / 'configs/features_cifar.py'
+  config = runpy.run_path(str(path))['get_config'](name)
+  stages = experiment.stages_of(config)
+  weights = {
+    t.objective.name: getattr(t.weight, 'weight', t.weight)
+    for stage in stages
+    for t in stage.graph.transfers
+    if t.guide == 'teacher'
+  }
+  assert weights == {name: objectives.WEIGHTS[name]}

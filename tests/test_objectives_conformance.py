@@ -1,0 +1,197 @@
+"""What holds of every objective in a training, on any devices, on any pair.
+
+A new objective joins by its line in the catalogue, and by one of `NEEDED` or
+`SETTINGS` if its defaults do not do for these networks.
+"""
+
+import functools
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from test_objectives import NEEDED
+
+from jaxkd import models, objectives, tree
+from jaxkd.graph import Graph, Learner, Transfer
+from jaxkd.losses.sizes import adaptive_average_pool
+from jaxkd.program import bind
+from jaxkd.train import mesh as meshes
+from jaxkd.train import state as states
+from jaxkd.train.step import make_step
+from jaxkd.types import Outputs
+
+each = pytest.mark.parametrize('name', sorted(objectives.CATALOG))
+KEY = jax.random.key(0, impl='rbg')  # quick to compile
+B, K, STEPS = 8, 5, 8
+# Where the default is not defined between networks of any kind.
+SETTINGS = {
+  'fsp': {'connect': True},
+  'kdsvd': {'connect': True},
+  'ofd': {'margins': 'features'},
+}
+
+
+def make(name: str) -> objectives.Objective:
+  given = {**NEEDED.get(name, {}), **SETTINGS.get(name, {})}
+  return objectives.make({'name': name, **given})
+
+
+# Training.
+
+
+class Tiny(nn.Module):
+  """Quick to compile: each tap is linear in the image, averaged to a size."""
+
+  sides: tuple[int, ...]
+  channels: tuple[int, ...]
+
+  @nn.compact
+  def __call__(self, image, train=False):
+    del train
+    taps, norms = {}, {}
+    for i, (side, c) in enumerate(zip(self.sides, self.channels, strict=True)):
+      name = f'stage{i}' if i else 'stem'
+      norm = {
+        'scale': self.param(f'{name}_scale', nn.initializers.ones, (c,)),
+        'bias': self.param(f'{name}_bias', nn.initializers.normal(0.1), (c,)),
+      }
+      x = adaptive_average_pool(image, (side, side))
+      x = nn.Dense(c, use_bias=False, name=name)(x)
+      x = x * norm['scale'].reshape(1, 1, 1, -1)
+      x = x + norm['bias'].reshape(1, 1, 1, -1)
+      if i:
+        taps[f'{name}_pre'], norms[f'{name}_pre'] = x, norm
+      taps[name] = x = nn.relu(x)
+    pooled = taps['pooled'] = jnp.mean(x, axis=(1, 2))
+    return Outputs(nn.Dense(K, name='head')(pooled), taps, norms)
+
+
+NETWORKS = {  # of a stage one map is half and one twice as large
+  'student': Tiny((8, 4, 2), (3, 6, 8)),
+  'teacher': Tiny((8, 2, 4), (4, 5, 6)),
+}
+# Steps of one length, whatever the loss is measured in.
+OPTIMIZER = optax.chain(optax.normalize_by_update_norm(), optax.sgd(0.1))
+
+
+def batch(size=B):
+  # Of few channels, maps would have singular values that are but rounding.
+  rng = np.random.default_rng(0)
+  return {
+    'image': rng.normal(size=(size, 8, 8, 6)).astype(np.float32),
+    'label': np.arange(size, dtype=np.int32) % K,
+    'index': np.arange(size, dtype=np.int32),
+    'mask': np.ones(size, np.float32),
+  }
+
+
+@functools.cache
+def start(name):
+  """Returns the program of an objective, and its first state."""
+  transfers = (
+    Transfer('teacher', 'student', make(name)),
+    # So that the teacher is among what could learn.
+    Transfer('labels', 'teacher', objectives.cross_entropy(), 0.0),
+  )
+  networks = {'teacher': Learner(), 'student': Learner()}
+  graph = Graph(networks, transfers)
+  program = bind(graph, lambda like, *_: NETWORKS[like], (8, 8, 6))
+  init = functools.partial(states.init, program, OPTIMIZER, examples=B)
+  return program, jax.tree.map(np.array, jax.jit(init)(KEY, {}))
+
+
+@functools.cache
+def trained(name, devices, steps):
+  """Returns the states after each step on one batch, and their losses."""
+  program, state = start(name)
+  mesh = meshes.make_mesh(jax.devices()[:devices])
+  state = jax.device_put(state, meshes.whole(mesh))
+  given = jax.device_put(batch(), meshes.batch_split(mesh, B))
+  step = jax.jit(make_step(program, OPTIMIZER, seed=0, steps_per_epoch=9))
+  found, history = [], []
+  for _ in range(steps):
+    state, metrics = step(state, given)
+    found.append(float(metrics['loss']))
+    history.append(jax.tree.map(np.array, state))
+  return history, found
+
+
+def one_device(name):
+  return trained(name, 1, STEPS)
+
+
+@each
+def test_its_loss_falls_on_one_batch(name):
+  _, found = one_device(name)
+  assert np.all(np.isfinite(found))
+  assert found[-1] < found[0], found
+
+
+@each
+def test_the_learner_and_its_own_modules_learn_and_not_the_guide(name):
+  _, before = start(name)
+  (*_, after), _ = one_device(name)
+  old, new = tree.leaves(before.params), tree.leaves(after.params)
+  moved = {leaf for leaf in old if np.any(old[leaf] != new[leaf])}
+  owners = {leaf.split('/')[0] for leaf in old}
+  assert {leaf.split('/')[0] for leaf in moved} == owners - {'teacher'}
+  # A bias in front of a BatchNorm has no gradient.
+  kernels = {n for n, x in old.items() if n.startswith('obj') and x.ndim > 1}
+  assert kernels <= moved
+
+
+@each
+def test_four_devices_agree_with_one(name):
+  """Also where the loss is a relation of the batch, which is the whole one."""
+  (one, *_), (loss, *_) = one_device(name)
+  (four,), (other,) = trained(name, 4, 1)
+  np.testing.assert_allclose(loss, other, rtol=1e-5, atol=1e-5)
+  close = functools.partial(chex.assert_trees_all_close, rtol=1e-5, atol=1e-5)
+  close(one.params, four.params)
+  close(one.memory, four.memory)
+
+
+# Networks.
+
+# With and without a stem, of three and of four stages, of tokens, of maps whose
+# stages end without an activation, of vectors.
+FAMILIES = (
+  'resnet8',
+  'imagenet_mobilenet_v1',
+  'vit_tiny',
+  'rvt_tiny',
+  'mobilenet_v2',
+  'mlp',
+)
+
+
+@functools.cache
+def says(name):
+  """The shapes of what a network says of two CIFAR images."""
+  net, image = models.build(name, K), jnp.zeros((2, 32, 32, 3))
+  return jax.eval_shape(net.init_with_output, KEY, image)[0]
+
+
+def of_features(name):
+  return any('stage' in setting for setting in make(name).settings)
+
+
+@pytest.mark.parametrize(
+  'name', sorted(filter(of_features, objectives.CATALOG))
+)
+@pytest.mark.parametrize('guide', FAMILIES)
+def test_it_leads_from_any_network_to_any_other(name, guide):
+  objective = make(name)
+
+  def run(guide, learner):
+    params, memory = objective.init(KEY, guide, learner, 9)
+    given = guide, learner, batch(2), KEY
+    return objective.loss(params, memory, *given)[0]
+
+  for learner in FAMILIES:
+    shape = jax.eval_shape(run, says(guide), says(learner)).shape
+    assert shape in ((2,), ())

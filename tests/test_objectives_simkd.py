@@ -1,0 +1,256 @@
+"""SimKD: a student that ends in the teacher's classifier."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import tiny
+from test_objectives_features import FAMILIES, KEY, draw, outputs_of
+from test_objectives_ofd import NETWORKS
+
+from jaxkd import models, objectives, saved, tree
+from jaxkd.deploy import export
+from jaxkd.finished import find
+from jaxkd.graph import Frozen, Graph, Learner, Reused, Transfer
+from jaxkd.measure import evaluate
+from jaxkd.models.mlp import MLP
+from jaxkd.models.resnet_cifar import ResNetCifar
+from jaxkd.models.vit import ViT
+from jaxkd.objectives.simkd import maps, read, reused
+from jaxkd.program import bind, fold_in
+from jaxkd.run import Run
+from jaxkd.train import state as states
+from jaxkd.train.step import make_step
+from jaxkd.types import Outputs
+
+SMALL = {
+  **NETWORKS,
+  'mlp': MLP(3, features=(6, 5)),
+  'vit': ViT((0, 1), 2, 4, num_classes=3, patch=4),
+}
+
+
+@pytest.mark.parametrize('name', SMALL)
+def test_the_classifier_reads_the_mean_of_what_features_are_compared_with(name):
+  net, image = SMALL[name], jnp.asarray(draw(2, 8, 8, 1))
+
+  @jax.jit
+  def run(image):
+    says, variables = net.init_with_output(KEY, image)
+    _, features = maps(says, says)
+    head = variables['params']['head']
+    pooled = jnp.mean(features, axis=(1, 2))
+    logits = pooled @ head['kernel'] + head['bias'].reshape(1, -1)
+    return logits, says.logits
+
+  np.testing.assert_allclose(*run(image), rtol=1e-4, atol=1e-6)
+
+
+# What their classifiers read: a map, or a vector if what they pool is no stage.
+READ = {
+  'resnet50': ('stage4_pre', 2048),
+  'wrn_16_2': ('stage3_pre', 128),
+  'mobilenet_v2': ('pooled', 1280),
+  'shufflenet_v2': ('pooled', 1024),
+  'vit_tiny': ('pooled', 192),
+}
+
+
+@pytest.mark.parametrize('guide', READ)
+def test_any_network_can_have_the_classifier_of_any_other(guide):
+  for learner in FAMILIES[::2]:
+    ends = outputs_of(learner), outputs_of(guide)
+    assert read(*ends)[1] == READ[guide][0]
+    settings = reused(*ends)
+    net = models.reusing(models.build(learner, 100), **settings)
+    shapes = tree.shapes(net, (32, 32, 3))
+    kernel = shapes['params']['head']['kernel']
+    assert kernel.shape == (READ[guide][1], 100), learner
+
+
+def test_a_projector_has_three_convolutions():
+  ends = outputs_of('resnet8x4'), outputs_of('resnet32x4')
+  net = models.reusing(models.build('resnet8x4', 100), **reused(*ends))
+  inner, outer = 128, 256
+  convolutions = 256 * inner + 9 * inner * inner + inner * outer
+  norms = 2 * (inner + inner + outer)
+  projector = tree.shapes(net, (32, 32, 3))['params']['projector']
+  assert models.count(projector) == convolutions + norms
+  plain = models.build('resnet8x4', 100)
+  macs = models.macs(net, (32, 32, 3)) - models.macs(plain, (32, 32, 3))
+  assert macs == 64 * convolutions
+
+
+# In a graph.
+
+NETS = {
+  'student': ResNetCifar(8, (2, 2, 3, 4), num_classes=3),
+  'teacher': ResNetCifar(8, (3, 3, 4, 5), num_classes=3),
+}
+SHAPE = (8, 8, 1)
+
+
+LAYERS = {name: MLP(3, features=(6, 5)) for name in NETS}  # quick to compile
+
+
+class Odd(nn.Module):
+  """A network whose classifier has a name of its own."""
+
+  @nn.compact
+  def __call__(self, image, train=False):
+    del train
+    x = nn.relu(nn.Dense(6)(image.reshape(len(image), -1)))
+    return Outputs(nn.Dense(3, name='last')(x), {'stage1': x, 'pooled': x})
+
+
+def program_of(networks, *transfers, nets=NETS):
+  graph = Graph(networks, transfers)
+  return bind(graph, lambda like, *_: nets[like], SHAPE)
+
+
+def simkd(weight=1.0):
+  return Transfer('teacher', 'student', objectives.simkd(), weight)
+
+
+def labels(name, weight=1.0):
+  return Transfer('labels', name, objectives.cross_entropy(), weight)
+
+
+def batch():
+  return {
+    'image': jnp.asarray(draw(4, *SHAPE)),
+    'label': jnp.arange(4) % 3,
+    'index': jnp.arange(4),
+    'mask': jnp.ones(4),
+  }
+
+
+HEADED = Learner(head=Reused('teacher'))
+
+
+def test_the_features_start_as_those_of_a_student_of_its_own():
+  program = program_of({'teacher': Frozen(), 'student': HEADED}, simkd())
+  key = jax.random.key(3, impl='rbg')
+  start = jax.jit(lambda: program.start('student', key, {}))()
+  image = jnp.zeros((1, *SHAPE))
+  plain = jax.jit(NETS['student'].init)(fold_in(key, 'init student'), image)
+  own = {k: v for k, v in plain['params'].items() if k != 'head'}
+  assert set(start['params']) == {*own, 'projector'}
+  for name, want in own.items():
+    jax.tree.map(np.testing.assert_array_equal, start['params'][name], want)
+
+
+def test_a_guide_does_not_learn_by_what_its_classifier_says_elsewhere():
+  """Two learners: the labels pull the student, and not the teacher's head."""
+  program = program_of(
+    {'teacher': Learner(), 'student': HEADED},
+    labels('teacher', 0.0),
+    labels('student'),
+    simkd(),
+    nets=LAYERS,
+  )
+  optimizer = optax.chain(optax.add_decayed_weights(0.1), optax.sgd(0.1))
+  init = functools.partial(states.init, program, optimizer, examples=4)
+  state = jax.jit(init)(KEY, {})
+  assert 'head' not in state.params['student']
+  step = jax.jit(make_step(program, optimizer, seed=0, steps_per_epoch=3))
+  after, metrics = step(state, batch())
+  assert metrics['loss/labels->student:cross_entropy'] > 0
+  before, now = (x.params['teacher']['head'] for x in (state, after))
+  # What is left is the decay of the teacher itself.
+  jax.tree.map(
+    functools.partial(np.testing.assert_allclose, rtol=1e-5),
+    jax.tree.map(lambda x: 0.99 * x, before),
+    now,
+  )
+  both = states.variables_of(program, after)
+  jax.tree.map(
+    np.testing.assert_array_equal, both['student']['params']['head'], now
+  )
+
+
+def test_a_projector_of_the_students_own_is_the_one_that_is_compared():
+  program = program_of({'teacher': Frozen(), 'student': HEADED}, simkd())
+  params, memory = program.init_objectives(KEY, 4)
+  assert params == memory == {}
+  assert program.modules['student'].size == (2, 2)
+  plain = program_of({'teacher': Frozen(), 'student': Learner()}, simkd())
+  (params,) = plain.init_objectives(KEY, 4)[0].values()
+  assert params['conv_restore']['kernel'].shape == (1, 1, 2, 5)
+
+
+def test_impossible_classifiers_are_refused():
+  with pytest.raises(KeyError, match="no network 'techer'.*'teacher'"):
+    program_of(
+      {'teacher': Frozen(), 'student': Learner(head=Reused('techer'))}, simkd()
+    )
+  with pytest.raises(
+    ValueError, match="'student', which has that of 'teacher'"
+  ):
+    program_of(
+      {
+        'teacher': Frozen(),
+        'student': HEADED,
+        'other': Learner(head=Reused('student')),
+      },
+      simkd(),
+      labels('other'),
+    )
+  odd = {**NETS, 'teacher': Odd()}
+  graph = Graph({'teacher': Frozen(), 'student': HEADED}, (simkd(),))
+  with pytest.raises(ValueError, match=r"'head'.* \[6, K\] .* kernel is \[0\]"):
+    bind(graph, lambda like, *_: odd[like], SHAPE)
+
+
+# Runs.
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  return tmp_path_factory.mktemp('simkd')
+
+
+def experiment(folder, **changes):
+  given = dict(cache=str(folder / 'cache'), method=dict(name='simkd'))
+  return tiny.experiment(**{**given, **changes})
+
+
+def test_what_is_tested_saved_and_exported_is_the_whole_student(folder):
+  given = experiment(folder, optimizer__ema=0.5, optimizer__weight_decay=0.1)
+  assert 'learns before the head of teacher' in given.describe()
+  summary = Run(given, folder / 'run').finish()
+  student = summary['networks']['student']
+  assert student['reused'] == {
+    'stage': 'stage2',
+    'features': 64,
+    'size': [1, 1],
+    'factor': 2,
+  }
+  (teacher, _), (own, _), (average, _) = (
+    find(folder / 'run', name) for name in ('teacher', 'student', 'student_ema')
+  )
+  for variables in (own, average):
+    jax.tree.map(
+      np.testing.assert_array_equal,
+      variables['params']['head'],
+      teacher['params']['head'],
+    )
+  assert models.count(own['params']) == student['params']
+  for place in (folder / 'run', folder / 'student.jaxkd'):
+    if not place.exists():
+      exported = export(folder / 'run', place)
+      assert exported.difference < 1e-6
+      assert saved.load_network(place)[1]['reused'] == student['reused']
+    assert evaluate(place)['top1'] == student['top1']
+
+
+def test_the_student_is_read_as_its_teacher_is(folder):
+  given = experiment(folder, teacher__loss='square_logits')
+  *_, stage = given.stages
+  modules = given.program(stage).modules
+  assert {models.read_out_of(x) for x in modules.values()} == {'clip'}
+  assert models.reuses(modules['student'])['features'] == 64

@@ -1,0 +1,176 @@
+"""Objectives around objectives: standardised logits, a learned temperature."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from test_objectives import BATCH, GUIDE, KEY, LABELS, LEARNER, B, loss_of
+
+from jaxkd import losses, objectives
+from jaxkd.objectives.ctkd import reverse
+from jaxkd.train import state as states
+from jaxkd.train.step import make_step
+
+EXAMPLES = 3 * B  # three batches are an epoch
+START = 1 + 20 / (1 + np.exp(-1.0))
+
+
+def begin(objective):
+  return objective.init(KEY, GUIDE, LEARNER, EXAMPLES)
+
+
+CURRICULUM = objectives.ctkd(start=-2.0)
+
+
+def kd_at(x, s=LEARNER.logits, t=GUIDE.logits):
+  """KD at CTKD's temperature, as a function of what it learns."""
+  temperature = 1 + 20 / (1 + np.exp(-x))
+  with jax.enable_x64(True):
+    s, t = (jnp.asarray(z, jnp.float64) for z in (s, t))
+    return float(jnp.mean(losses.kd(s, t, temperature)))
+
+
+def uphill(x, *logits):
+  return (kd_at(x + 1e-4, *logits) - kd_at(x - 1e-4, *logits)) / 2e-4
+
+
+@jax.jit
+def value_and_slope(params, memory):
+  """Of `CURRICULUM`, at what it owns; and the memory it leaves."""
+
+  def loss(params):
+    value, after = CURRICULUM.loss(params, memory, GUIDE, LEARNER, BATCH, KEY)
+    return jnp.mean(value), after
+
+  (value, memory), slope = jax.value_and_grad(loss, has_aux=True)(params)
+  return value, slope['curriculum'], memory
+
+
+def test_standardised_logits_have_lost_scale_and_shift():
+  objective = objectives.make('standardised')
+  moved = LEARNER._replace(logits=3 * LEARNER.logits + 7)
+  np.testing.assert_allclose(
+    loss_of(objective, moved), loss_of(objective), rtol=1e-4
+  )
+  want = losses.kd(
+    *(losses.standardise(x.logits) for x in (LEARNER, GUIDE)), 2.0
+  )
+  np.testing.assert_array_equal(loss_of(objective), want)
+
+
+def test_a_wrapper_leaves_taps_and_labels_alone():
+  seen = []
+
+  def loss(params, memory, guide, learner, batch, key):
+    seen.append((guide, learner, batch))
+    return jnp.zeros(B), memory
+
+  inner = objectives.Objective('inner', {}, objectives.kd().init, loss)
+  outer = objectives.standardised(inner)
+  outer.loss({}, {}, GUIDE, LEARNER, BATCH, KEY)
+  outer.loss({}, {}, None, LEARNER, BATCH, KEY)
+  (guide, learner, batch), (labels, *_) = seen
+  assert guide.taps is GUIDE.taps and learner.taps is LEARNER.taps
+  assert batch is BATCH and labels is None
+  np.testing.assert_allclose(np.mean(guide.logits, axis=-1), 0, atol=1e-6)
+
+
+def test_reverse_is_the_same_value_with_another_slope():
+  value, slope = jax.value_and_grad(reverse)(jnp.float32(0.7), 0.25)
+  assert (value, slope) == (np.float32(0.7), -0.25)
+
+
+@pytest.mark.parametrize(
+  ('inner', 'want'),
+  [
+    (objectives.kd, lambda s, t: losses.kd(s, t, START)),
+    (objectives.dkd, lambda s, t: losses.dkd(s, t, LABELS, temperature=START)),
+    (objectives.dist, lambda s, t: losses.dist(s, t, temperature=START)),
+  ],
+)
+def test_ctkd_is_its_objective_at_the_temperature(inner, want):
+  objective = objectives.ctkd(inner(temperature=1.0))
+  np.testing.assert_allclose(
+    loss_of(objective), want(LEARNER.logits, GUIDE.logits), rtol=1e-4
+  )
+
+
+def test_the_temperature_climbs_ever_more_in_the_first_ten_epochs():
+  params, memory = begin(CURRICULUM)
+  slopes = []
+  for _ in range(40):
+    value, slope, memory = value_and_slope(params, memory)
+    np.testing.assert_allclose(value, kd_at(-2.0), rtol=1e-5)
+    slopes.append(float(slope))
+  epochs = np.minimum(np.arange(40) // 3 + 1, 10)
+  rates = (1 - np.cos(np.pi * epochs / 10)) / 2
+  np.testing.assert_allclose(slopes, -rates * uphill(-2.0), rtol=1e-3)
+  assert memory['seen'] == 10 * EXAMPLES  # and no further
+
+
+def test_padding_is_not_seen():
+  objective = objectives.ctkd()
+  params, memory = begin(objective)
+  batch = {**BATCH, 'mask': jnp.array([1.0, 1.0, 0.0, 1.0])}
+  _, memory = objective.loss(params, memory, GUIDE, LEARNER, batch, KEY)
+  assert memory['seen'] == 3
+
+
+def test_standardised_logits_at_a_learned_temperature():
+  objective = objectives.make({'name': 'standardised', 'objective': 'ctkd'})
+  s, t = (losses.standardise(x.logits) for x in (LEARNER, GUIDE))
+  want = losses.kd(s, t, START)
+  np.testing.assert_allclose(loss_of(objective), want, rtol=1e-4)
+  params, memory = begin(objective)
+  assert set(params) == {'curriculum'} and set(memory) == {'examples', 'seen'}
+
+
+def test_a_training_learns_the_temperature_against_the_student():
+  """It moves as far as the optimizer says, but up the loss."""
+  inner = dict(name='ctkd', start=-2.0, epochs=2)
+  experiment = tiny.experiment(
+    method=dict(name='slkd', members=0, objective=inner),
+    optimizer__learning_rate=1.0,
+    optimizer__weight_decay=0.0,
+  )
+  task = experiment.task(experiment.stages[-1])
+  program, key = task.program, jax.random.key(0)
+  known = {'teacher': program.init_network('teacher', key)}
+  state = states.init(program, task.optimizer, key, known, examples=8)
+  batch = dict(
+    image=10 * jax.random.normal(key, (8, *program.input_shape)),
+    label=jnp.arange(8) % 3,
+    index=jnp.arange(8),
+    mask=jnp.ones(8),
+  )
+  outputs, _ = program.forward(
+    program.resolve(state.params), state.stats, batch['image']
+  )
+  logits = outputs['student'].logits, outputs['teacher'].logits
+  step = make_step(program, task.optimizer, seed=0, steps_per_epoch=1)
+  state, metrics = jax.jit(step)(state, batch)
+  (name,) = state.params['objectives']
+  moved = float(state.params['objectives'][name]['curriculum']) + 2
+  np.testing.assert_allclose(
+    moved, 0.9 * 0.5 * uphill(-2.0, *logits), rtol=0.01
+  )
+  np.testing.assert_allclose(
+    metrics[f'loss/{name}'], kd_at(-2.0, *logits), rtol=1e-4
+  )
+  assert state.memory[name]['seen'] == 8
+
+
+@pytest.mark.parametrize(
+  ('settings', 'message'),
+  [
+    (dict(objective='kd'), r'got kd\(temperature=4.0\): .* set it to 1.0'),
+    (dict(objective='standardised'), 'take one that has a temperature'),
+    (dict(lowest=0.0), 'above 0, got lowest=0.0 and span=20.0'),
+    (dict(span=-1.0), 'above 0, got lowest=1.0 and span=-1.0'),
+    (dict(epochs=0), '1 epoch or more to ramp up, got 0'),
+  ],
+)
+def test_ctkd_refuses(settings, message):
+  with pytest.raises(ValueError, match=message):
+    objectives.make({'name': 'ctkd', **settings})
