@@ -11,7 +11,10 @@ Command:
     --config.method.generations=5 --workdir=runs/ban_56
 
 With labels (BAN+L): --config.method.label_weight=1. The last generation is
-`student`, those before it are `generation1`, `generation2`, ...
+`student`, those before it are `generation1`, `generation2`, ... Their ensemble:
+
+  python -m jaxkd.main --workdir=runs/ban --mode=eval \
+    --network=generation1,generation2,student
 
 Deviation: the recipe is the benchmark's, and so are the networks; the paper's
 are larger.

@@ -29,7 +29,8 @@ NETWORK = flags.DEFINE_string(
   'network',
   '',
   'eval and export: which network of the run; its student (or else its'
-  ' teacher) if not given.',
+  ' teacher) if not given. eval: several, with commas between, are measured as'
+  ' an ensemble, whose probabilities are the mean of theirs.',
 )
 OUTPUT = flags.DEFINE_string(
   'output',

@@ -5,10 +5,11 @@ import json
 import pathlib
 from typing import Any
 
+import flax.linen as nn
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxkd import describe, formats, plots
+from jaxkd import describe, formats, models, plots
 from jaxkd.evaluate import reliability, summary
 from jaxkd.finished import (
   data_settings,
@@ -21,6 +22,7 @@ from jaxkd.finished import (
 from jaxkd.given import Network
 from jaxkd.run import CONFIG
 from jaxkd.saved import load_checkpoint
+from jaxkd.types import Variables
 
 # What is measured, as people call it, and how they are shown it.
 MEASURES = {
@@ -117,6 +119,7 @@ def measure(
   Args:
     workdir: of a run, or a network itself.
     name: of the network in the run; '' takes its student or else its teacher.
+      Several, with commas between, are measured as one ensemble.
     file: an exported network, to be measured in the run's place, alone.
     config: see `data_settings`.
 
@@ -126,10 +129,9 @@ def measure(
   """
   if formats.is_program(file or workdir):
     return _measure_program(file or workdir, workdir, config)
-  variables, card = load_checkpoint(file) if file else find(workdir, name)
+  own, card = _network(workdir, name, file)
   guides = {} if file else _guides(workdir, card)
   test = evaluator(data_settings(workdir, card, config), card)
-  own = module_of(card), fitted(variables, card)
   totals = test.totals(*own)
   return Measured(
     card=card,
@@ -142,6 +144,28 @@ def measure(
     },
     reliability=reliability(totals),
   )
+
+
+def _network(
+  workdir: pathlib.Path, name: str, file: pathlib.Path | None
+) -> tuple[tuple[nn.Module, Variables], dict[str, Any]]:
+  """Returns a module with its variables, and the card."""
+  if file:
+    found = [load_checkpoint(file)]
+  else:
+    found = [find(workdir, each.strip()) for each in name.split(',')]
+  modules = tuple(module_of(card) for _, card in found)
+  variables = [fitted(*network) for network in found]
+  cards = [card for _, card in found]
+  if len(found) == 1:
+    return (modules[0], variables[0]), cards[0]
+  shared = {key: cards[0][key] for key in ('num_classes', 'image_shape')}
+  card = {
+    **shared,
+    'network': 'ensemble',
+    'model': ' + '.join(describe.model_name(card) for card in cards),
+  }
+  return (models.Ensemble(modules), models.members(variables)), card
 
 
 def _measure_program(

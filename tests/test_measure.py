@@ -100,6 +100,20 @@ def test_a_given_teacher_is_read_where_it_was_given(given, run):
   assert measure.evaluate(given)['guides'] == before
 
 
+def test_several_networks_are_measured_as_an_ensemble(run):
+  found = measure.measure(run, 'student,teacher')
+  both = [logits(run / 'networks' / name) for name in ('student', 'teacher')]
+  mean = np.mean([softmax(x, axis=-1) for x in both], axis=0)
+  label = tiny.experiment().dataset.test.label
+  nll = -np.mean(np.log(mean[np.arange(len(label)), label]))
+  np.testing.assert_allclose(found.results['nll'], nll, rtol=1e-5)
+  assert found.results['top1'] == np.mean(np.argmax(mean, axis=-1) == label)
+  assert found.guides == {}
+  assert found.name == 'ensemble'
+  with pytest.raises(FileNotFoundError, match='assistant'):
+    measure.measure(run, 'student,assistant')
+
+
 def test_the_picture_is_the_runs(run, tmp_path):
   found = measure.measure(run)
   picture = measure.draw(found, run)

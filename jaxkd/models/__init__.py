@@ -25,6 +25,7 @@ import jax.numpy as jnp
 from jaxkd.catalog import call, lookup
 from jaxkd.models.adapt import Adapted, adapt
 from jaxkd.models.cost import of_layers, of_program
+from jaxkd.models.ensemble import Ensemble, members
 from jaxkd.models.from_nnx import FromNNX, from_nnx, nnx_update, nnx_variables
 from jaxkd.models.imported import imported, is_path, source_digest
 from jaxkd.models.mlp import MLP
@@ -50,6 +51,7 @@ from jaxkd.types import Variables
 __all__ = [
   'CATALOG',
   'READ_OUTS',
+  'Ensemble',
   'adapt',
   'build',
   'card_of',
@@ -58,6 +60,7 @@ __all__ = [
   'from_nnx',
   'is_path',
   'macs',
+  'members',
   'nnx_update',
   'nnx_variables',
   'read_out_of',
