@@ -188,6 +188,12 @@ def main() -> None:
 
 def _explain(error: Exception) -> str:
   """Returns the message, with a remedy where the system has given none."""
+  if isinstance(error, KeyError) and not flags.FLAGS.is_parsed():
+    return (
+      f'--config... names a section that the config does not have: {error}. One'
+      ' that is new to it is given as a whole, like'
+      ' --config.method.objectives="{\'kd\': 0.9, \'crd\': 0.8}"'
+    )
   if not isinstance(error, OSError) or error.errno is None:
     return str(error)
   if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
