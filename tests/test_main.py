@@ -77,7 +77,7 @@ def test_the_graph_is_described_without_data():
     ),
     (
       ['--workdir=x', '--config.method.objectives.crd=0.8'],
-      'does not have: "\'objectives\'". One that is new to it is given as a whole',
+      'One that is new to it is given as a whole, like',
     ),
     (['--workdir=x', '--config.epochs=three'], '--config.epochs=three'),
     ([], '--workdir=DIR is needed'),
