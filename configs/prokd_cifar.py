@@ -14,7 +14,8 @@ Deviation: teacher and student are trained in the same steps; see
 jaxkd/methods/following.py for why. Choice: the temperature falls from 4 to 1,
 and the second phase takes 30 epochs at a tenth of the learning rate; the
 paper's values are not known to us. --config.epochs=N is the first phase's
-length, which the temperature follows.
+length, which the temperature follows. Checkpoints of a teacher's training are
+followed by the method's argument `checkpoints`.
 
 Cost: in each step of the first phase, a training step of both networks. Not run
 to its end here.

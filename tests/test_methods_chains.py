@@ -1,6 +1,7 @@
 """Assistants, generations, peers, and a student that follows its teacher."""
 
 import functools
+import json
 import pathlib
 
 import chex
@@ -236,6 +237,26 @@ def test_the_path_that_is_followed_is_the_teachers_own():
   assert arrows(tune) == {'labels->student:cross_entropy': 1.0}
 
 
+def test_checkpoints_of_a_teacher_are_followed_one_after_another():
+  checkpoints = (
+    dict(name='linear', checkpoint='early', temperature=2.0),
+    dict(name='linear', checkpoint='late'),
+  )
+  early, late, tune = methods.pro_kd(
+    'kd', tune_epochs=5, checkpoints=checkpoints, checkpoint_epochs=3
+  )
+  for stage, name, temperature in ((early, 'early', 2.0), (late, 'late', 4.0)):
+    (teacher,) = stage.graph.frozen
+    assert stage.graph.networks[teacher].model.checkpoint == name
+    assert (stage.epochs, stage.schedule) == (3, 'constant')
+    assert stage.graph.transfers[1].objective.settings == {
+      'temperature': temperature
+    }
+  assert tune.graph.frozen == ()
+  with pytest.raises(ValueError, match="'late' names none"):
+    methods.pro_kd('kd', tune_epochs=5, checkpoints=('late',))
+
+
 # Runs
 
 
@@ -275,6 +296,21 @@ def test_the_second_phase_begins_where_the_first_has_ended(cache, tmp_path):
   rows = log.read(tmp_path / 'metrics.jsonl')
   follow, tune = (row['test/student/nll'] for row in rows)
   np.testing.assert_allclose(tune, follow, rtol=1e-5)
+
+
+def test_a_run_follows_given_checkpoints(cache, tmp_path):
+  teach = dict(method=dict(name='teacher'), teacher__epochs=8)
+  finish(cache, tmp_path / 'early', **teach)
+  given = str(tmp_path / 'early/networks/teacher')
+  follow = dict(name='mlp', checkpoint=given, temperature=2.0)
+  method = dict(
+    name='pro_kd', objective='kd', tune_epochs=1, checkpoints=(follow,)
+  )
+  summary = finish(cache, tmp_path / 'run', method=method)
+  assert list(summary['stages']) == ['follow1', 'tune']
+  card = json.loads((pathlib.Path(given) / 'network.json').read_text())
+  found = summary['networks']['teacher1']
+  assert found['params_sha256'] == card['params_sha256']
 
 
 def test_a_teacher_may_be_stopped_early_and_leave_early(cache):
