@@ -1,11 +1,15 @@
 """What the documentation says exists, and its examples run."""
 
+import ast
 import doctest
 import importlib
 import pathlib
 import re
 
 import pytest
+
+from jaxkd import config as configs
+from jaxkd import experiment, objectives
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob('*.md'), *(ROOT / 'docs').rglob('*.md')])
@@ -17,6 +21,12 @@ WITH_EXAMPLES = [
   for path in sorted((ROOT / 'jaxkd').rglob('*.py'))
   if '>>> ' in path.read_text()
 ]
+
+
+def source(module: str) -> pathlib.Path:
+  """Returns the file that `python -m` runs."""
+  path = ROOT / module.replace('.', '/')
+  return path / '__main__.py' if path.is_dir() else path.with_suffix('.py')
 
 
 def missing(page: pathlib.Path, text: str) -> list[str]:
@@ -31,7 +41,7 @@ def missing(page: pathlib.Path, text: str) -> list[str]:
   links = re.findall(r'\]\(([^)#\s]+)', text)
   paths = [
     *(ROOT / name for name in re.findall(r'\bconfigs/\w+\.py\b', text)),
-    *(ROOT / f'{name.replace(".", "/")}.py' for name in modules),
+    *map(source, modules),
     *(page.parent / link for link in links if '://' not in link),
   ]
   return [
@@ -51,11 +61,44 @@ def test_what_does_not_exist_is_seen():
   ```
   make test && make coffee
   python -m jaxkd.coffee --config=configs/coffee.py
+  python -m jaxkd.models
   ```
   """
   found = missing(ROOT / 'README.md', text)
   names = [pathlib.Path(name).name for name in found]
-  assert names == ['make coffee', 'coffee.py', 'coffee.py', 'nowhere.md']
+  assert names == [
+    'make coffee',
+    'coffee.py',
+    'coffee.py',
+    '__main__.py',
+    'nowhere.md',
+  ]
+
+
+def test_the_readme_names_every_config():
+  text = (ROOT / 'README.md').read_text()
+  own = {f'{name}_cifar' for name in objectives.CATALOG}  # are in its table
+  files = {path.stem for path in (ROOT / 'configs').glob('*.py')}
+  assert {
+    name for name in files - own if f'`configs/{name}.py`' not in text
+  } == (set())
+
+
+def examples_of(section: str) -> list[ast.stmt]:
+  """Returns the statements of the Python code in a section of the README."""
+  text = (ROOT / 'README.md').read_text().split(f'## {section}\n')[1]
+  blocks = re.findall(r'```python\n(.*?)```', text.split('\n## ')[0], re.DOTALL)
+  return [statement for code in blocks for statement in ast.parse(code).body]
+
+
+@pytest.mark.parametrize(
+  'statement', examples_of('Objectives'), ids=lambda x: str(x.lineno)
+)
+def test_methods_in_the_readme_can_be_built(statement):
+  config = configs.benchmark('resnet14,resnet8')
+  exec(ast.unparse(statement), {'config': config})
+  assert config.method != configs.default().method
+  experiment.build(config)
 
 
 @pytest.mark.parametrize('module', WITH_EXAMPLES)

@@ -72,6 +72,16 @@ def test_a_weight_may_be_the_benchmarks():
     parts({'cmkd': 'benchmark'})
 
 
+def test_labels_may_be_taught_by_another_objective():
+  (stage,) = methods.distil(
+    'comparative', label_objective={'name': 'comparative'}, label_weight=0.5
+  )
+  assert arrows(stage) == {
+    'labels->student:comparative': 0.5,
+    'teacher->student:comparative': 1.0,
+  }
+
+
 def test_several_objectives_are_several_arrows_of_each_method():
   both = {'kd': 0.9, 'dkd': {'weight': 2.0, 'warmup_epochs': 5}}
   (stage,) = methods.distil(objectives=both, guide_weight=0.5)
@@ -103,6 +113,8 @@ def test_every_weight_may_have_a_schedule():
   assert set(arrows(stage).values()) == {planned}
   (stage,) = methods.gpd(weight=schedule)
   assert arrows(stage)['dynamic_teacher->student:soft_cross_entropy'] == planned
+  (stage,) = methods.dml(('student', 'student'), guide_weight=schedule)
+  assert arrows(stage)['peer0->student:kd'] == Product(planned, 0.5)
   with pytest.raises(ValueError, match='warmup_epochs=3 and a weight with a'):
     methods.distil(guide_weight=schedule, warmup_epochs=3)
 

@@ -1,8 +1,6 @@
 """Stages of features before the training: what learns, and what goes on."""
 
 import functools
-import pathlib
-import runpy
 
 import chex
 import jax
@@ -12,7 +10,7 @@ import pytest
 import tiny
 from test_methods import NoCheckpoints, start
 
-from jaxkd import experiment, methods, objectives, recipe, run, saved, tree
+from jaxkd import methods, recipe, run, saved, tree
 from jaxkd.graph import OBJECTIVES
 from jaxkd.run import Run
 from jaxkd.train import stage as training
@@ -225,17 +223,3 @@ def test_seeds_together_go_on_too(cache, monkeypatch):
   chex.assert_trees_all_equal(second, left[1])
   numbers = [own[CTKD]['curriculum'] for own in second]
   assert len({*map(float, numbers), 1.0}) == 3
-
-
-@pytest.mark.parametrize('name', sorted(objectives.WEIGHTS))
-def test_the_benchmarks_weights_are_in_its_config(name):
-  path = pathlib.Path(__file__).parents[1] / 'configs/features_cifar.py'
-  config = runpy.run_path(str(path))['get_config'](name)
-  stages = experiment.stages_of(config)
-  weights = {
-    t.objective.name: getattr(t.weight, 'weight', t.weight)
-    for stage in stages
-    for t in stage.graph.transfers
-    if t.guide == 'teacher'
-  }
-  assert weights == {name: objectives.WEIGHTS[name]}

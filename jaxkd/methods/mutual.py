@@ -16,7 +16,7 @@ def dml(
   peers: Sequence[networks.Spec] = ('student',),
   objective: Spec | None = None,
   label_weight: weights.Spec = 1.0,
-  guide_weight: float = 1.0,
+  guide_weight: weights.Spec = 1.0,
   order: str = 'batch',
   objectives: Spec | None = None,
 ) -> tuple[Stage, ...]:
@@ -31,7 +31,7 @@ def dml(
       it; ('student',) is one more network of the student's own.
     objective: D.
     label_weight: l; a number or a schedule, see `jaxkd.methods.weights.make`.
-    guide_weight: g, a number.
+    guide_weight: g, likewise.
     order: 'batch' updates the networks one after another on each batch, so that
       each is taught by what those before it have just become, as in the paper
       (algorithm 1); 'parallel' updates all at once, in less time.
@@ -51,7 +51,7 @@ def dml(
     **{f'peer{n}': networks.node(Learner, x) for n, x in enumerate(peers)},
     'student': Learner(),
   }
-  share = guide_weight / len(peers)
+  share = weights.times(weights.make(guide_weight), 1 / len(peers))
   transfers = [labelled(name, label_weight) for name in learners]
   transfers += [
     arrow

@@ -8,7 +8,7 @@ from jaxkd import objectives
 from jaxkd.catalog import lookup
 from jaxkd.graph import LABELS, Frozen, Graph, Learner, Stage, Transfer
 from jaxkd.methods import networks, weights
-from jaxkd.methods.arrows import Spec, arrows, chosen, labelled
+from jaxkd.methods.arrows import Spec, arrows, chosen
 from jaxkd.methods.weights import Ramp
 from jaxkd.objectives import Objective
 
@@ -124,14 +124,15 @@ def distil(
   objectives: Spec | None = None,
   teachers: Mapping[str, Any] | None = None,
   fuse: bool = False,
+  label_objective: Spec = 'cross_entropy',
 ) -> tuple[Stage, ...]:
   """Distillation from frozen teachers by any objectives.
 
   Args:
     objective: from the teacher to the student: a name of the catalogue, or a
       mapping of 'name' and arguments, such as the taps that it compares; `kd`.
-    label_weight: of the cross-entropy against labels; a number or a schedule,
-      see `jaxkd.methods.weights.make`.
+    label_weight: of what labels ask; a number or a schedule, see
+      `jaxkd.methods.weights.make`.
     guide_weight: of the objectives, likewise. Published ones lie between 0.02
       and 30,000: see the objective.
     warmup_epochs: over which the objectives grow to their weight.
@@ -142,6 +143,7 @@ def distil(
       without a checkpoint are trained from labels first.
     fuse: the student has one guide, the weighted sum of the teachers' outputs,
       in the place of several losses.
+    label_objective: from the labels to the student, as `objective`.
 
   Raises:
     ValueError: both `objective` and `objectives`; teachers that cannot be.
@@ -157,9 +159,10 @@ def distil(
       for name, share in guides.weights.items()
       for arrow in arrows(name, 'student', spec, weights.times(weight, share))
     )
+  labels = arrows(LABELS, 'student', label_objective, label_weight)
   graph = Graph(
     networks={**guides.networks, 'student': Learner()},
-    transfers=(labelled('student', label_weight), *transfers),
+    transfers=(*labels, *transfers),
   )
   return (*guides.stages, Stage('distil', graph))
 

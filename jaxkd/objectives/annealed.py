@@ -1,7 +1,6 @@
-"""A temperature that falls while training goes on, around another objective.
+"""Falling temperature, around another objective (Rezagholizadeh et al., 2021).
 
-As in Pro-KD (Rezagholizadeh et al., 2021, https://arxiv.org/abs/2110.08532),
-where it falls to 1.
+https://arxiv.org/abs/2110.08532, Pro-KD, where it falls to 1.
 
 The epoch is counted in examples seen, as in `ctkd`: so the objective needs
 nothing that only the step knows, and the count is saved and restored with the

@@ -1,6 +1,6 @@
-"""Long-tailed distillation: a biased teacher, a balanced student.
+"""Long-tailed knowledge distillation (Kim, CVPR 2026).
 
-https://arxiv.org/abs/2506.18496
+https://arxiv.org/abs/2506.18496: from a biased teacher, a balanced student.
 """
 
 from collections.abc import Sequence

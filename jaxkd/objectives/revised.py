@@ -1,12 +1,13 @@
-"""Label revision, around another objective.
+"""Label revision, around another objective (Lan et al., IEEE TCDS 2025).
 
-Lan et al., IEEE TCDS 2025, https://arxiv.org/abs/2404.03693: where the teacher
-is wrong, its answer is mended by the label before the student hears it.
+https://arxiv.org/abs/2404.03693: where the teacher is wrong, its answer is
+mended by the label before the student hears it.
 """
 
 import jax
 import jax.numpy as jnp
 
+from jaxkd.losses.numerics import at_least_float32
 from jaxkd.objectives.base import Objective
 from jaxkd.objectives.kd import kd
 from jaxkd.types import Array
@@ -45,7 +46,7 @@ def revised(
         f'{objective} is to be of a revised guide, and labels need no revision:'
         ' let a network be the guide'
       )
-    logits = guide.logits.astype(jnp.float32) / temperature
+    logits = at_least_float32(guide.logits) / temperature
     log_p = revise(jax.nn.log_softmax(logits), batch['label'], eta)
     guide = guide._replace(logits=temperature * log_p)
     return objective.loss(params, memory, guide, learner, batch, key)

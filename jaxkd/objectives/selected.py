@@ -1,8 +1,7 @@
-"""Data selection, around another objective.
+"""Data selection, around another objective (Lan et al., IEEE TCDS 2025).
 
-Only a part of the examples is distilled; the others teach by their labels
-alone. In Lan et al., IEEE TCDS 2025, https://arxiv.org/abs/2404.03693, it is
-chosen by influence.
+https://arxiv.org/abs/2404.03693: only a part of the examples is distilled,
+there chosen by influence; the others teach by their labels alone.
 """
 
 import jax.numpy as jnp

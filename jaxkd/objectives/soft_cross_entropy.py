@@ -1,4 +1,4 @@
-"""Cross-entropy against another network's softened and smoothed output.
+"""Cross-entropy against softened outputs (Hinton, Vinyals, Dean, 2015).
 
 https://arxiv.org/abs/1503.02531. With a smoothing of 0.1 it is what the
 published code of gap preserving distillation (Guo et al., ICLR 2025,

@@ -1,4 +1,8 @@
-"""A weight for each example, around another objective."""
+"""Weights of examples, around another objective (Furlanello et al., 2018).
+
+https://arxiv.org/abs/1805.04770, where the weight is the teacher's confidence
+(CWTM).
+"""
 
 from collections.abc import Callable
 

@@ -1,0 +1,30 @@
+"""Square loss of outputs against the labels (Hui and Belkin, ICLR 2021).
+
+https://arxiv.org/abs/2006.07322
+"""
+
+from jaxkd import losses
+from jaxkd.objectives.base import Objective, pointwise
+
+
+def square_logits(reduction: str = 'sum') -> Objective:
+  """Square loss of the learner's raw outputs against the labels.
+
+  What has learned by it means its outputs as probabilities, not as logits:
+  give it a read-out (`jaxkd.models.read_out`). At outputs of zero the gradient
+  of the sum is twice cross-entropy's for any number of classes K, and that of
+  the mean is K times smaller.
+
+  Args:
+    reduction: over the classes, 'sum' or 'mean'.
+
+  References:
+    See `losses.square_logits`.
+  """
+  return pointwise(
+    'square_logits',
+    lambda guide, learner, batch: losses.square_logits(
+      learner.logits, batch['label'], reduction
+    ),
+    reduction=reduction,
+  )
