@@ -17,7 +17,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -127,8 +127,20 @@ class Case(Steps):
     return f'{self.pair}/{self.method}'
 
 
-def last_task(pair: str, method: str, sizes: Sizes, branches: int = 1) -> Task:
-  """Returns the last stage of a method, on all devices."""
+def last_task(
+  pair: str,
+  method: str | Mapping[str, Any],
+  sizes: Sizes,
+  branches: int = 1,
+) -> Task:
+  """Returns the last stage of a method, on all devices.
+
+  Args:
+    pair: 'TEACHER:STUDENT', two names of models.
+    method: its name, or a mapping with its arguments beside 'name'.
+    sizes: of data and batches.
+    branches: of the student's convolutions.
+  """
   teacher, colon, student = pair.partition(':')
   if not colon:
     raise ValueError(
@@ -143,7 +155,7 @@ def last_task(pair: str, method: str, sizes: Sizes, branches: int = 1) -> Task:
   config.teacher.name = teacher
   config.student.name = student
   config.student.branches = branches
-  config.method = dict(name=method)
+  config.method = dict(name=method) if isinstance(method, str) else method
   config.data.name = 'synthetic'
   config.data.image_size = sizes.image_size
   config.data.settings = dict(
@@ -193,21 +205,26 @@ def start(task: Task) -> states.State:
   return init(initial_key(task.seed))
 
 
-def measure(cases: list[Timed], calls: int) -> list[list[float]]:
+def measure(
+  cases: Sequence[Timed],
+  calls: int,
+  clock: Callable[[], float] = time.perf_counter,
+) -> list[list[float]]:
   """Returns the milliseconds of one step, by case and call.
 
   Args:
     cases: take turns.
     calls: timed, of each case.
+    clock: returns seconds.
   """
   for _, case in itertools.product(range(WARM_UP), cases):
     case.call()
   milliseconds = [[] for _ in cases]
   for _ in range(calls):
     for case, times in zip(cases, milliseconds, strict=True):
-      start = time.perf_counter()
+      start = clock()
       steps = case.call()
-      times.append(1e3 * (time.perf_counter() - start) / steps)
+      times.append(1e3 * (clock() - start) / steps)
   return milliseconds
 
 
@@ -235,7 +252,7 @@ def result(case: Case, milliseconds: list[float]) -> dict[str, Any]:
 def results_table(results: list[dict[str, Any]]) -> str:
   """Returns a row for each case; the last column compares medians."""
   head = ('case', 'ms/step', 'min', 'max', 'images/s', 'compile', 'ratio')
-  rows = [head]
+  rows: list[tuple[str, ...]] = [head]
   for case in results:
     rows.append(
       (

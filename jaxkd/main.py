@@ -192,7 +192,7 @@ def _explain(error: Exception) -> str:
     return (
       f'--config... names a section that the config does not have: {error}. One'
       ' that is new to it is given as a whole, like'
-      ' --config.method.objectives="{\'kd\': 0.9, \'crd\': 0.8}"'
+      " --config.method.objectives=\"{'kd': 0.9, 'crd': 0.8}\""
     )
   if not isinstance(error, OSError) or error.errno is None:
     return str(error)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from quick import compilation  # noqa: F401
 from test_losses import LABELS, STUDENT, TEACHER
 
 from jaxkd import losses
@@ -37,9 +38,14 @@ LOSSES = {
   'comparative': (lambda s, t, y: losses.comparative(s, t), 0),
   'dist': (lambda s, t, y: losses.dist(s, t, temperature=4.0), 0),
   'grouped_kd': (grouped_kd, 0),
+  'kd': (lambda s, t, y: losses.kd(s, t), 0),
   'ltkd': (ltkd, None),
   'mlkd': (lambda s, t, y: losses.mlkd(s, t), 0),
   'nkd': (lambda s, t, y: losses.nkd(s, t, y), None),
+  'soft_cross_entropy': (
+    lambda s, t, y: losses.soft_cross_entropy(s, t, 0.1),
+    None,
+  ),
   'standardised': (standardised, 0),
 }
 each = pytest.mark.parametrize('name', LOSSES)

@@ -101,6 +101,11 @@ def test_equals_the_original_code(loss, student, teacher, want):
   np.testing.assert_allclose(np.mean(got), want, rtol=1e-10)
 
 
+def test_attention_names_its_maps():
+  got = losses.attention(student_map=S1, teacher_map=T1)
+  np.testing.assert_array_equal(got, losses.attention(S1, T1))
+
+
 @pytest.mark.parametrize(
   ('scale', 'bias', 'want'),
   [

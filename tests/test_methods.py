@@ -8,29 +8,36 @@ import jax
 import numpy as np
 import pytest
 import tiny
+from quick import compilation  # noqa: F401
 
 from jaxkd import methods
+from jaxkd.models.mobilenet import MobileNetV1
+from jaxkd.program import bind
 from jaxkd.train import mesh as meshes
 from jaxkd.train import stage as stages
 from jaxkd.train.feed import Feed
 from jaxkd.train.state import learned
 from jaxkd.train.step import make_step
 
-# With BatchNorm, so that its statistics are seen to stay or to move.
-NETS = dict(student__name='resnet8', teacher__name='resnet8')
+# In the place of every network: with BatchNorm, so that its statistics are seen
+# to stay or to move, and with one stage.
+NET = MobileNetV1(4, (((8, 1, 2),),), num_classes=3)
 # What a method needs, besides its name; and methods in other ways.
 NEEDED = {
-  'dgkd': dict(assistants=('resnet8',)),
+  'dgkd': dict(assistants=('mlp',)),
   'pro_kd': dict(objective='kd', tune_epochs=1),
-  'takd': dict(assistants=('resnet8',)),
+  'takd': dict(assistants=('mlp',)),
 }
 OTHER = {
   'distil by dot': dict(optimizer__name='dot', method=dict(name='distil')),
   'two teachers': dict(
     method=dict(
       name='distil',
-      teachers={'teacher': 0.5, 'second': {'name': 'resnet8'}},
-      objectives={'kd': 0.5, 'fitnet': {'weight': 0.1, 'warmup_epochs': 2}},
+      teachers={'teacher': 0.5, 'second': {'name': 'mlp'}},
+      objectives={
+        'kd': 0.5,
+        'fitnet': {'stage': 'last', 'weight': 0.1, 'warmup_epochs': 2},
+      },
     )
   ),
 }
@@ -47,8 +54,14 @@ each = pytest.mark.parametrize('name', sorted(CASES))
 
 @functools.cache
 def task_of(name):
-  experiment = tiny.experiment(**CASES[name], **NETS)
-  return experiment.task(experiment.stages[STAGES.get(name, -1)])
+  experiment = tiny.experiment(**CASES[name])
+  task = experiment.task(experiment.stages[STAGES.get(name, -1)])
+
+  def build(_, width, branches):
+    return NET.clone(width=width, branches=branches or 1)
+
+  program = bind(task.program.graph, build, task.program.input_shape)
+  return dataclasses.replace(task, program=program)
 
 
 class NoCheckpoints:
@@ -58,37 +71,47 @@ class NoCheckpoints:
     return None
 
 
-def start(task, devices=1):
-  """Returns the feed and the first state on some devices."""
-  mesh = meshes.make_mesh(jax.devices()[:devices])
+def start(task):
+  """Returns the feed and the first state on one device."""
+  mesh = meshes.make_mesh(jax.devices()[:1])
   program = task.program
-  known = {
-    name: jax.jit(functools.partial(program.init_network, name))(
-      jax.random.key(7, impl='rbg')
-    )
-    for name in program.graph.frozen
-  }
-  step = make_step(
-    program, task.optimizer, seed=0, steps_per_epoch=6, ema=task.ema
-  )
-  feed = Feed(task.dataset, mesh, 8, 0, step, chunk=1)
+
+  @jax.jit
+  def frozen(key):
+    names = program.graph.frozen
+    return {name: program.init_network(name, key) for name in names}
+
+  known = frozen(jax.random.key(7, impl='rbg'))
   task = dataclasses.replace(task, mesh=mesh)
   state, _ = stages.start(task, known, NoCheckpoints())
-  return feed, state
+  return feed_of(task, mesh), state
+
+
+def feed_of(task, mesh):
+  step = make_step(
+    task.program, task.optimizer, seed=0, steps_per_epoch=6, ema=task.ema
+  )
+  return Feed(task.dataset, mesh, 8, 0, step, chunk=1)
+
+
+@functools.cache
+def first_state(name):
+  """Returns the first state as NumPy arrays, which steps spare."""
+  _, state = start(task_of(name))
+  return jax.tree.map(np.array, state)
 
 
 @functools.cache
 def started(name, devices=1):
-  """Returns a feed and its first state as NumPy arrays, which steps spare."""
-  feed, state = start(task_of(name), devices)
+  """Returns a feed, its first state, and the batches that were traced."""
+  feed = feed_of(task_of(name), meshes.make_mesh(jax.devices()[:devices]))
   traces = []
 
   def counted(state, batch, step=feed.step):
     traces.append(batch['label'].shape)
     return step(state, batch)
 
-  feed = dataclasses.replace(feed, step=counted)
-  return feed, jax.tree.map(np.array, state), traces
+  return dataclasses.replace(feed, step=counted), first_state(name), traces
 
 
 def steps(name, devices, calls):

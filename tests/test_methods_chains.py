@@ -11,6 +11,7 @@ import numpy as np
 import optax
 import pytest
 import tiny
+from quick import compilation  # noqa: F401
 from test_graph import SHAPE, batch, build
 from test_methods_guides import arrows
 

@@ -4,6 +4,7 @@ import pathlib
 
 import pytest
 import tiny
+from quick import compilation  # noqa: F401
 
 from jaxkd import methods
 from jaxkd.graph import Frozen, Fusion, Learner, Model
@@ -100,10 +101,25 @@ def test_several_objectives_are_several_arrows_of_each_method():
   assert arrows(stage)['dynamic_teacher->student:fitnet'] == 15.0
 
 
-def test_one_objective_or_several_but_not_both():
+def test_several_objectives_take_the_place_of_one():
+  both = {'kd': 0.9, 'crd': 0.8}
   for method in (methods.distil, methods.slkd, methods.ban, methods.dml):
-    with pytest.raises(ValueError, match='give one of them'):
-      method(objective='kd', objectives={'dkd': 1.0})
+    stages = method(objective='dkd', objectives=both)
+    taught = {t.objective.name for s in stages for t in s.graph.transfers}
+    assert taught == {'cross_entropy', 'kd', 'crd'}
+  (stage,) = methods.kd(temperature=2.0, guide_weight=0.5, objectives=both)
+  assert arrows(stage) == {
+    'labels->student:cross_entropy': 0.1,
+    'teacher->student:kd': 0.9,
+    'teacher->student:crd': 0.8,
+  }
+  (stage,) = methods.gpd(static='dkd', objectives=both)
+  taught = [name for name in arrows(stage) if name.startswith('teacher->')]
+  assert taught == [
+    f'teacher->{learner}:{name}'
+    for learner in ('dynamic_teacher', 'student')
+    for name in both
+  ]
 
 
 def test_every_weight_may_have_a_schedule():

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from quick import compilation  # noqa: F401
 from test_methods import NoCheckpoints, start
 
 from jaxkd import methods, recipe, run, saved, tree

@@ -11,6 +11,7 @@ from test_objectives import BATCH, GUIDE, KEY, LABELS, LEARNER, B, K, loss_of
 from jaxkd import losses, objectives
 from jaxkd.objectives import scores
 from jaxkd.objectives.revised import revise
+from jaxkd.types import Outputs
 
 P = np.asarray(jax.nn.softmax(GUIDE.logits), np.float64)
 P_Y = P[np.arange(B), LABELS]
@@ -186,7 +187,18 @@ def test_revision_is_after_or_before_the_temperature(softened):
     p = soft(np.log(revised_by_hand(soft(z), 0.8)), 4.0)
   q = soft(s, 4.0)
   want = 16 * np.sum(p * (np.log(p) - np.log(q)), axis=1)
-  np.testing.assert_allclose(loss_of(objective), want, rtol=1e-4)
+  with jax.enable_x64(True):
+    guide, learner = (Outputs(jnp.asarray(x), {}) for x in (z, s))
+    got = objective.loss({}, {}, guide, learner, BATCH, KEY)[0]
+  np.testing.assert_allclose(got, want, rtol=1e-11)
+
+
+def test_scores_are_as_exact_as_the_logits():
+  with jax.enable_x64(True):
+    guide = Outputs(jnp.asarray(GUIDE.logits, jnp.float64), {})
+    got = scores.confidence(guide, guide, BATCH)
+  p = soft(np.asarray(GUIDE.logits, np.float64))
+  np.testing.assert_allclose(got, p.max(1), rtol=1e-13)
 
 
 def test_revision_bears_a_guide_that_is_sure():

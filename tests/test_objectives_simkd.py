@@ -206,6 +206,13 @@ def test_impossible_classifiers_are_refused():
     bind(graph, lambda like, *_: odd[like], SHAPE)
 
 
+def test_a_network_whose_classifier_has_another_name_keeps_it():
+  odd = models.adapt(Odd(), num_classes=3)
+  net = models.reusing(odd, stage='stage1', features=3, size=(1, 1))
+  with pytest.raises(ValueError, match="Adapted has no layer 'head'"):
+    jax.eval_shape(net.init, KEY, jnp.zeros((1, *SHAPE)))
+
+
 # Runs.
 
 
@@ -240,7 +247,7 @@ def test_what_is_tested_saved_and_exported_is_the_whole_student(folder):
       teacher['params']['head'],
     )
   assert models.count(own['params']) == student['params']
-  for place in (folder / 'run', folder / 'student.jaxkd'):
+  for place in (folder / 'run', folder / 'student.npz'):
     if not place.exists():
       exported = export(folder / 'run', place)
       assert exported.difference < 1e-6

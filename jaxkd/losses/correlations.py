@@ -106,8 +106,9 @@ def mlkd(
     Jin, Wang and Lin, CVPR 2023, https://doi.org/10.1109/CVPR52729.2023.02325.
     Temperatures and equal weights are the published code's. Deviation: that
     code also shows both networks a second, strongly augmented view, whose
-    instances it adds, and multiplies the first view's levels by the share of
-    examples (or classes) whose confidence is at most the median, about a half.
+    instances and cross-entropy it adds, and multiplies the first view's levels
+    by the share of examples (or classes) whose confidence is at most the
+    median, about a half.
 
   >>> z = jnp.array([[2.0, 1.0, 0.0], [0.0, 3.0, 0.0]])
   >>> mlkd(z, z)

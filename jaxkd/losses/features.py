@@ -48,15 +48,15 @@ def _attention_gap(student: Array, teacher: Array) -> Array:
   return _attention_map(student) - _attention_map(teacher)
 
 
-def attention(student: Array, teacher: Array) -> Array:
+def attention(student_map: Array, teacher_map: Array) -> Array:
   """Attention transfer: squared difference of maps of energy.
 
   A map's energy is the mean of f² over its channels; it is flattened and
   divided by its length.
 
   Args:
-    student: map [B, H, W, C].
-    teacher: map [B, H, W, C'] of the same size.
+    student_map: [B, H, W, C].
+    teacher_map: [B, H, W, C'] of the same size.
 
   Returns:
     The mean over H and W: [B]; at most 4 / (H W).
@@ -70,7 +70,7 @@ def attention(student: Array, teacher: Array) -> Array:
   >>> attention(one, other)
   Array([1.], dtype=float32)
   """
-  return jnp.mean(jnp.square(_attention_gap(student, teacher)), axis=1)
+  return jnp.mean(jnp.square(_attention_gap(student_map, teacher_map)), axis=1)
 
 
 def factor(student: Array, teacher: Array) -> Array:
@@ -302,6 +302,7 @@ def vid(student: Array, teacher: Array, log_scale: Array) -> Array:
   chex.assert_equal_shape([student, teacher])
   chex.assert_shape(log_scale, student.shape[-1:])
   error = jnp.square(at_least_float32(student) - at_least_float32(teacher))
-  scale = jnp.broadcast_to(at_least_float32(log_scale), error.shape)
-  variance = jax.nn.softplus(scale) + _LEAST_VARIANCE
-  return jnp.mean(flat(error / variance + jnp.log(variance)), axis=1) / 2
+  # Of channels, before it is spread over positions: each logarithm once.
+  variance = jax.nn.softplus(at_least_float32(log_scale)) + _LEAST_VARIANCE
+  scaled = error * jnp.broadcast_to(1 / variance, error.shape)
+  return (jnp.mean(flat(scaled), axis=1) + jnp.mean(jnp.log(variance))) / 2

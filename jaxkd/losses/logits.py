@@ -30,6 +30,7 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
   >>> cross_entropy(jnp.zeros((1, 4)), jnp.array([2])).round(4)
   Array([1.3863], dtype=float32)
   """
+  logits = at_least_float32(logits)
   targets = _probabilities(labels, logits.shape[-1])
   chex.assert_equal_shape([logits, targets])
   return -jnp.sum(targets * jax.nn.log_softmax(logits), axis=-1)
@@ -60,7 +61,8 @@ def brier(logits: Array, labels: Array, reduction: str = 'sum') -> Array:
   >>> brier(jnp.zeros((1, 4)), jnp.array([2]))
   Array([0.75], dtype=float32)
   """
-  return _squared_error('brier', jax.nn.softmax(logits), labels, reduction)
+  p = jax.nn.softmax(at_least_float32(logits))
+  return _squared_error('brier', p, labels, reduction)
 
 
 def square_logits(
@@ -103,6 +105,7 @@ def _squared_error(
       f"{loss} takes the reduction 'sum' or 'mean', got {reduction!r}"
     )
   reduce = jnp.sum if reduction == 'sum' else jnp.mean
+  outputs = at_least_float32(outputs)
   targets = _probabilities(labels, outputs.shape[-1])
   chex.assert_equal_shape([outputs, targets])
   return reduce(jnp.square(outputs - targets), axis=-1)
@@ -132,6 +135,7 @@ def kd(student: Array, teacher: Array, temperature: float = 4.0) -> Array:
   """
   chex.assert_equal_shape([student, teacher])
   check_temperature('kd', temperature)
+  student, teacher = at_least_float32(student), at_least_float32(teacher)
   log_q = jax.nn.log_softmax(student / temperature)
   log_p = jax.nn.log_softmax(teacher / temperature)
   return temperature**2 * jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
@@ -178,6 +182,7 @@ def soft_cross_entropy(
     raise ValueError(
       f'soft_cross_entropy needs a smoothing from 0 to 1, got {smoothing}'
     )
+  student, teacher = at_least_float32(student), at_least_float32(teacher)
   p = jax.nn.softmax(teacher / temperature)
   targets = (1 - smoothing) * p + smoothing / student.shape[-1]
   return -jnp.sum(targets * jax.nn.log_softmax(student / temperature), axis=-1)

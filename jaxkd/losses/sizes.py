@@ -4,6 +4,7 @@ import math
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from jaxkd.types import Array
 
@@ -116,6 +117,22 @@ def nearest(x: Array, size: Size) -> Array:
   >>> nearest(jnp.arange(3.0).reshape(1, 3, 1, 1), (5, 1)).ravel()
   Array([0., 0., 1., 1., 2.], dtype=float32)
   """
-  (height, width), (h, w) = x.shape[1:3], size
-  x = jnp.take(x, np.arange(h) * height // h, axis=1)
-  return jnp.take(x, np.arange(w) * width // w, axis=2)
+  for axis, cells in zip((1, 2), size, strict=True):
+    x = _picked(x, axis, cells)
+  return x
+
+
+def _picked(x: Array, axis: int, cells: int) -> Array:
+  extent = x.shape[axis]
+  if extent == cells:
+    return x
+  # The gradients of these two are a sum and zeros in between, that of an index
+  # is a scatter.
+  if cells % extent == 0:
+    before, after = x.shape[: axis + 1], x.shape[axis + 1 :]
+    x = jnp.expand_dims(x, axis + 1)
+    x = jnp.broadcast_to(x, (*before, cells // extent, *after))
+    return x.reshape(*before[:-1], cells, *after)
+  if extent % cells == 0:
+    return lax.slice_in_dim(x, 0, None, extent // cells, axis)
+  return jnp.take(x, np.arange(cells) * extent // cells, axis=axis)

@@ -99,15 +99,10 @@ def _part(
 def chosen(
   objective: Spec | None, objectives: Spec | None, default: Spec
 ) -> Spec:
-  """Returns which of two arguments of a method was given.
+  """Returns what a method has to ask: several objectives, or one, or its own.
 
-  Raises:
-    ValueError: both were.
+  A config file often has an `objective` already; so `objectives` take its
+  place, and need not come with its removal.
   """
-  if objective is not None and objectives is not None:
-    raise ValueError(
-      f'objective={objective!r} and objectives={objectives!r}: give one of'
-      ' them; several objectives are a mapping of names and weights'
-    )
-  given = objectives if objective is None else objective
+  given = objective if objectives is None else objectives
   return default if given is None else given

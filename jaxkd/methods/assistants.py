@@ -37,7 +37,7 @@ def takd(
     objectives: several in the place of `objective`.
 
   Raises:
-    ValueError: both `objective` and `objectives`; no assistants.
+    ValueError: no assistants.
 
   References:
     https://arxiv.org/abs/1902.03393, eq. 3.
@@ -74,7 +74,7 @@ def dgkd(
     objectives: several in the place of `objective`.
 
   Raises:
-    ValueError: both `objective` and `objectives`; no assistants; less than none
+    ValueError: no assistants; less than none
       dropped.
 
   References:

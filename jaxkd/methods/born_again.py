@@ -36,7 +36,7 @@ def ban(
     objectives: several in the place of `objective`.
 
   Raises:
-    ValueError: less than one generation; both `objective` and `objectives`.
+    ValueError: less than one generation.
   """
   if generations < 1:
     raise ValueError(f'ban has generations={generations}, the least is 1')

@@ -45,6 +45,7 @@ def gpd(
   noise: float = 1e-6,
   relative_noise: bool = False,
   scaling: str = 'copy',
+  objectives: Spec | None = None,
 ) -> tuple[Stage, ...]:
   """Gap preserving distillation; all defaults but `static` are the authors'.
 
@@ -65,6 +66,7 @@ def gpd(
     noise: standard deviation of what tells the copies apart at the start.
     relative_noise: `noise` is in units of each array's standard deviation.
     scaling: of what is stored, 'copy' or 'official'; see `reparam.make_plan`.
+    objectives: several in the place of `static`.
 
   Raises:
     ValueError: a ratio below 1, negative noise.
@@ -73,6 +75,7 @@ def gpd(
     Figure 1 of the paper; the authors' train_dkd.py and gpd_utils.py.
   """
   _check(ratio, noise, sharing)
+  static = static if objectives is None else objectives
   static = static if static_weight else None
   plan = functools.partial(_plan, scaling)
   growing = functools.partial(_growing, plan, noise, relative_noise)

@@ -39,7 +39,7 @@ def dml(
 
   Raises:
     KeyError: no such order.
-    ValueError: no peers; both `objective` and `objectives`.
+    ValueError: no peers.
   """
   lookup('order', ORDERS, order)
   if not peers or isinstance(peers, str):

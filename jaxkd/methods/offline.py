@@ -99,6 +99,7 @@ def kd(
   temperature: float = 4.0,
   label_weight: weights.Spec = 0.1,
   guide_weight: weights.Spec = 0.9,
+  objectives: Spec | None = None,
 ) -> tuple[Stage, ...]:
   """Hinton distillation from a frozen teacher.
 
@@ -107,11 +108,16 @@ def kd(
     label_weight: of the cross-entropy against labels; a number or a schedule,
       see `jaxkd.methods.weights.make`.
     guide_weight: of T² KL(teacher ‖ student), likewise.
+    objectives: in the place of that divergence, name -> weight or arguments,
+      see `jaxkd.methods.arrows.parts`; `temperature` and `guide_weight` are not
+      theirs.
 
   References:
     https://arxiv.org/abs/1503.02531; the defaults are the CIFAR-100
     benchmark's, https://arxiv.org/abs/1910.10699.
   """
+  if objectives is not None:
+    return distil(objectives=objectives, label_weight=label_weight)
   objective = {'name': 'kd', 'temperature': temperature}
   return distil(objective, label_weight, guide_weight)
 
@@ -146,7 +152,7 @@ def distil(
     label_objective: from the labels to the student, as `objective`.
 
   Raises:
-    ValueError: both `objective` and `objectives`; teachers that cannot be.
+    ValueError: teachers that cannot be.
   """
   spec = chosen(objective, objectives, 'kd')
   guides = networks.guides({'teacher': 1.0} if teachers is None else teachers)

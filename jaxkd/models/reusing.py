@@ -62,14 +62,15 @@ class Reusing(nn.Module):
   'pooled' the mean over that map, which the classifier reads.
 
   Attributes:
-    network: of the catalogue.
-    stage: the tap of the network that is projected.
+    body: of the catalogue. (Not `network`, as that of `ReadOut` around it is
+      called: both share one scope.)
+    stage: the tap of the body that is projected.
     features: channels of the map that the classifier was made for.
     size: height and width of that map; a larger one is averaged to it.
     factor: see `Projector`.
   """
 
-  network: Any
+  body: Any
   stage: str
   features: int
   size: tuple[int, int]
@@ -77,12 +78,12 @@ class Reusing(nn.Module):
 
   def setup(self):
     """Takes the network's place in the tree of variables."""
-    nn.share_scope(self, self.network)
+    nn.share_scope(self, self.body)
     self.projector = Projector(self.features, self.factor, self.dtype)
 
   def __call__(self, image: Array, train: bool = False) -> Outputs:
     """Returns logits [B, K] and taps of the image [B, H, W, C]."""
-    said, head = _apart(self.network, image, train, self.features)
+    said, head = _apart(self.body, image, train, self.features)
     x = sizes.as_map(said.taps[self.stage], self.size)
     (h, w), (height, width) = x.shape[1:3], self.size
     x = sizes.adaptive_average_pool(x, (min(h, height), min(w, width)))
@@ -95,22 +96,22 @@ class Reusing(nn.Module):
   @property
   def num_classes(self) -> int:
     """K of both networks."""
-    return self.network.num_classes
+    return self.body.num_classes
 
   @property
   def width(self) -> float:
     """The network's channel multiplier."""
-    return self.network.width
+    return self.body.width
 
   @property
   def branches(self) -> int:
     """Of the network's convolutions."""
-    return self.network.branches
+    return self.body.branches
 
   @property
   def dtype(self) -> Any:
     """The network's compute type."""
-    return self.network.dtype
+    return self.body.dtype
 
 
 def _apart(
@@ -127,6 +128,9 @@ def _apart(
   Returns:
     Outputs without logits, and the classifier's 'kernel' [features, K] and
     'bias' [K].
+
+  Raises:
+    ValueError: the network has no layer of that name.
   """
   found = []
 
@@ -138,6 +142,11 @@ def _apart(
 
   with nn.intercept_methods(starved):
     said = network(image, train=train)
+  if not found:
+    raise ValueError(
+      f'{type(network).__name__} has no layer {HEAD!r}, so its classifier'
+      " cannot be another network's: give its last Linen layer this name"
+    )
   return said, found[0].variables['params']
 
 

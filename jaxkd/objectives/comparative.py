@@ -1,4 +1,4 @@
-"""Comparative knowledge distillation (WACV 2025).
+"""Comparative knowledge distillation (Wilf et al., WACV 2025).
 
 https://arxiv.org/abs/2311.02253
 """

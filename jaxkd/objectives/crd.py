@@ -196,15 +196,16 @@ def _scored(
     temperature: T.
   """
   examples = memory['bank'].shape[1]
-  # With all rows: quicker than to gather K of them for each example.
-  cosines = einsum('abd,and->abn', vectors, memory['bank'][::-1])
+  # With all rows: quicker than to gather K of them for each example. And it is
+  # the vectors that change places, not the rows.
+  cosines = einsum('abd,and->abn', vectors[::-1], memory['bank'])
   chosen = jnp.take_along_axis(
     cosines, pairs[None], axis=2, mode='promise_in_bounds'
   )
   scores = jnp.exp(chosen / temperature)
   mean = lax.stop_gradient(jnp.mean(scores, axis=(1, 2)))
-  z = jnp.where(memory['z'] > 0, memory['z'], mean * examples)
-  ours, theirs = scores / z.reshape(2, 1, 1)
+  z = jnp.where(memory['z'] > 0, memory['z'], mean[::-1] * examples)
+  theirs, ours = scores / z[::-1].reshape(2, 1, 1)
   value = losses.crd_nce(ours, examples) + losses.crd_nce(theirs, examples)
   return value, {**memory, 'z': z}
 
@@ -214,5 +215,7 @@ def _updated(
 ) -> dict[str, Array]:
   """Returns memory with the unit vector of old and new in visited rows."""
   bank = memory['bank']
+  # Memory has no gradient, and that of writing to it is a pass over all rows.
+  vectors = lax.stop_gradient(vectors)
   rows = momentum * bank[:, index] + (1 - momentum) * vectors
   return {**memory, 'bank': bank.at[:, index].set(unit(rows))}

@@ -1,10 +1,9 @@
 """Flow of solution procedure (Yim et al., CVPR 2017).
 
+https://openaccess.thecvf.com/content_cvpr_2017/html/Yim_A_Gift_From_CVPR_2017_paper.html,
 "A Gift from Knowledge Distillation: Fast Optimization, Network Minimization and
-Transfer Learning",
-https://openaccess.thecvf.com/content_cvpr_2017/html/Yim_A_Gift_From_CVPR_2017_paper.html.
-There it is what the student learns first, before the labels: see the method
-`pretrained`.
+Transfer Learning". There it is what the student learns first, before the
+labels: see the method `pretrained`.
 """
 
 from collections.abc import Sequence

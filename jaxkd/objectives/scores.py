@@ -11,13 +11,14 @@ import jax
 import jax.numpy as jnp
 
 from jaxkd.catalog import lookup
+from jaxkd.losses.numerics import at_least_float32
 from jaxkd.types import Array, Batch, Outputs
 
 Score = Callable[[Outputs, Outputs, Batch], Array]
 
 
 def _probabilities(outputs: Outputs) -> Array:
-  return jax.nn.softmax(outputs.logits.astype(jnp.float32))
+  return jax.nn.softmax(at_least_float32(outputs.logits))
 
 
 def _labelled(p: Array, batch: Batch) -> Array:

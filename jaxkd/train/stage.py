@@ -164,12 +164,8 @@ def fitted(
       variables = reparam.fold_biases(merged, module, program.input_shape, what)
     found[name] = tree.fit(variables, shapes, what)
   names = {transfer.name for transfer in program.graph.transfers}
-  found[OBJECTIVES] = {
-    name: own
-    for name, own in known.get(OBJECTIVES, {}).items()
-    if name in names
-  }
-  return found
+  own = {n: x for n, x in known.get(OBJECTIVES, {}).items() if n in names}
+  return {**found, OBJECTIVES: own} if own else found
 
 
 def initial_key(seed: int) -> jax.Array:

@@ -1,0 +1,154 @@
+"""Every objective inside every kind of method, alone and with all others."""
+
+import chex
+import jax
+import numpy as np
+import optax
+import pytest
+import quick
+from test_models import SMALL
+from test_objectives import NEEDED
+from test_objectives_conformance import ANYWHERE
+
+from jaxkd import methods, objectives
+from jaxkd.program import bind
+from jaxkd.train import state as states
+from jaxkd.train.step import make_step
+
+SHAPE, B = (8, 8, 3), 8
+KEY = jax.random.key(0, impl='rbg')
+METHODS = {
+  'distil': lambda spec: methods.distil(objectives=spec),
+  'slkd': lambda spec: methods.slkd(objectives=spec, members=2),
+  'gpd': lambda spec: methods.gpd(static=spec, dynamic=spec),
+}
+# Of different families: (teacher, student).
+PAIRS = {
+  'distil': ('resnet', 'vit'),
+  'slkd': ('vit', 'bottleneck'),
+  'gpd': ('rvt', 'resnet'),
+}
+ALL = {
+  name: {**NEEDED.get(name, {}), **ANYWHERE.get(name, {}), 'weight': 0.1}
+  for name in objectives.CATALOG
+}
+# Quick to compile.
+LEARNED = {
+  'distil': ('resnet', 'vit'),
+  'slkd': ('mobilenet_v1', 'vit'),
+  'gpd': ('vit', 'mobilenet_v1'),
+}
+each_method = pytest.mark.parametrize('method', METHODS)
+
+
+def program_of(method, spec, pair=None):
+  """Returns a method with small networks in it."""
+  networks = dict(
+    zip(('teacher', 'student'), pair or PAIRS[method], strict=True)
+  )
+
+  def build(like, width, branches):
+    net = SMALL[networks[like]]
+    return net.clone(width=net.width * width, branches=branches or 1)
+
+  (stage,) = METHODS[method](spec)
+  return bind(stage.graph, build, SHAPE)
+
+
+def guided(program):
+  """Returns by objective how many arrows there are from networks."""
+  names = [t.objective.name for t in program.graph.transfers if t.guides]
+  return {name: names.count(name) for name in names}
+
+
+@each_method
+@pytest.mark.parametrize('name', sorted(objectives.CATALOG))
+def test_an_objective_may_be_alone(method, name):
+  program = program_of(method, {name: ALL[name]})
+  assert set(guided(program)) == {name}
+  program.rehearse()
+
+
+@each_method
+def test_all_objectives_may_be_together(method):
+  program = program_of(method, ALL)
+  counts = guided(program)
+  assert set(counts) == set(ALL)
+  assert len(set(counts.values())) == 1  # as many of each
+  program.rehearse()
+
+
+@pytest.mark.parametrize(
+  ('method', 'pair', 'spec', 'message'),
+  [
+    (
+      'distil',
+      ('resnet', 'vit'),
+      'fsp',
+      'fsp compares channels .*connect to T',
+    ),
+    ('distil', ('rvt', 'resnet'), 'kdsvd', "or reading to 'rows'"),
+    ('distil', ('vit', 'resnet'), 'ofd', "has none: set margins='features'"),
+    ('slkd', ('resnet', 'vit'), 'ofd', "has none: .*set margins='features'"),
+    ('gpd', ('vit', 'resnet'), 'ofd', "has none: set margins='features'"),
+    ('distil', ('resnet', 'linear'), 'at', 'the learner has no stages, only'),
+    ('gpd', ('linear', 'resnet'), 'at', 'the guide has no stages, only'),
+    ('distil', ('resnet', 'mobilenet_v1'), 'kdsvd', 'and got 1 tap of each'),
+    (
+      'distil',
+      ('mlp', 'resnet'),
+      {'name': 'kdsvd', 'reading': 'rows'},
+      "set reading to 'channels', or name taps of maps",
+    ),
+  ],
+)
+def test_where_a_pair_is_not_defined_it_is_said_what_is_missing(
+  method, pair, spec, message
+):
+  spec = {'name': spec} if isinstance(spec, str) else spec
+  program = program_of(method, spec, pair)
+  with pytest.raises((KeyError, ValueError), match=message):
+    program.rehearse()
+
+
+def batch():
+  rng = np.random.default_rng(0)
+  return {
+    'image': rng.normal(size=(B, *SHAPE)).astype(np.float32),
+    'label': np.arange(B, dtype=np.int32) % 5,
+    'index': np.arange(B, dtype=np.int32),
+    'mask': np.ones(B, np.float32),
+  }
+
+
+@each_method
+def test_a_sum_of_objectives_is_learned(method):
+  spec = {'kd': 0.9, 'crd': 0.1, 'at': 10.0}
+  program = program_of(method, spec, LEARNED[method])
+  optimizer = optax.sgd(0.02)
+
+  def init():
+    known = {n: program.init_network(n, KEY) for n in program.graph.frozen}
+    return states.init(program, optimizer, KEY, known, examples=B)
+
+  start = quick.jit(init)()
+  step = make_step(program, optimizer, seed=0, steps_per_epoch=9)
+  step, state, found = quick.jit(step), start, []
+  for _ in range(6):
+    state, metrics = step(state, batch())
+    found.append(float(metrics['loss']))
+  assert np.all(np.isfinite(found)) and found[-1] < found[0], found
+  for frozen in program.graph.frozen:
+    chex.assert_trees_all_equal(state.params[frozen], start.params[frozen])
+  crd = {t.name for t in program.graph.transfers if t.objective.name == 'crd'}
+  assert set(start.memory) == set(start.params['objectives']) == crd
+  for name in crd:
+    for old, new in (
+      (start.memory[name]['bank'], state.memory[name]['bank']),
+      *zip(
+        jax.tree.leaves(start.params['objectives'][name]),
+        jax.tree.leaves(state.params['objectives'][name]),
+        strict=True,
+      ),
+    ):
+      assert np.any(old != new), name
