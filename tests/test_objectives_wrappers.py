@@ -9,6 +9,7 @@ from test_objectives import BATCH, GUIDE, KEY, LABELS, LEARNER, B, loss_of
 
 from jaxkd import losses, objectives
 from jaxkd.objectives.ctkd import reverse
+from jaxkd.objectives.permuted import shuffled
 from jaxkd.train import state as states
 from jaxkd.train.step import make_step
 
@@ -74,6 +75,23 @@ def test_a_wrapper_leaves_taps_and_labels_alone():
   assert guide.taps is GUIDE.taps and learner.taps is LEARNER.taps
   assert batch is BATCH and labels is None
   np.testing.assert_allclose(np.mean(guide.logits, axis=-1), 0, atol=1e-6)
+
+
+def test_permuted_logits_keep_the_answer_and_lose_the_other_classes():
+  rng = np.random.default_rng(0)
+  logits = rng.normal(size=(200, 6)).astype(np.float32)
+  found = np.asarray(shuffled(KEY, jnp.asarray(logits)))
+  np.testing.assert_array_equal(np.sort(found), np.sort(logits))
+  best = np.argmax(logits, axis=-1)
+  np.testing.assert_array_equal(np.argmax(found, axis=-1), best)
+  same = (
+    found[np.arange(6) != best[:, None]]
+    == (logits[np.arange(6) != best[:, None]])
+  )
+  assert 0.1 < np.mean(same) < 0.3  # one in five by chance
+  assert np.any(found != np.asarray(shuffled(jax.random.key(9), logits)))
+  with pytest.raises(ValueError, match='labels have none'):
+    objectives.permuted().loss({}, {}, None, LEARNER, BATCH, KEY)
 
 
 def test_reverse_is_the_same_value_with_another_slope():

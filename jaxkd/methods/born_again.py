@@ -24,7 +24,8 @@ def ban(
   architectures of teacher and student are the config's: the paper's are equal,
   or differ in depth or width. Its variant CWTM, in which the teacher only says
   how much each label counts, is the objective {'name': 'weighted', 'objective':
-  'cross_entropy', 'score': 'confidence', 'normalise': True}.
+  'cross_entropy', 'score': 'confidence', 'normalise': True}; DKPP, in which
+  its other probabilities change places, is 'permuted'.
 
   Args:
     generations: how many; the last is the `student`, those before it

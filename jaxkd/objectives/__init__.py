@@ -29,6 +29,7 @@ from jaxkd.objectives.mlkd import mlkd
 from jaxkd.objectives.nkd import nkd
 from jaxkd.objectives.nst import nst
 from jaxkd.objectives.ofd import ofd
+from jaxkd.objectives.permuted import permuted
 from jaxkd.objectives.pkt import pkt
 from jaxkd.objectives.reviewkd import reviewkd
 from jaxkd.objectives.revised import revised
@@ -67,6 +68,7 @@ CATALOG = {
   'nkd': nkd,
   'nst': nst,
   'ofd': ofd,
+  'permuted': permuted,
   'pkt': pkt,
   'reviewkd': reviewkd,
   'revised': revised,
@@ -159,6 +161,7 @@ __all__ = [
   'nkd',
   'nst',
   'ofd',
+  'permuted',
   'pkt',
   'pointwise',
   'reviewkd',

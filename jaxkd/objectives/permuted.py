@@ -1,0 +1,54 @@
+"""Permuted dark knowledge, around another objective (Furlanello et al., 2018).
+
+https://arxiv.org/abs/1805.04770, "dark knowledge with permuted predictions":
+what is left of a teacher if only the size of its other probabilities counts,
+and not to which classes they belong. A control for what similarity of classes
+has to say.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from jaxkd.objectives.base import Objective
+from jaxkd.objectives.kd import kd
+from jaxkd.types import Array
+
+KD = kd(temperature=1.0)
+
+
+def permuted(objective: Objective = KD) -> Objective:
+  """Another objective, of a guide whose other classes have changed places.
+
+  The guide's answer keeps its logit; those of all other classes are permuted,
+  anew in each step and for each example.
+
+  Args:
+    objective: any of logits. In a config, its name or a mapping.
+
+  The loss raises:
+    ValueError: it has no guide.
+  """
+
+  def loss(params, memory, guide, learner, batch, key):
+    if guide is None:
+      raise ValueError(
+        f'{objective} is to be of permuted logits, and labels have none: let a'
+        ' network be the guide'
+      )
+    own, others = jax.random.split(key)
+    guide = guide._replace(logits=shuffled(own, guide.logits))
+    return objective.loss(params, memory, guide, learner, batch, others)
+
+  return Objective('permuted', {'objective': objective}, objective.init, loss)
+
+
+def shuffled(key: Array, logits: Array) -> Array:
+  """Returns logits [B, K], in each row permuted around the largest one."""
+  largest = jnp.argmax(logits, axis=-1)
+  is_largest = jax.nn.one_hot(largest, logits.shape[-1], dtype=bool)
+  draws = jnp.where(is_largest, -1, jax.random.uniform(key, logits.shape))
+  places = jnp.where(is_largest, -1, jnp.arange(logits.shape[-1])[None])
+  # Both orders begin with the largest: it comes from, and goes to, its place.
+  come_from, go_to = jnp.argsort(draws), jnp.argsort(jnp.argsort(places))
+  rows = jnp.take_along_axis(logits, come_from, axis=-1)
+  return jnp.take_along_axis(rows, go_to, axis=-1)
