@@ -5,12 +5,9 @@ https://arxiv.org/abs/1612.03928
 
 from collections.abc import Sequence
 
-import jax.numpy as jnp
-
 from jaxkd import losses
-from jaxkd.losses import sizes
-from jaxkd.objectives import taps
-from jaxkd.objectives.base import Objective, pointwise
+from jaxkd.objectives.base import Objective
+from jaxkd.objectives.compared import at_stages
 
 
 def at(
@@ -30,11 +27,4 @@ def at(
     See `losses.attention`; stages and weight are the CIFAR-100 benchmark's,
     https://arxiv.org/abs/1910.10699.
   """
-
-  def function(guide, learner, batch):
-    del batch
-    pairs = taps.pairs(learner, guide, stages, guide_stages)
-    each = [losses.attention(*sizes.match(*pair)) for pair in pairs]
-    return sum(each, start=jnp.zeros(()))
-
-  return pointwise('at', function, stages=stages, guide_stages=guide_stages)
+  return at_stages('at', losses.attention, stages, guide_stages)

@@ -5,12 +5,9 @@ https://arxiv.org/abs/1707.01219
 
 from collections.abc import Sequence
 
-import jax.numpy as jnp
-
 from jaxkd import losses
-from jaxkd.losses import sizes
-from jaxkd.objectives import taps
-from jaxkd.objectives.base import Objective, pointwise
+from jaxkd.objectives.base import Objective
+from jaxkd.objectives.compared import at_stages
 
 
 def nst(
@@ -30,11 +27,4 @@ def nst(
     See `losses.nst`; stages and weight are the CIFAR-100 benchmark's,
     https://arxiv.org/abs/1910.10699.
   """
-
-  def function(guide, learner, batch):
-    del batch
-    pairs = taps.pairs(learner, guide, stages, guide_stages)
-    each = [losses.nst(*sizes.match(*pair)) for pair in pairs]
-    return sum(each, start=jnp.zeros(()))
-
-  return pointwise('nst', function, stages=stages, guide_stages=guide_stages)
+  return at_stages('nst', losses.nst, stages, guide_stages)

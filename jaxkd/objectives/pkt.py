@@ -4,8 +4,8 @@ https://arxiv.org/abs/1803.10837
 """
 
 from jaxkd import losses
-from jaxkd.objectives import taps
-from jaxkd.objectives.base import Objective, pointwise
+from jaxkd.objectives.base import Objective
+from jaxkd.objectives.compared import at_one
 
 
 def pkt(stage: str = 'pooled', guide_stage: str = '') -> Objective:
@@ -21,11 +21,4 @@ def pkt(stage: str = 'pooled', guide_stage: str = '') -> Objective:
     See `losses.pkt`; tap and weight are the CIFAR-100 benchmark's,
     https://arxiv.org/abs/1910.10699.
   """
-  return pointwise(
-    'pkt',
-    lambda guide, learner, batch: losses.pkt(
-      *taps.pair(learner, guide, stage, guide_stage)
-    ),
-    stage=stage,
-    guide_stage=guide_stage,
-  )
+  return at_one('pkt', losses.pkt, stage, guide_stage)

@@ -4,8 +4,8 @@ https://arxiv.org/abs/1907.09682
 """
 
 from jaxkd import losses
-from jaxkd.objectives import taps
-from jaxkd.objectives.base import Objective, pointwise
+from jaxkd.objectives.base import Objective
+from jaxkd.objectives.compared import at_one
 
 
 def sp(stage: str = 'last', guide_stage: str = '') -> Objective:
@@ -21,11 +21,4 @@ def sp(stage: str = 'last', guide_stage: str = '') -> Objective:
     See `losses.sp`; stage and weight are the CIFAR-100 benchmark's,
     https://arxiv.org/abs/1910.10699.
   """
-  return pointwise(
-    'sp',
-    lambda guide, learner, batch: losses.sp(
-      *taps.pair(learner, guide, stage, guide_stage)
-    ),
-    stage=stage,
-    guide_stage=guide_stage,
-  )
+  return at_one('sp', losses.sp, stage, guide_stage)
