@@ -109,6 +109,8 @@ def _check_accuracy(
   luck = 3 * math.sqrt(guess * (1 - guess) / size)
   if path == BAYES or top1 > guess + luck:
     return
+  own = name in experiment.config
+  where = f'--config.{name}.checkpoint' if own else 'checkpoint'
   mean, std = (
     ', '.join(f'{x:.4g}' for x in values)
     for values in (dataset.view.mean, dataset.view.std)
@@ -118,7 +120,7 @@ def _check_accuracy(
     f' {size:,} test images of {dataset.name}, where guessing has'
     f' {100 * guess:.2f} %: it has nothing to teach. Was it trained on these'
     f' classes, in this order, and on images normalised by mean ({mean}) and'
-    f' deviation ({std})? Give it another checkpoint'
+    f' deviation ({std})? Give it another {where}'
   )
 
 

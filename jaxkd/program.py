@@ -22,6 +22,7 @@ from jaxkd.graph import (
   Shared,
   Transfer,
 )
+from jaxkd.models import norms
 from jaxkd.models.reusing import HEAD
 from jaxkd.objectives.simkd import reused
 from jaxkd.types import Array, Batch, Metrics, Outputs, Tree, Variables
@@ -137,7 +138,7 @@ class Program:
   def _outputs_of_zeros(self, examples: int = 1) -> dict[str, Outputs]:
     image = jnp.zeros((examples, *self.input_shape))
     return {
-      name: predict(module, module.init(jax.random.key(0), image), image)
+      name: norms.run(module, module.init(jax.random.key(0), image), image)[0]
       for name, module in self.modules.items()
     }
 
@@ -174,8 +175,8 @@ class Program:
       key: this step's, for networks that draw, such as those with dropout.
 
     Returns:
-      Outputs by network, of those that were run, and the statistics of all,
-      updated.
+      Outputs by network, of those that were run, with the BatchNorms in front
+      of taps, see `models.norms`; and the statistics of all, updated.
     """
     outputs, updated = {}, dict(stats)
     for name, module in self.modules.items():
@@ -183,16 +184,11 @@ class Program:
         continue
       variables = {'params': params[name], 'batch_stats': stats[name]}
       if name in self.graph.frozen:
-        outputs[name] = predict(module, variables, image)
+        outputs[name], _ = norms.run(module, variables, image)
       else:
-        outputs[name], changed = module.apply(
-          variables,
-          image,
-          train=True,
-          mutable=['batch_stats'],
-          rngs=_streams(key, name),
+        outputs[name], updated[name] = norms.run(
+          module, variables, image, train=True, keys=_streams(key, name)
         )
-        updated[name] = changed.get('batch_stats', {})
     return outputs, updated
 
   def losses(

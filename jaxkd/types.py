@@ -31,14 +31,10 @@ class Outputs(NamedTuple):
   taps: intermediate features by name: 'stem', 'stage1', 'stage1_pre' (before
     the stage's last activation), ..., 'pooled' [B, D]. Maps are [B, H, W, C];
     a transformer's tokens are [B, N, D].
-  norms: by tap, the BatchNorm in front of it, {'scale': [C], 'bias': [C]}: what
-    'stage1_pre' is, or the last summand of what it is. Taps without are not
-    there.
   """
 
   logits: Array
   taps: dict[str, Array]
-  norms: dict[str, Tree] = {}
 
 
 # A network's arrays: 'params', what is trained, and 'batch_stats', what

@@ -100,6 +100,7 @@ def test_pearson_sees_neither_scale_nor_shift(x, y, scale, shift):
   with jax.enable_x64(True):
     x, y = (z.astype(np.float64) for z in (x, y))
     x[:, :2] += (1, -1)  # not constant
+    y[:, 1:3] += (1, -1)
     rho = losses.pearson(x, y)
     np.testing.assert_allclose(
       losses.pearson(scale * x + shift, y), rho, atol=1e-6

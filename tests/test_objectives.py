@@ -40,15 +40,11 @@ def outputs(seed: int) -> Outputs:
   taps = {f'stage{i}': (B, 8 >> i, 8 >> i, 4 << i) for i in range(1, 4)} | {
     'pooled': (B, 32)
   }
-  norms = {
-    k: {'scale': jnp.ones(v[-1]), 'bias': jnp.zeros(v[-1])}
-    for k, v in taps.items()
-  }
-  return Outputs(
-    jnp.asarray(draw(size=(B, K)), jnp.float32),
-    {k: jnp.asarray(draw(size=v), jnp.float32) for k, v in taps.items()},
-    norms,
-  )
+  found = {k: jnp.asarray(draw(size=v), jnp.float32) for k, v in taps.items()}
+  for name, shape in taps.items():
+    found[f'{name}:scale'] = jnp.ones(shape[-1])
+    found[f'{name}:bias'] = jnp.zeros(shape[-1])
+  return Outputs(jnp.asarray(draw(size=(B, K)), jnp.float32), found)
 
 
 GUIDE, LEARNER = outputs(0), outputs(1)

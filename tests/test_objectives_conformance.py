@@ -19,6 +19,7 @@ from test_objectives import NEEDED
 from jaxkd import models, objectives, tree
 from jaxkd.graph import Graph, Learner, Transfer
 from jaxkd.losses.sizes import adaptive_average_pool
+from jaxkd.models.norms import note, run
 from jaxkd.program import bind
 from jaxkd.train import mesh as meshes
 from jaxkd.train import state as states
@@ -52,7 +53,7 @@ class Tiny(nn.Module):
   @nn.compact
   def __call__(self, image, train=False):
     del train
-    taps, norms = {}, {}
+    taps = {}
     for i, (side, c) in enumerate(zip(self.sides, self.channels, strict=True)):
       name = f'stage{i}' if i else 'stem'
       norm = {
@@ -64,10 +65,11 @@ class Tiny(nn.Module):
       x = x * norm['scale'].reshape(1, 1, 1, -1)
       x = x + norm['bias'].reshape(1, 1, 1, -1)
       if i:
-        taps[f'{name}_pre'], norms[f'{name}_pre'] = x, norm
+        taps[f'{name}_pre'] = x
+        note(self, f'{name}_pre', norm)
       taps[name] = x = nn.relu(x)
     pooled = taps['pooled'] = jnp.mean(x, axis=(1, 2))
-    return Outputs(nn.Dense(K, name='head')(pooled), taps, norms)
+    return Outputs(nn.Dense(K, name='head')(pooled), taps)
 
 
 NETWORKS = {  # of a stage one map is half and one twice as large
@@ -270,7 +272,7 @@ FAMILIES = (
 def says(name):
   """The shapes of what a network says of two CIFAR images."""
   net, image = models.build(name, K), jnp.zeros((2, 32, 32, 3))
-  return jax.eval_shape(net.init_with_output, KEY, image)[0]
+  return jax.eval_shape(lambda: run(net, net.init(KEY, image), image)[0])
 
 
 def of_features(name):

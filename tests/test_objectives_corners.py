@@ -42,10 +42,11 @@ def says(seed, shapes, size, classes):
   rng = np.random.default_rng(seed)
   taps = {name: draw(size, *shape) for name, shape in shapes.items()}
   norms = {
-    name: {'scale': draw(x.shape[-1]), 'bias': draw(x.shape[-1])}
+    f'{name}:{part}': draw(x.shape[-1])
     for name, x in taps.items()
+    for part in ('scale', 'bias')
   }
-  return Outputs(draw(size, classes), taps, norms)
+  return Outputs(draw(size, classes), {**taps, **norms})
 
 
 def case(size=B, classes=K, alike=True):
@@ -132,7 +133,7 @@ def of_sure_logits(plain):
 def of_features_alike(plain):
   guide, learner, label = plain
   like = jax.tree.map(lambda x: np.repeat(x[:1], len(x), axis=0), plain)
-  flat = jax.tree.map(np.zeros_like, guide.norms)
+  flat = {k: x * (':' not in k) for k, x in guide.taps.items()}
   return {
     'features of zero': Case(no_taps(guide), no_taps(learner), label),
     "the guide's features of zero": plain._replace(guide=no_taps(guide)),
@@ -140,7 +141,7 @@ def of_features_alike(plain):
     'all examples alike': like,
     'the learner like the guide': plain._replace(learner=guide),
     'all like one another': like._replace(learner=like.guide),
-    'norms without spread': plain._replace(guide=guide._replace(norms=flat)),
+    'norms without spread': plain._replace(guide=guide._replace(taps=flat)),
   }
 
 

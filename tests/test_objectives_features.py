@@ -13,6 +13,7 @@ import tiny
 from jaxkd import losses, models, objectives, tree
 from jaxkd.graph import Graph, Learner, Transfer
 from jaxkd.losses import sizes
+from jaxkd.models.norms import run
 from jaxkd.models.resnet import BASIC, ResNet
 from jaxkd.models.vit import ViT
 from jaxkd.objectives import regressors, taps
@@ -341,7 +342,7 @@ def test_on_four_devices_the_statistics_are_of_the_whole_batch():
 def outputs_of(name):
   """The shapes of what a network of the catalogue says of a CIFAR image."""
   net, image = models.build(name, 100), jnp.zeros((1, 32, 32, 3))
-  return jax.eval_shape(net.init_with_output, KEY, image)[0]
+  return jax.eval_shape(lambda: run(net, net.init(KEY, image), image)[0])
 
 
 def parameters(objective, learner, guide):

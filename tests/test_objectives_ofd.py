@@ -18,11 +18,13 @@ from test_objectives_features import (
 
 from jaxkd import objectives
 from jaxkd.models.mobilenet import MobileNetV1
+from jaxkd.models.norms import run
 from jaxkd.models.resnet import BASIC, BOTTLENECK, ResNet
 from jaxkd.models.resnet_cifar import ResNetCifar
 from jaxkd.models.shufflenet import ShuffleNetV1
 from jaxkd.models.vgg import VGG
 from jaxkd.models.wide_resnet import WideResNet
+from jaxkd.objectives import taps as objective_taps
 from jaxkd.types import Outputs
 
 NETWORKS = {
@@ -43,14 +45,15 @@ def test_a_norm_is_what_a_tap_ends_with(name):
   """The tap moves as its bias does, and by nothing else than that."""
   net, image = NETWORKS[name], jnp.asarray(draw(2, 8, 8, 1))
 
-  say = jax.jit(lambda variables: net.apply(variables, image))
+  say = jax.jit(lambda variables: run(net, variables, image)[0])
   shapes = jax.eval_shape(net.init, KEY, image)
   leaves = {  # every array is another number
     path: np.full(x.shape, (1 + i / 64) / 8, np.float32)
     for i, (path, x) in enumerate(traverse_util.flatten_dict(shapes).items())
   }
   variables = traverse_util.unflatten_dict(leaves)
-  _, taps, norms = say(variables)
+  said = say(variables)
+  taps, norms = said.taps, objective_taps.norms(said)
   assert set(norms) == {tap for tap in taps if tap.endswith('_pre')}
   for tap, norm in norms.items():
     (path,) = (n for n in leaves if leaves[n].ravel()[0] == norm['bias'][0])
@@ -61,7 +64,7 @@ def test_a_norm_is_what_a_tap_ends_with(name):
 
 
 def test_a_network_of_the_catalogue_has_a_norm_or_no_single_one():
-  without = {name for name in FAMILIES if not outputs_of(name).norms}
+  without = {x for x in FAMILIES if not objective_taps.norms(outputs_of(x))}
   assert without == {
     'mobilenet_v2',
     'shufflenet_v2',
@@ -94,13 +97,17 @@ def ends():
   )
   # Deeper than the learner: its last stages are compared.
   guide = {'stage2_pre': guide['stage1_pre'], 'stage3_pre': guide['stage2_pre']}
-  norms = {f'stage{i + 1}_pre': NORMS[f'stage{i}_pre'] for i in (1, 2)}
+  norms = {
+    f'stage{i + 1}_pre:{part}': x
+    for i in (1, 2)
+    for part, x in NORMS[f'stage{i}_pre'].items()
+  }
   blank = {f'stage{i}': jnp.zeros((B, 1, 1, 1)) for i in (1, 2, 3)}
   logits = jnp.zeros((B, 3))
   two = {k: v for k, v in blank.items() if k != 'stage3'}
   return (
     Outputs(logits, {**two, **learner}),
-    Outputs(logits, {**blank, **guide}, norms),
+    Outputs(logits, {**blank, **guide, **norms}),
   )
 
 

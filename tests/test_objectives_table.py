@@ -45,13 +45,11 @@ def test_a_tap_is_what_the_loss_depends_on():
     del batch
     unused = jnp.sum(learner.taps['stage1'] + guide.taps['stage1'])
     assert unused.shape == () and len(guide.logits)
-    return (
-      jnp.mean(learner.taps['pooled']) * guide.norms['stage2_pre']['bias'][0]
-    )
+    return jnp.mean(learner.taps['pooled']) * guide.taps['stage2_pre:bias'][0]
 
   assert table.tapped(pointwise('some', loss)) == [
     'student/taps/pooled',
-    'teacher/norms/stage2_pre/bias',
+    'teacher/taps/stage2_pre:bias',
   ]
 
 

@@ -21,6 +21,7 @@ from flax import traverse_util
 from flax.core import FrozenDict
 
 from jaxkd.catalog import COLLECTING, UnknownNameError, suggestion
+from jaxkd.models.norms import NORMS
 from jaxkd.types import Array, Outputs
 
 INPUT, OUTPUT = ':input', ':output'
@@ -105,7 +106,7 @@ class Adapted(nn.Module):
       if self.is_initializing():
         said, made = network.init_with_output(keys, image, **arguments)
       else:
-        kept = filter(self.is_mutable_collection, COLLECTIONS)
+        kept = filter(self.is_mutable_collection, (*COLLECTIONS, NORMS))
         said, made = network.apply(
           self.variables, image, rngs=keys, mutable=[*kept, TAPS], **arguments
         )
@@ -114,7 +115,7 @@ class Adapted(nn.Module):
     kind = type(self.inner).__name__
     if self.is_initializing():
       _check(made, self.switches, kind)
-    put(self, {name: made.get(name, {}) for name in COLLECTIONS})
+    put(self, {name: made.get(name, {}) for name in (*COLLECTIONS, NORMS)})
     return outputs_of(kind, said, self.num_classes, self.taps, seen, paths)
 
   @property
@@ -301,8 +302,7 @@ def outputs_of(
         f'tap {name!r}: {place} is {_what(seen[place])}, no array'
       )
     found[name] = seen[place]
-  norms = said.norms if isinstance(said, Outputs) else {}
-  return Outputs(logits.astype(jnp.float32), found, norms)
+  return Outputs(logits.astype(jnp.float32), found)
 
 
 def _what(value: Any) -> str:

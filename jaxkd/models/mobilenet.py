@@ -21,6 +21,7 @@ from jaxkd.models.layers import (
   normed,
   widen,
 )
+from jaxkd.models.norms import note
 from jaxkd.types import Array, Outputs
 
 # A stage ends where the benchmark taps the map. Each of its rows is c, n, s: n
@@ -151,7 +152,7 @@ class MobileNetV1(nn.Module):
   def __call__(self, image: Array, train: bool = False) -> Outputs:
     """Returns logits [B, K] and taps of the image [B, H, W, C]."""
     settings: dict[str, Any] = dict(branches=self.branches, dtype=self.dtype)
-    taps, norms = {}, {}
+    taps = {}
     (stem,) = widen([self.stem], self.width)
     x = normed(
       image, train, 'stem', stem, 3, 2, kernel_init=fan_in_uniform, **settings
@@ -162,11 +163,11 @@ class MobileNetV1(nn.Module):
         name = f'stage{i}_block{j}'
         block = Separable(features, stride, name=name, **settings)
         x = taps[f'stage{i}_pre'] = block(x, train)  # the last block's stays
-        norms[f'stage{i}_pre'] = block.variables['params']['bn_pointwise']
+        note(self, f'stage{i}_pre', block.variables['params']['bn_pointwise'])
         x = nn.relu(x)
       taps[f'stage{i}'] = x
     x = taps['pooled'] = global_average(x)
-    return Outputs(head(x, self.num_classes), taps, norms)
+    return Outputs(head(x, self.num_classes), taps)
 
 
 class MobileNetV2(nn.Module):

@@ -20,6 +20,7 @@ from jaxkd.models.layers import (
   overlapping_max_pool,
   widen,
 )
+from jaxkd.models.norms import note
 from jaxkd.types import Array, Outputs
 
 CHANNELS = (64, 64, 128, 256, 512)  # of the stem and of the stages
@@ -106,7 +107,7 @@ class ResNet(nn.Module):
     """Returns logits [B, K] and taps of the image [B, H, W, C]."""
     first, *stages = widen(self.channels, self.width)
     settings: dict[str, Any] = dict(branches=self.branches, dtype=self.dtype)
-    taps, norms = {}, {}
+    taps = {}
     conv = Conv(
       first, self.stem, STRIDE[self.stem], name='conv_stem', **settings
     )
@@ -121,8 +122,8 @@ class ResNet(nn.Module):
         block = Block(features, self.expansion, stride, name=name, **settings)
         x = taps[f'stage{i}_pre'] = block(x, train)  # the last block's stays
         last = 'bn2' if self.expansion == BASIC else 'bn3'
-        norms[f'stage{i}_pre'] = block.variables['params'][last]
+        note(self, f'stage{i}_pre', block.variables['params'][last])
         x = nn.relu(x)
       taps[f'stage{i}'] = x
     x = taps['pooled'] = global_average(x)
-    return Outputs(head(x, self.num_classes), taps, norms)
+    return Outputs(head(x, self.num_classes), taps)

@@ -19,6 +19,7 @@ from jaxkd.models.layers import (
   head,
   widen,
 )
+from jaxkd.models.norms import note
 from jaxkd.types import Array, Outputs
 
 
@@ -88,7 +89,7 @@ class ResNetCifar(nn.Module):
   def __call__(self, image: Array, train: bool = False) -> Outputs:
     """Returns logits [B, K] and taps of the image [B, H, W, C]."""
     stem, *stages = widen(self.channels, self.width)
-    taps, norms = {}, {}
+    taps = {}
     settings: dict[str, Any] = dict(branches=self.branches, dtype=self.dtype)
     x = Conv(stem, **settings, name='conv_stem')(image)
     x = nn.relu(BatchNorm(self.dtype, name='bn_stem')(x, train))
@@ -99,8 +100,8 @@ class ResNetCifar(nn.Module):
         name = f'stage{i}_block{j}'
         block = Block(features, stride, **settings, name=name)
         x = taps[f'stage{i}_pre'] = block(x, train)  # the last block's stays
-        norms[f'stage{i}_pre'] = block.variables['params']['bn2']
+        note(self, f'stage{i}_pre', block.variables['params']['bn2'])
         x = nn.relu(x)
       taps[f'stage{i}'] = x
     x = taps['pooled'] = global_average(x)
-    return Outputs(head(x, self.num_classes), taps, norms)
+    return Outputs(head(x, self.num_classes), taps)

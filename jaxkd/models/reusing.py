@@ -91,7 +91,7 @@ class Reusing(nn.Module):
     pooled = global_average(x)
     taps = {**said.taps, PROJECTED: x, 'pooled': pooled}
     logits = pooled @ head['kernel'] + head['bias'].reshape(1, -1)
-    return Outputs(logits, taps, said.norms)
+    return Outputs(logits, taps)
 
   @property
   def num_classes(self) -> int:

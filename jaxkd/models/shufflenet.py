@@ -27,6 +27,7 @@ from jaxkd.models.layers import (
   head,
   normed,
 )
+from jaxkd.models.norms import note
 from jaxkd.types import Array, Outputs
 
 Stages = tuple[tuple[int, int], ...]  # channels and units of each stage
@@ -300,7 +301,7 @@ class ShuffleNetV1(nn.Module):
   @nn.compact
   def __call__(self, image: Array, train: bool = False) -> Outputs:
     """Returns logits [B, K] and taps of the image [B, H, W, C]."""
-    r, taps, norms = whole(self.width), {}, {}
+    r, taps = whole(self.width), {}
     settings: dict[str, Any] = dict(branches=self.branches, dtype=self.dtype)
     layer = partial(normed, kernel_init=fan_in_uniform, **settings)
     x = nn.relu(layer(image, train, 'stem', r * self.stem))
@@ -318,11 +319,11 @@ class ShuffleNetV1(nn.Module):
         )
         x = taps[f'stage{i}_pre'] = unit(x, train)  # the last unit's stays
         if j > 0:  # the first one's output is not all normalised
-          norms[f'stage{i}_pre'] = unit.variables['params']['bn_expand']
+          note(self, f'stage{i}_pre', unit.variables['params']['bn_expand'])
         x = nn.relu(x)
       taps[f'stage{i}'] = x
     x = taps['pooled'] = global_average(x)
-    return Outputs(head(x, self.num_classes), taps, norms)
+    return Outputs(head(x, self.num_classes), taps)
 
 
 class ShuffleNetV2(nn.Module):

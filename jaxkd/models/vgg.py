@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from jaxkd.models.layers import BatchNorm, Conv, global_average, max_pool, widen
+from jaxkd.models.norms import note
 from jaxkd.types import Array, Outputs
 
 CHANNELS = (64, 128, 256, 512, 512)
@@ -73,7 +74,7 @@ class VGG(nn.Module):
     """Returns logits [B, K] and taps of the image [B, H, W, C]."""
     channels = widen(CHANNELS, self.width)
     pools = 4 if min(image.shape[1:3]) >= 64 else 3
-    taps, norms = {}, {}
+    taps = {}
     x = image
     for i, n in enumerate(CONVOLUTIONS[self.depth]):
       # A map of one pixel has nothing to pool: images below 8 x 8.
@@ -84,7 +85,7 @@ class VGG(nn.Module):
       x = stage(x, train)
       if i:
         taps[f'stage{i}_pre'] = x
-        norms[f'stage{i}_pre'] = stage.variables['params'][f'bn{n - 1}']
+        note(self, f'stage{i}_pre', stage.variables['params'][f'bn{n - 1}'])
       x = taps[name] = nn.relu(x)
     x = taps['pooled'] = global_average(x)
     head = nn.Dense(
@@ -92,4 +93,4 @@ class VGG(nn.Module):
       kernel_init=nn.initializers.normal(0.01),
       name='head',
     )
-    return Outputs(head(x), taps, norms)
+    return Outputs(head(x), taps)

@@ -18,6 +18,7 @@ from jaxkd.models.layers import (
   global_average,
   widen,
 )
+from jaxkd.models.norms import note
 from jaxkd.types import Array, Outputs
 
 CHANNELS = (16, 16, 32, 64)  # of the stem, and of the stages at factor 1
@@ -93,7 +94,7 @@ class WideResNet(nn.Module):
   def __call__(self, image: Array, train: bool = False) -> Outputs:
     """Returns logits [B, K] and taps of the image [B, H, W, C]."""
     stem, *stages = widen(CHANNELS, self.width)
-    taps, norms = {}, {}
+    taps = {}
     settings: dict[str, Any] = dict(branches=self.branches, dtype=self.dtype)
     x = Conv(stem, branch_bias=False, **settings, name='conv_stem')(image)
     taps['stem'] = x
@@ -105,11 +106,11 @@ class WideResNet(nn.Module):
         x, normed = block(x, train)
         if i > 1 and j == 0:
           taps[f'stage{i - 1}_pre'] = normed
-          norms[f'stage{i - 1}_pre'] = block.variables['params']['bn1']
+          note(self, f'stage{i - 1}_pre', block.variables['params']['bn1'])
       taps[f'stage{i}'] = x
     last = BatchNorm(self.dtype, name='bn_last')
     x = taps['stage3_pre'] = last(x, train)
-    norms['stage3_pre'] = last.variables['params']
+    note(self, 'stage3_pre', last.variables['params'])
     x = taps['pooled'] = global_average(nn.relu(x))
     head = nn.Dense(self.num_classes, kernel_init=fan_in_uniform, name='head')
-    return Outputs(head(x), taps, norms)
+    return Outputs(head(x), taps)

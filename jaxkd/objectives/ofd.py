@@ -37,14 +37,15 @@ class Projections(nn.Module):
 
 def _of_batch_norm(guide: Outputs, name: str, x: Array) -> Array:
   del x
-  if name not in guide.norms:
-    others = f'name others, of {", ".join(guide.norms)}, as guide_stages, or '
+  norms = taps.norms(guide)
+  if name not in norms:
+    others = f'name others, of {", ".join(norms)}, as guide_stages, or '
     raise ValueError(
       'ofd takes its margins from the BatchNorm in front of an activation, and'
       f' at {name!r} the guide has none:'
-      f" {others if guide.norms else ''}set margins='features'"
+      f" {others if norms else ''}set margins='features'"
     )
-  return losses.ofd_margin(**guide.norms[name])
+  return losses.ofd_margin(**norms[name])
 
 
 def _of_features(guide: Outputs, name: str, x: Array) -> Array:

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Literal
 
 from jaxkd import models, objectives, tree
+from jaxkd.models import norms
 from jaxkd.objectives.base import Objective
 from jaxkd.types import Outputs, Tree
 
@@ -168,7 +169,7 @@ def _outputs() -> dict[str, Outputs]:
 
   def says(name: str) -> Outputs:
     net, image = models.build(name, CLASSES), jnp.zeros((SIZE, *IMAGE))
-    return net.init_with_output(jax.random.key(0), image)[0]
+    return norms.run(net, net.init(jax.random.key(0), image), image)[0]
 
   return {
     role: jax.eval_shape(functools.partial(says, name))
@@ -213,7 +214,9 @@ def _listed(names: list[str]) -> str:
 
 def _tap(kind: str, *path: str) -> str:
   """Returns what an array among a network's outputs is called."""
-  return path[0] if kind == 'taps' else {'norms': 'BatchNorm'}.get(kind, kind)
+  if kind != 'taps':
+    return kind
+  return 'BatchNorm' if ':' in path[0] else path[0]
 
 
 def _weight(name: str) -> str:

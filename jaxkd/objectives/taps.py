@@ -180,11 +180,30 @@ def check_channels(objective: str, pairs: Sequence[Maps], remedy: str) -> None:
     )
 
 
+def norms(outputs: Outputs) -> dict[str, dict[str, Array]]:
+  """Returns, by tap, the BatchNorm in front of it; see `models.norms`.
+
+  Returns:
+    'scale' and 'bias', [C] each.
+  """
+  found: dict[str, dict[str, Array]] = {}
+  for name, x in outputs.taps.items():
+    tap, colon, part = name.partition(':')
+    if colon:
+      found.setdefault(tap, {})[part] = x
+  return found
+
+
+def _known(outputs: Outputs) -> list[str]:
+  """Returns the names of taps to choose from."""
+  return sorted(name for name in outputs.taps if ':' not in name)
+
+
 def _stages(network: str, outputs: Outputs) -> list[str]:
   """Returns the names of a network's stages, the deepest last."""
   stages = [name for name in outputs.taps if re.fullmatch(r'stage\d+', name)]
   if not stages:
-    known = ', '.join(sorted(outputs.taps))
+    known = ', '.join(_known(outputs))
     raise UnknownNameError(
       f'the {network} has no stages, only {known}: name a tap of each network'
     )
@@ -193,13 +212,13 @@ def _stages(network: str, outputs: Outputs) -> list[str]:
 
 def _find(owner: str, networks: Mapping[str, Outputs], wanted: str) -> str:
   """Returns the name of one of two networks' taps, by its name or place."""
-  taps, name = networks[owner].taps, wanted
+  taps, name = _known(networks[owner]), wanted
   if name in (LAST, LAST + PRE):
     name = name.replace(LAST, _stages(owner, networks[owner])[-1])
   name = name if name in taps else name.removesuffix(PRE)
   if name not in taps:
     others = '; '.join(
-      f"the {network}'s are {', '.join(sorted(outputs.taps))}"
+      f"the {network}'s are {', '.join(_known(outputs))}"
       for network, outputs in networks.items()
       if network != owner
     )
