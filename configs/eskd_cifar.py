@@ -17,7 +17,8 @@ What there is to choose:
                                 (with --config.teacher.epochs=0)
   --config.method.guide_weight.epoch=0.75
                                 when the teacher falls silent: a fraction of the
-                                training or, from 1 on, an epoch
+                                training or, from 1 on, an epoch; the labels'
+                                is --config.method.label_weight.epoch
 
 Choice: half of the epochs for the teacher, and the first decay of the learning
 rate (epoch 150 of 240) for its silence, at which the labels' weight goes from

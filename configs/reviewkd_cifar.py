@@ -2,7 +2,8 @@
 
 Paper: Chen et al., CVPR 2021, https://arxiv.org/abs/2104.09044. The weights are
 those of the authors' script for each pair
-(https://github.com/dvlab-research/ReviewKD), the warm-up is that of mdistiller.
+(https://github.com/dvlab-research/ReviewKD; not verified for pairs of vgg13 and of
+resnet50), the warm-up is that of mdistiller.
 
 Command:
 
@@ -11,8 +12,7 @@ Command:
   python -m jaxkd.main --config=configs/reviewkd_cifar.py:resnet56,resnet20 \
     --workdir=runs/reviewkd_resnet20
 
-The weights of other pairs than those below, such as vgg13,vgg8, are not known
-here; they have that of the default pair.
+Pairs that are not below have the weight of the default pair.
 
 Control: kd_cifar.py and, in the same run, --config.baseline=True, the student
 without a teacher.
@@ -30,7 +30,9 @@ from jaxkd.config import benchmark
 WEIGHTS = {
   'resnet110,resnet32': 1.0,
   'resnet32x4,shufflenet_v2': 8.0,
+  'resnet50,mobilenet_v2': 8.0,
   'resnet56,resnet20': 0.6,
+  'vgg13,mobilenet_v2': 8.0,
 }
 
 

@@ -80,6 +80,11 @@ def export(
       nothing is written.
   """
   formats.of(output)  # before anything is read
+  if ',' in name:
+    raise ValueError(
+      f'--network={name}: an ensemble can be measured, by --mode=eval, but not'
+      ' exported; export its networks one by one'
+    )
   variables, before = find(workdir, name)
   variables = fitted(variables, before)
   settings = data_settings(workdir, before)

@@ -14,7 +14,7 @@ from jaxkd import data, describe, methods, models
 from jaxkd.catalog import UnknownNameError, call, lookup, suggestion
 from jaxkd.config import Config
 from jaxkd.data.base import Dataset
-from jaxkd.graph import OBJECTIVES, Frozen, Model, Stage
+from jaxkd.graph import OBJECTIVES, Frozen, Learner, Model, Stage
 from jaxkd.interop import checkpoints
 from jaxkd.methods.offline import TEACHER_LOSSES
 from jaxkd.program import Program, bind
@@ -67,6 +67,7 @@ def stages_of(config: Config) -> tuple[Stage, ...]:
     # Its settings are the config's section on the teacher.
     return call('method teacher', lambda: train_teacher, arguments)
   stages = call(f'method {name}', method, arguments)
+  _check_taught(config, stages)
   if config.kd_baseline:
     stages = (*methods.kd_baseline(), *stages)
   if config.baseline:
@@ -77,6 +78,23 @@ def stages_of(config: Config) -> tuple[Stage, ...]:
   if guided and not config.teacher.checkpoint:
     stages = (*train_teacher, *stages)
   return stages
+
+
+def _check_taught(config: Config, stages: tuple[Stage, ...]) -> None:
+  """Refuses a trained teacher where the method itself trains it.
+
+  It would begin where that one has ended, and another one would be compared.
+  """
+  learns = any(
+    isinstance(stage.graph.networks.get('teacher'), Learner) for stage in stages
+  )
+  if learns and (config.kd_baseline or config.teacher.checkpoint):
+    raise ValueError(
+      f'the method {config.method.name} trains the teacher itself, so'
+      f' kd_baseline={config.kd_baseline} and'
+      f' teacher.checkpoint={config.teacher.checkpoint!r} cannot be: leave them'
+      " False and ''. (Where its training starts, teacher.start says.)"
+    )
 
 
 @dataclasses.dataclass(frozen=True)

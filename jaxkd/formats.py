@@ -57,6 +57,12 @@ def _write_state_dict(
   path: pathlib.Path, module: nn.Module, variables: Variables, card: dict
 ) -> None:
   del module  # which the card describes
+  if card.get('reused'):
+    raise ValueError(
+      f'{path}: a network with the classifier of another one has no original in'
+      ' PyTorch, whose names a state dict would have; export it as .npz, .onnx or'
+      ' .stablehlo'
+    )
   files.write(path, to_state_dict(variables=variables, **_named(card)), card)
 
 

@@ -5,6 +5,7 @@ puts a Flax module into each node.
 """
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -214,6 +215,12 @@ class Graph:
     for reserved in (LABELS, OBJECTIVES):
       if reserved in self.networks:
         raise ValueError(f'{reserved!r} cannot be the name of a network')
+    for name in self.networks:
+      if not re.fullmatch(r'\w[\w.-]*', name):
+        raise ValueError(
+          f'{name!r} cannot be the name of a network, which is that of a folder:'
+          ' take letters, digits, and _ - .'
+        )
     for name, network in self.networks.items():
       if isinstance(network, Learner) and network.growing and not network.like:
         raise ValueError(f'{name!r} grows: say out of which network (like=...)')

@@ -24,6 +24,8 @@ from jaxkd.run import CONFIG
 from jaxkd.saved import load_checkpoint
 from jaxkd.types import Variables
 
+ENSEMBLE = 'ensemble'  # what several networks are called
+
 # What is measured, as people call it, and how they are shown it.
 MEASURES = {
   'top1': ('top-1', describe.percent),
@@ -126,6 +128,7 @@ def measure(
   Raises:
     FileNotFoundError: there is no such run or network.
     ImportError: the file's format needs a library that is absent.
+    ValueError: a network is named twice.
   """
   if formats.is_program(file or workdir):
     return _measure_program(file or workdir, workdir, config)
@@ -153,7 +156,10 @@ def _network(
   if file:
     found = [load_checkpoint(file)]
   else:
-    found = [find(workdir, each.strip()) for each in name.split(',')]
+    names = [each.strip() for each in name.split(',')]
+    if len(set(names)) < len(names):
+      raise ValueError(f'--network={name} names a network twice: name it once')
+    found = [find(workdir, each) for each in names]
   modules = tuple(module_of(card) for _, card in found)
   variables = [fitted(*network) for network in found]
   cards = [card for _, card in found]
@@ -162,7 +168,7 @@ def _network(
   shared = {key: cards[0][key] for key in ('num_classes', 'image_shape')}
   card = {
     **shared,
-    'network': 'ensemble',
+    'network': ENSEMBLE,
     'model': ' + '.join(describe.model_name(card) for card in cards),
   }
   return (models.Ensemble(modules), models.members(variables)), card
@@ -203,9 +209,10 @@ def draw(found: Measured, workdir: pathlib.Path) -> pathlib.Path | None:
     workdir: of the run.
 
   Returns:
-    The picture, reliability.png; None if the folder is not a run's.
+    The picture, reliability.png; None if the folder is not a run's, or of an
+    ensemble.
   """
-  if not (workdir / CONFIG).exists():
+  if not (workdir / CONFIG).exists() or found.name == ENSEMBLE:
     return None
   title = f'{describe.model_name(found.card)} on {found.data}'
   picture = workdir / 'reliability.png'

@@ -55,7 +55,9 @@ DKD_BETAS = {
 REVIEW_WEIGHTS = {
   'resnet110,resnet32': 1.0,
   'resnet32x4,shufflenet_v2': 8.0,
+  'resnet50,mobilenet_v2': 8.0,
   'resnet56,resnet20': 0.6,
+  'vgg13,mobilenet_v2': 8.0,
 }
 
 each = pytest.mark.parametrize('name', NAMES)

@@ -45,6 +45,7 @@ def batch(size=6, seed=0):
   ('networks', 'transfers', 'message'),
   [
     ({'labels': Learner()}, (), "'labels' cannot be the name"),
+    ({'a/b': Learner()}, (), "'a/b' cannot be the name of a network, which"),
     ({'a': Learner()}, labels_to('b'), "no network 'b'"),
     ({'a': Learner()}, (), "nobody teaches 'a'"),
     ({'a': Frozen()}, labels_to('a'), 'the learner is frozen'),

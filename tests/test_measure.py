@@ -11,6 +11,7 @@ import tiny
 from scipy.special import rel_entr, softmax
 
 from jaxkd import finished, measure
+from jaxkd.deploy import export
 from jaxkd.run import Run, result_table
 from jaxkd.saved import load_checkpoint
 
@@ -110,8 +111,13 @@ def test_several_networks_are_measured_as_an_ensemble(run):
   assert found.results['top1'] == np.mean(np.argmax(mean, axis=-1) == label)
   assert found.guides == {}
   assert found.name == 'ensemble'
+  assert measure.draw(found, run) is None
   with pytest.raises(FileNotFoundError, match='assistant'):
     measure.measure(run, 'student,assistant')
+  with pytest.raises(ValueError, match='names a network twice'):
+    measure.measure(run, 'student,student')
+  with pytest.raises(ValueError, match='can be measured'):
+    export(run, run / 'both.npz', 'student,teacher')
 
 
 def test_the_picture_is_the_runs(run, tmp_path):

@@ -299,6 +299,15 @@ def test_the_second_phase_begins_where_the_first_has_ended(cache, tmp_path):
   np.testing.assert_allclose(tune, follow, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+  'settings', [dict(kd_baseline=True), dict(teacher__checkpoint='runs/t')]
+)
+def test_a_teacher_that_is_followed_is_trained_by_no_other_stage(settings):
+  method = dict(name='pro_kd', objective='kd', tune_epochs=1)
+  with pytest.raises(ValueError, match='pro_kd trains the teacher itself'):
+    tiny.experiment(method=method, **settings)
+
+
 def test_a_run_follows_given_checkpoints(cache, tmp_path):
   teach = dict(method=dict(name='teacher'), teacher__epochs=8)
   finish(cache, tmp_path / 'early', **teach)

@@ -10,7 +10,6 @@ import pytest
 
 from jaxkd import losses, objectives
 from jaxkd.objectives.ltkd import groups_by_frequency
-from jaxkd.train import mesh as meshes
 from jaxkd.types import Outputs
 
 each = pytest.mark.parametrize('name', sorted(objectives.CATALOG))
@@ -93,23 +92,6 @@ def test_its_memory_keeps_its_shape(name):
 
   before, after = jax.eval_shape(step)
   chex.assert_trees_all_equal(before, after)
-
-
-@each
-def test_four_devices_agree_with_one(name):
-  """Also where the loss is a relation of the batch, which is the whole one."""
-  objective = make(name)
-
-  @jax.jit
-  def loss(guide, learner, batch):
-    params, memory = objective.init(KEY, guide, learner, 100)
-    args = (params, memory, guide, learner, batch, KEY)
-    return objective.loss(*args)[0]
-
-  given = (GUIDE, LEARNER, BATCH)
-  mesh = meshes.make_mesh(jax.devices()[:4])
-  spread = jax.device_put(given, meshes.batch_split(mesh, B))
-  np.testing.assert_allclose(loss(*spread), loss(*given), rtol=1e-4, atol=1e-6)
 
 
 @each

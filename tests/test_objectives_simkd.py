@@ -253,6 +253,8 @@ def test_what_is_tested_saved_and_exported_is_the_whole_student(folder):
       assert exported.difference < 1e-6
       assert saved.load_network(place)[1]['reused'] == student['reused']
     assert evaluate(place)['top1'] == student['top1']
+  with pytest.raises(ValueError, match='has no original in PyTorch'):
+    export(folder / 'run', folder / 'student.safetensors')
 
 
 def test_the_student_is_read_as_its_teacher_is(folder):
