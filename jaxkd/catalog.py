@@ -1,7 +1,9 @@
-"""Literal dicts of named things, and helpful answers to wrong names."""
+"""Literal dicts of named things, and helpful answers to wrong settings."""
 
 import difflib
 import inspect
+import math
+import numbers
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -34,6 +36,31 @@ def lookup(kind: str, catalog: Mapping[str, T], name: str) -> T:
   if name not in catalog:
     raise UnknownNameError(f'no {kind} {name!r}. {suggestion(name, catalog)}')
   return catalog[name]
+
+
+def is_number(value: Any) -> bool:
+  """Is it a finite real number? (A boolean is none.)"""
+  real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+  return real and math.isfinite(value)
+
+
+def check_whole(owner: str, name: str, value: Any, least: int = 1) -> None:
+  """Refuses a count that is no whole number, or too small.
+
+  Args:
+    owner: whose setting it is, for the message.
+    name: of the setting.
+    value: what somebody has set it to.
+    least: the smallest number that can be.
+
+  Raises:
+    ValueError: with all of these.
+  """
+  whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+  if not whole or value < least:
+    raise ValueError(
+      f'{owner} has {name}={value!r}: expected a whole number, {least} or more'
+    )
 
 
 def call(kind: str, function: Callable[..., T], arguments: dict[str, Any]) -> T:

@@ -385,10 +385,10 @@ def test_squared_errors_name_their_reductions(loss):
     loss(STUDENT, LABELS, 'batch')
 
 
-@pytest.mark.parametrize('temperature', [0, -4.0])
+@pytest.mark.parametrize('temperature', [0, -4.0, np.nan, np.inf, True, '4'])
 @pytest.mark.parametrize('loss', [losses.kd, losses.soft_cross_entropy, dkd])
 def test_refuses_a_temperature(loss, temperature):
-  message = f'{loss.__name__} needs .* above 0, got {temperature}'
+  message = f'{loss.__name__} needs .* above 0, got {temperature!r}'
   with pytest.raises(ValueError, match=message):
     loss(STUDENT, TEACHER, temperature=temperature)
 

@@ -88,6 +88,12 @@ def test_soft_cross_entropy_refuses_a_smoothing(smoothing):
     losses.soft_cross_entropy(STUDENT, TEACHER, smoothing)
 
 
+def test_a_temperature_may_be_an_array_of_an_unknown_value():
+  found = jax.jit(losses.kd)(STUDENT, TEACHER, 2.0)
+  want = losses.kd(STUDENT, TEACHER, 2.0)
+  np.testing.assert_allclose(found, want, rtol=1e-6)
+
+
 def test_dkd_refuses_a_single_class():
   with pytest.raises(ValueError, match='at least 2 classes, got logits of 1'):
     dkd(STUDENT[:, :1], TEACHER[:, :1])

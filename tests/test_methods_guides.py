@@ -56,7 +56,10 @@ def test_several_objectives_have_weights_and_arguments():
     ({'kdd': 1.0}, "no objective 'kdd'. .*Did you mean 'kd'"),
     ({'temperature': 2.0}, "one with arguments needs its 'name'"),
     ({'kd': {'temprature': 2.0}}, "takes no setting 'temprature'"),
-    ({'kd': 'dkd'}, "a weight is a number, or a schedule; got 'dkd'"),
+    ({'kd': 'dkd'}, "a weight .* is a finite number, 0 or more; got 'dkd'"),
+    ({'kd': {'weight': '2'}}, "0 or more; got '2'"),
+    ({'kd': {'warmup_epochs': 1.5}}, 'warmup_epochs=1.5: expected a whole'),
+    ({'kd': {'warmup_epochs': '2'}}, "warmup_epochs='2': expected a whole"),
     ({'kd': {'weight': {'shedule': 'cosine'}}}, "mapping with a 'schedule'"),
   ],
 )
@@ -182,9 +185,17 @@ def test_teachers_may_be_fused_to_one_guide():
     methods.distil(teachers=teachers, fuse=True)
 
 
-@pytest.mark.parametrize('teachers', [{}, {'student': 1.0}])
-def test_teachers_that_cannot_be_are_refused(teachers):
-  with pytest.raises(ValueError, match='expected one or more, none of which'):
+@pytest.mark.parametrize(
+  ('teachers', 'message'),
+  [
+    ({}, 'expected one or more, none of which'),
+    ({'student': 1.0}, 'expected one or more, none of which'),
+    (['teacher', 'resnet56'], r"a mapping .*; got \['teacher', 'resnet56'\]"),
+    ({'teacher': -1.0}, '0 or more; got -1.0'),
+  ],
+)
+def test_teachers_that_cannot_be_are_refused(teachers, message):
+  with pytest.raises(ValueError, match=message):
     methods.distil(teachers=teachers)
 
 

@@ -265,6 +265,25 @@ def test_an_objective_stands_for_itself():
   assert objectives.make(outer).settings['objective'] is objective
 
 
+OF_LABELS = ('brier', 'comparative', 'cross_entropy', 'square_logits')
+
+
+@pytest.mark.parametrize(
+  'name', sorted(objectives.CATALOG.keys() - set(OF_LABELS))
+)
+def test_labels_say_nothing_that_is_compared(name):
+  objective = make(name)
+  with pytest.raises(ValueError, match='let a network'):
+    params, memory = objective.init(KEY, None, LEARNER, 100)
+    objective.loss(params, memory, None, LEARNER, BATCH, KEY)
+
+
+@pytest.mark.parametrize('name', OF_LABELS)
+def test_labels_can_guide(name):
+  value, _ = make(name).loss({}, {}, None, LEARNER, BATCH, KEY)
+  assert np.all(np.isfinite(value))
+
+
 def test_labels_can_guide_by_comparison():
   objective = objectives.make('comparative')
   got, _ = objective.loss({}, {}, None, LEARNER, BATCH, KEY)
@@ -289,6 +308,19 @@ def test_ltkd_counts_every_class():
     loss_of(objective)
   with pytest.raises(ValueError, match=r'at least 3 classes, got \(4, 3\)'):
     objectives.ltkd(class_counts=(4, 3))
+
+
+@pytest.mark.parametrize(
+  ('spec', 'message'),
+  [
+    (dict(name='ltkd', class_counts=100), 'class_counts=100: expected a list'),
+    (dict(name='mlkd', temperatures=4.0), 'temperatures=4.0: expected a list'),
+    (dict(name='mlkd', temperatures=('4',)), "mlkd needs .* above 0, got '4'"),
+  ],
+)
+def test_a_list_is_expected(spec, message):
+  with pytest.raises(ValueError, match=message):
+    objectives.make(spec)
 
 
 def test_grouped_kd_suggests_a_chooser():

@@ -270,9 +270,24 @@ def test_adds_the_published_number_of_parameters(guide, learner):
   assert parameters(counted, learner, guide) == PUBLISHED[guide, learner]
 
 
-def test_mistakes_are_explained():
-  with pytest.raises(ValueError, match='1 negative or more, got negatives=0'):
-    objectives.crd(negatives=0)
+@pytest.mark.parametrize(
+  ('settings', 'message'),
+  [
+    (dict(negatives=0), 'crd has negatives=0: expected a whole number, 1 or'),
+    (dict(negatives=1.5), 'negatives=1.5: expected a whole number'),
+    (dict(dim=0), 'crd has dim=0: expected a whole number, 1 or more'),
+    (dict(temperature=0.0), 'crd needs a temperature above 0, got 0.0'),
+    (dict(momentum=1.0), 'crd has momentum=1.0: .* from 0 to below 1'),
+    (dict(momentum=np.nan), 'momentum=nan'),
+    (dict(momentum='0.5'), "momentum='0.5'"),
+  ],
+)
+def test_what_cannot_be_is_refused(settings, message):
+  with pytest.raises(ValueError, match=message):
+    objectives.crd(**settings)
+
+
+def test_one_example_has_no_others():
   with pytest.raises(ValueError, match='from others, and the training set has'):
     OBJECTIVE.init(KEY, examples=1, **ends(0))
 

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -145,6 +146,19 @@ def test_a_missing_tap_is_explained():
     taps.pair(FOUR, THREE, 'stage_2_pre', 'stage2')
   with pytest.raises(KeyError, match='the learner has no stages, only pooled'):
     taps.pairs(says(pooled=(1, 4)), THREE)
+
+
+def test_a_single_name_is_one_tap():
+  assert sides(taps.pairs(THREE, FOUR, 'stage2')) == [(16, 15)]
+  assert sides(taps.pairs(THREE, FOUR, 'stem', 'stage4')) == [(32, 3)]
+
+
+@pytest.mark.parametrize('stages', [3, (3, (1, 2)), {'stage1': 1.0}])
+def test_what_is_no_name_is_refused(stages):
+  message = f'taps are given as {re.escape(repr(stages))}: expected names'
+  for sides in ((stages, ()), ('stage1', stages)):
+    with pytest.raises(ValueError, match=message):
+      taps.pairs(THREE, FOUR, *sides)
 
 
 def test_a_guide_without_features_is_refused():

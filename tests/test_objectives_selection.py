@@ -83,7 +83,9 @@ def test_a_score_pulls_nobody():
 # Selection
 
 
-@pytest.mark.parametrize(('keep', 'count'), [(1.0, 4), (0.5, 2), (0.3, 1)])
+@pytest.mark.parametrize(
+  ('keep', 'count'), [(1.0, 4), (0.5, 2), (0.3, 1), (0.01, 1)]
+)
 def test_those_are_kept_that_score_highest(keep, count):
   got = loss_of(objectives.selected(keep, 'margin'))
   kept = np.argsort(-score('margin'))[:count]
@@ -106,6 +108,9 @@ def test_padding_is_not_kept():
   np.testing.assert_array_equal(
     np.asarray(value) > 0, [False, True, True, False]
   )
+  batch = {**BATCH, 'mask': jnp.zeros(4)}
+  value, _ = objective.loss({}, {}, GUIDE, LEARNER, batch, KEY)
+  np.testing.assert_array_equal(value, 0)
 
 
 @pytest.mark.parametrize(

@@ -206,6 +206,16 @@ def test_impossible_classifiers_are_refused():
     bind(graph, lambda like, *_: odd[like], SHAPE)
 
 
+@pytest.mark.parametrize('factor', [0, 1.5])
+def test_a_factor_is_a_whole_number(factor):
+  message = f'has factor={factor}: expected a whole number, 1 or more'
+  with pytest.raises(ValueError, match=message):
+    objectives.simkd(factor)
+  head = Learner(head=Reused('teacher', factor))
+  with pytest.raises(ValueError, match=message):
+    program_of({'teacher': Frozen(), 'student': head}, simkd())
+
+
 def test_a_network_whose_classifier_has_another_name_keeps_it():
   odd = models.adapt(Odd(), num_classes=3)
   net = models.reusing(odd, stage='stage1', features=3, size=(1, 1))

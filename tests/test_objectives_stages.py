@@ -371,6 +371,8 @@ def test_impossible_settings_are_explained():
   for ft in (objectives.ft, paraphraser):
     with pytest.raises(ValueError, match='ft has rate=0: a factor has this'):
       ft(rate=0)
+  with pytest.raises(ValueError, match='cc has width=0: expected a whole numb'):
+    objectives.cc(width=0)
   with pytest.raises(ValueError, match='ft has reconstruction=-1: expected 0'):
     objectives.ft(reconstruction=-1)
 

@@ -77,6 +77,9 @@ def test_any_objective_can_take_the_place_of_kd():
     assert transfer.weight == WarmUp(1.0, 20)
 
 
+SCHEDULE = dict(schedule='linear', start=1.0, end=0.0)
+
+
 @pytest.mark.parametrize(
   ('settings', 'message'),
   [
@@ -89,6 +92,11 @@ def test_any_objective_can_take_the_place_of_kd():
     (dict(members=0, order='phase'), "set order to 'parallel', not 'phase'"),
     (dict(objective='kt'), "no objective 'kt'"),
     (dict(warmup_epochs=-1), 'warm'),
+    (dict(members=1.5), 'slkd has members=1.5: expected a whole number, 0'),
+    (dict(label_weight=SCHEDULE), "^label_weight of slkd .*'linear'"),
+    (dict(process_weight=SCHEDULE), "^process_weight of slkd .*'linear'"),
+    (dict(process_label_weight=SCHEDULE), '^process_label_weight of slkd'),
+    (dict(process_guide_weight=-1.0), '^process_guide_weight of .* got -1.0'),
   ],
 )
 def test_what_cannot_be_is_refused(settings, message):

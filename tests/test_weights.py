@@ -59,7 +59,7 @@ def test_a_warm_up_has_one_value_for_each_epoch():
 
 def test_no_epochs_warm_up_nothing():
   assert warm_up(0.9, 0) == 0.9
-  with pytest.raises(ValueError, match='1 epoch or more, got -3'):
+  with pytest.raises(ValueError, match='warmup_epochs=-3: expected a whole'):
     warm_up(0.9, -3)
 
 
@@ -120,12 +120,33 @@ def test_a_number_is_a_constant_weight():
     (dict(schedule='cosine', start=1, stop=0), "takes no setting 'stop'"),
     (dict(start=1.0, end=0.0), "with a 'schedule', one of constant, cosine"),
     (dict(schedule='exponential', start=1, end=0), 'expected weights above 0'),
-    ('0.9', "a weight is a number, or a schedule; got '0.9'"),
+    ('0.9', "a weight .* is a finite number, 0 or more; got '0.9'"),
+    (-0.5, '0 or more; got -0.5'),
+    (float('nan'), '0 or more; got nan'),
+    (float('inf'), '0 or more; got inf'),
+    (True, '0 or more; got True'),
+    ('benchmark', "'benchmark' is for the weights inside of `objectives`"),
+    (dict(schedule='linear', start='1', end=0), "start of .*'linear'.*got '1'"),
+    (dict(schedule='step', start=1, end=-1, epoch=2), 'end of .*; got -1'),
+    (dict(schedule='step', start=1, end=0, epoch=None), 'epoch of .* got None'),
+    (dict(schedule='constant', weight=True), 'weight of .* got True'),
+    (dict(schedule='warm_up', weight=1, epochs=1.5), 'epochs=1.5: .* whole'),
   ],
 )
 def test_a_schedule_that_is_none_is_explained(spec, message):
   with pytest.raises((KeyError, ValueError), match=message):
     weights.make(spec)
+
+
+@pytest.mark.parametrize('epochs', [1.5, '2', -1, True])
+def test_a_warm_up_takes_whole_epochs(epochs):
+  with pytest.raises(ValueError, match=f'warmup_epochs={epochs!r}: .* whole'):
+    weights.make(0.9, epochs)
+
+
+def test_the_end_of_the_training_is_no_number():
+  spec = dict(schedule='linear', start=1.0, end=0.0, last=None)
+  assert weights.make(spec) == Planned(1.0, 0.0)
 
 
 def test_a_schedule_has_an_order_and_a_training():

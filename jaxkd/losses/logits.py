@@ -6,7 +6,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxkd.losses.numerics import at_least_float32, norm
-from jaxkd.losses.temperature import check_classes, check_temperature
+from jaxkd.losses.temperature import (
+  check_classes,
+  check_temperature,
+  log_soft,
+  soft,
+)
 from jaxkd.types import Array
 
 
@@ -135,9 +140,7 @@ def kd(student: Array, teacher: Array, temperature: float = 4.0) -> Array:
   """
   chex.assert_equal_shape([student, teacher])
   check_temperature('kd', temperature)
-  student, teacher = at_least_float32(student), at_least_float32(teacher)
-  log_q = jax.nn.log_softmax(student / temperature)
-  log_p = jax.nn.log_softmax(teacher / temperature)
+  log_q, log_p = log_soft(student, temperature), log_soft(teacher, temperature)
   return temperature**2 * jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
 
 
@@ -182,10 +185,9 @@ def soft_cross_entropy(
     raise ValueError(
       f'soft_cross_entropy needs a smoothing from 0 to 1, got {smoothing}'
     )
-  student, teacher = at_least_float32(student), at_least_float32(teacher)
-  p = jax.nn.softmax(teacher / temperature)
+  p = soft(teacher, temperature)
   targets = (1 - smoothing) * p + smoothing / student.shape[-1]
-  return -jnp.sum(targets * jax.nn.log_softmax(student / temperature), axis=-1)
+  return -jnp.sum(targets * log_soft(student, temperature), axis=-1)
 
 
 def centred(x: Array, axis: int = -1) -> Array:

@@ -2,19 +2,24 @@
 
 import jax
 
+from jaxkd.catalog import is_number
 from jaxkd.losses.numerics import at_least_float32
 from jaxkd.types import Array
 
 
 def check_temperature(loss: str, temperature: float) -> None:
-  """Refuses a temperature that is not positive.
+  """Refuses a temperature that is no positive number.
+
+  An array is let through: under jit, its value is not known yet.
 
   Args:
     loss: whose it is, for the message.
     temperature: T.
   """
-  if temperature <= 0:
-    raise ValueError(f'{loss} needs a temperature above 0, got {temperature}')
+  if isinstance(temperature, jax.Array):
+    return
+  if not (is_number(temperature) and temperature > 0):
+    raise ValueError(f'{loss} needs a temperature above 0, got {temperature!r}')
 
 
 def check_classes(loss: str, logits: Array) -> None:

@@ -11,7 +11,6 @@ from jaxkd.objectives import Objective
 
 # A name, or a mapping with 'name': one objective. Any other mapping: several.
 Spec = str | Mapping[str, Any]
-BENCHMARK = 'benchmark'
 
 
 def labelled(learner: str, weight: weights.Spec = 1.0) -> Transfer:
@@ -89,7 +88,7 @@ def _part(
       f' {suggestion(name, objectives.CATALOG)}'
     )
   weight, epochs = settings.pop('weight', 1.0), settings.pop('warmup_epochs', 0)
-  if weight == BENCHMARK:
+  if weight == weights.BENCHMARK:
     weight = lookup('weight in the benchmark', objectives.WEIGHTS, name)
   weight = weights.make(weight, epochs)
   objective = objectives.make(settings)

@@ -7,6 +7,7 @@ networks before it frozen, and the student is the last.
 
 from collections.abc import Sequence
 
+from jaxkd.catalog import check_whole
 from jaxkd.graph import Learner, Stage
 from jaxkd.methods import networks, weights
 from jaxkd.methods.arrows import Spec, chosen
@@ -70,19 +71,18 @@ def dgkd(
     objective: D.
     label_weight: l; a number or a schedule, see `jaxkd.methods.weights.make`.
     guide_weight: g, likewise.
-    dropped: guides that are dropped on each batch; 0 drops none.
+    dropped: guides that are dropped on each batch; 0 drops none, and of n
+      guides n - 1 are dropped at most.
     objectives: several in the place of `objective`.
 
   Raises:
-    ValueError: no assistants; less than none
-      dropped.
+    ValueError: no assistants; less than none dropped.
 
   References:
     https://arxiv.org/abs/2009.08825.
   """
   spec = chosen(objective, objectives, {'name': 'kd', 'temperature': 5.0})
-  if dropped < 0:
-    raise ValueError(f'dgkd has dropped={dropped}: the least is 0, no guide')
+  check_whole('dgkd', 'dropped', dropped, least=0)
   links = _links('dgkd', assistants)
   return chain(links, everyone, spec, label_weight, guide_weight, dropped)
 
@@ -90,7 +90,7 @@ def dgkd(
 def _links(
   method: str, assistants: Sequence[networks.Spec]
 ) -> dict[str, Learner]:
-  if not assistants or isinstance(assistants, str):
+  if not assistants or not isinstance(assistants, list | tuple):
     raise ValueError(
       f'{method} has assistants={assistants!r}: give one model or more, from'
       " large to small, like ('resnet56', 'resnet20')"

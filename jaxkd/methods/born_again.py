@@ -5,6 +5,7 @@ from new random values, learns what the teacher says; then the next generation
 learns from it, and so on.
 """
 
+from jaxkd.catalog import check_whole
 from jaxkd.graph import Learner, Stage
 from jaxkd.methods import weights
 from jaxkd.methods.arrows import Spec, chosen
@@ -37,10 +38,9 @@ def ban(
     objectives: several in the place of `objective`.
 
   Raises:
-    ValueError: less than one generation.
+    ValueError: no whole number of generations, or less than one.
   """
-  if generations < 1:
-    raise ValueError(f'ban has generations={generations}, the least is 1')
+  check_whole('ban', 'generations', generations)
   spec = chosen(objective, objectives, {'name': 'kd', 'temperature': 1.0})
   links = {
     f'generation{n}': Learner(like='student') for n in range(1, generations)

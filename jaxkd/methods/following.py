@@ -15,6 +15,7 @@ followed one after another, frozen, as in the paper.
 
 from collections.abc import Mapping, Sequence
 
+from jaxkd.catalog import check_whole
 from jaxkd.graph import Frozen, Graph, Learner, Stage
 from jaxkd.methods import networks, weights
 from jaxkd.methods.arrows import Spec, arrows, labelled
@@ -55,8 +56,7 @@ def pro_kd(
     ('tune_epochs', tune_epochs),
     ('checkpoint_epochs', checkpoint_epochs),
   ):
-    if epochs < 1:
-      raise ValueError(f'pro_kd has {name}={epochs}, the least is 1')
+    check_whole('pro_kd', name, epochs)
   to_student = label_weight, guide_weight
   follow = [Stage('follow', _taught(Learner(), objective, *to_student))]
   if checkpoints:

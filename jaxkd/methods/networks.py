@@ -27,7 +27,8 @@ def node(kind: type[Node], spec: Spec) -> Node:
       'width', 'settings', 'taps' and 'checkpoint'.
 
   Raises:
-    ValueError: a mapping with anything else, with suggestions; no name.
+    ValueError: a mapping with anything else, with suggestions; no name; neither
+      of both.
 
   >>> node(Learner, 'teacher').like
   'teacher'
@@ -36,6 +37,11 @@ def node(kind: type[Node], spec: Spec) -> Node:
   """
   if isinstance(spec, str):
     spec = {'name': spec}
+  if not isinstance(spec, Mapping):
+    raise ValueError(
+      f"a network is a model's name, like {'resnet20'!r}, or a mapping with"
+      f' one, like {dict(name="resnet20", width=2.0)}; got {spec!r}'
+    )
   if spec.get('name') in CONFIGURED and len(spec) == 1:
     return kind(like=spec['name'])
   return kind(model=call('a network', Model, dict(spec)))
@@ -89,8 +95,14 @@ def guides(spec: Mapping[str, Any]) -> Guides:
       config's.
 
   Raises:
-    ValueError: no teacher at all, or one that is called the student.
+    ValueError: no teacher at all, or one that is called the student; no
+      mapping.
   """
+  if not isinstance(spec, Mapping):
+    raise ValueError(
+      'the teachers are a mapping of networks to their weights, like'
+      f' {dict(teacher=0.5, resnet56=0.5)}; got {spec!r}'
+    )
   if not spec or 'student' in spec:
     raise ValueError(
       f'the teachers {tuple(spec)}: expected one or more, none of which is the'

@@ -1,5 +1,6 @@
 """Students that learn from the teacher's features first, then from labels."""
 
+from jaxkd.catalog import check_whole
 from jaxkd.graph import Frozen, Graph, Learner, Stage, Transfer
 from jaxkd.methods import weights
 from jaxkd.methods.arrows import Spec, arrows, labelled
@@ -110,6 +111,5 @@ def _first(
   name: str, graph: Graph, epochs: int, learning_rate: float | None
 ) -> Stage:
   """Returns a stage before the training, at a constant learning rate."""
-  if epochs < 1:
-    raise ValueError(f'pretraining_epochs is {epochs}, the least is 1')
+  check_whole(f'the stage {name!r}', 'pretraining_epochs', epochs)
   return Stage(name, graph, epochs, learning_rate, schedule='constant')

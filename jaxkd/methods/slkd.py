@@ -9,9 +9,10 @@ towards the student; the paper describes no such pull, and here it is a switch,
 `detach`.
 """
 
+import functools
 from collections.abc import Sequence
 
-from jaxkd.catalog import lookup
+from jaxkd.catalog import check_whole, lookup
 from jaxkd.graph import Frozen, Fusion, Graph, Learner, Stage
 from jaxkd.methods import weights
 from jaxkd.methods.arrows import Spec, arrows, chosen, labelled
@@ -42,7 +43,7 @@ def slkd(
     objective: D, a name of the catalogue or a mapping of 'name' and arguments.
     members: how many SL-Ts; 0 leaves distillation from the teacher alone.
     label_weight, guide_weight: a and b; the released code's are 0.1 and 0.9 on
-      CIFAR-100, 0.5 and 0.5 on ImageNet. b may have a schedule, `weights.make`.
+      CIFAR-100, 0.5 and 0.5 on ImageNet. b alone may have a schedule.
     process_label_weight, process_guide_weight, process_weight: c, d and p.
     fusion: weight of each SL-T's logits; () weighs them equally, to a sum of 1.
     use_teacher: without, the student's loss is p (c CE + d D(fused SL-Ts)).
@@ -60,13 +61,13 @@ def slkd(
     Section 3 of the paper; its tables 7 (guides), 8 and 9 (orders).
   """
   _check(members, fusion, use_teacher, detach, order)
+  _check_numbers(
+    label_weight, process_label_weight, process_guide_weight, process_weight
+  )
   names = tuple(f'slt{i}' for i in range(members))
   spec = chosen(objective, objectives, 'kd')
   guided = weights.make(guide_weight, warmup_epochs)
-
-  def taught(name, weight):
-    return (labelled(name, weight), *arrows('teacher', name, spec, guided))
-
+  taught = functools.partial(_taught, spec, guided)
   weight = process_weight * process_label_weight if members else 0.0
   to_student = taught('student', label_weight + weight)
   if not use_teacher:
@@ -79,6 +80,11 @@ def slkd(
   return ORDERS[order](names, to_members, to_student)
 
 
+def _taught(spec, guide_weight, name, label_weight):
+  guided = arrows('teacher', name, spec, guide_weight)
+  return (labelled(name, label_weight), *guided)
+
+
 def _fusion(names, shares):
   shares = shares or [1 / len(names) for _ in names]
   return Fusion(dict(zip(names, shares, strict=True)))
@@ -87,7 +93,8 @@ def _fusion(names, shares):
 def _check(members, fusion, use_teacher, detach, order):
   """Refuses what cannot be taught, or would not do what it says."""
   lookup('order', ORDERS, order)
-  if members < 0 or not (members or use_teacher):
+  check_whole('slkd', 'members', members, least=0)
+  if not (members or use_teacher):
     raise ValueError(
       f'slkd with members={members} and use_teacher={use_teacher} leaves the'
       ' student without a guide: set members to 1 or more'
@@ -108,6 +115,17 @@ def _check(members, fusion, use_teacher, detach, order):
       f" step: that takes order='parallel' and members, not order={order!r} and"
       f' members={members}'
     )
+
+
+def _check_numbers(label_weight, label, guide, process):
+  """Refuses schedules of what is multiplied and summed, and no weights."""
+  for name, weight in (
+    ('label_weight', label_weight),
+    ('process_label_weight', label),
+    ('process_guide_weight', guide),
+    ('process_weight', process),
+  ):
+    weights.as_number(f'{name} of slkd', weight)
 
 
 def _parallel(names, to_members, to_student, turns=()):

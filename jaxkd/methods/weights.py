@@ -11,11 +11,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxkd.catalog import call, lookup
+from jaxkd.catalog import call, check_whole, is_number, lookup
 from jaxkd.graph import Timed, Weight
 from jaxkd.types import Array
 
 Spec = Weight | Mapping[str, Any]
+BENCHMARK = 'benchmark'  # an objective's weight: that of `objectives.WEIGHTS`
 
 
 def _linear(start: float, stop: float, done: Array) -> Array:
@@ -150,7 +151,7 @@ class WarmUp:
     https://arxiv.org/abs/2203.08679).
 
   Raises:
-    ValueError: less than one epoch.
+    ValueError: no whole number of epochs, or less than one.
 
   >>> str(WarmUp(0.9, 20))
   '0.9 after 20 epochs'
@@ -160,8 +161,7 @@ class WarmUp:
   epochs: int
 
   def __post_init__(self):
-    if self.epochs < 1:
-      raise ValueError(f'a warm-up takes 1 epoch or more, got {self.epochs}')
+    check_whole('a warm-up', 'epochs', self.epochs)
 
   def __call__(self, epoch: Array) -> Array:
     """Returns the weight at an epoch, float32."""
@@ -172,7 +172,12 @@ class WarmUp:
 
 
 def warm_up(weight: float, epochs: int) -> float | WarmUp:
-  """Returns the weight, warmed up over some epochs, or as it is over 0."""
+  """Returns the weight, warmed up over some epochs, or as it is over 0.
+
+  Raises:
+    ValueError: no whole number of epochs, or a negative one.
+  """
+  check_whole('a weight', 'warmup_epochs', epochs, least=0)
   return WarmUp(weight, epochs) if epochs else weight
 
 
@@ -267,6 +272,24 @@ SCHEDULES: dict[str, Callable[..., Weight]] = {
 }
 
 
+def as_number(what: str, value: Any) -> float:
+  """Returns what can be a weight, or a number of its schedule.
+
+  Args:
+    what: the setting, for the message.
+    value: what somebody has set it to.
+
+  Raises:
+    ValueError: it is no number, negative, or not finite.
+  """
+  if is_number(value) and value >= 0:
+    return value
+  hint = ''
+  if value == BENCHMARK:
+    hint = ", and 'benchmark' is for the weights inside of `objectives`"
+  raise ValueError(f'{what} is a finite number, 0 or more{hint}; got {value!r}')
+
+
 def make(spec: Spec, warmup_epochs: int = 0) -> Weight:
   """Returns the weight that a config says.
 
@@ -279,12 +302,14 @@ def make(spec: Spec, warmup_epochs: int = 0) -> Weight:
         warm_up                      weight, epochs
         constant                     weight
       Below 1, first, last and epoch are fractions of the training.
+      No number is negative.
     warmup_epochs: over which a number is grown to.
 
   Raises:
     KeyError: no such schedule, with suggestions.
-    ValueError: an argument that it does not take, or no schedule; a schedule
-      that is to be warmed up, too.
+    ValueError: an argument that it does not take, or no schedule; a number that
+      is negative or not finite, or none; a schedule that is to be warmed up,
+      too.
 
   >>> print(make({'schedule': 'cosine', 'start': 1.0, 'end': 0.0}))
   1 to 0 (cosine), from 0 to the end
@@ -299,6 +324,9 @@ def make(spec: Spec, warmup_epochs: int = 0) -> Weight:
       )
     name = given.pop('schedule')
     function = lookup('schedule of a weight', SCHEDULES, name)
+    for key, value in given.items():
+      if (key, value) != ('last', None):
+        as_number(f'{key} of the schedule {name!r}', value)
     weight = call(f'the schedule {name!r}', function, given)
   if callable(weight):
     if warmup_epochs:
@@ -307,6 +335,5 @@ def make(spec: Spec, warmup_epochs: int = 0) -> Weight:
         f' ({weight}): give one of them'
       )
     return weight
-  if not isinstance(weight, int | float):
-    raise ValueError(f'a weight is a number, or a schedule; got {weight!r}')
-  return warm_up(weight, warmup_epochs)
+  number = as_number('a weight without a schedule', weight)
+  return warm_up(number, warmup_epochs)

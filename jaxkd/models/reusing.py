@@ -10,6 +10,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from jaxkd.catalog import check_whole
 from jaxkd.losses import sizes
 from jaxkd.models.layers import fan_in_uniform, global_average, normed
 from jaxkd.models.read_out import ReadOut
@@ -24,7 +25,7 @@ class Projector(nn.Module):
 
   Attributes:
     features: output channels.
-    factor: those channels over the channels in between.
+    factor: those channels over the channels in between, 1 or more.
     dtype: compute type.
   """
 
@@ -151,17 +152,22 @@ def _apart(
 
 
 def reusing(
-  network: nn.Module, size: Sequence[int], **settings: Any
+  network: nn.Module, size: Sequence[int], factor: int = 2, **settings: Any
 ) -> Reusing:
   """Returns a network with a projector and another one's classifier.
 
   Args:
     network: of the catalogue.
     size: see `Reusing`, as the others.
-    **settings: stage, features and factor.
+    factor: see `Projector`.
+    **settings: stage and features.
+
+  Raises:
+    ValueError: a factor that is no whole number, or below 1.
   """
+  check_whole('a reused classifier', 'factor', factor)
   height, width = size
-  return Reusing(network, size=(height, width), **settings)
+  return Reusing(network, size=(height, width), factor=factor, **settings)
 
 
 def reuses(network: nn.Module) -> dict[str, Any]:

@@ -72,15 +72,19 @@ class Objective(NamedTuple):
 def pointwise(
   name: str,
   function: Callable[[Any, Outputs, Batch], Array],
+  takes_labels: bool = False,
   **settings: object,
 ) -> Objective:
   """Returns an objective that owns nothing: a function of outputs and batch.
 
   Args:
     name: see `Objective`.
-    function: (guide, learner, batch) -> loss, [B] or scalar. The guide is
-      None if it is `labels`.
+    function: (guide, learner, batch) -> loss, [B] or scalar.
+    takes_labels: the guide may be `labels`, and is None then.
     **settings: the hyper-parameters in `function`, for printing.
+
+  The loss raises:
+    ValueError: the guide is `labels`, where it has to be a network.
   """
 
   def init(key, guide, learner, examples):
@@ -89,6 +93,12 @@ def pointwise(
 
   def loss(params, memory, guide, learner, batch, key):
     del params, key
+    if guide is None and not takes_labels:
+      raise ValueError(
+        f'{name} compares the learner with a network, and the guide is'
+        " 'labels': let a network be the guide, or take an objective of labels,"
+        " like 'cross_entropy'"
+      )
     return function(guide, learner, batch), memory
 
   return Objective(name, settings, init, loss)

@@ -25,5 +25,6 @@ def brier(reduction: str = 'sum') -> Objective:
     lambda guide, learner, batch: losses.brier(
       learner.logits, batch['label'], reduction
     ),
+    takes_labels=True,
     reduction=reduction,
   )

@@ -6,6 +6,7 @@ https://arxiv.org/abs/1904.01802
 import jax
 
 from jaxkd import losses
+from jaxkd.catalog import check_whole
 from jaxkd.objectives import regressors, taps
 from jaxkd.objectives.base import Objective
 
@@ -24,10 +25,14 @@ def cc(
     stage: the tap of the learner, or 'last', its deepest stage.
     guide_stage: the tap of the guide, likewise; '' is that of the same name.
 
+  Raises:
+    ValueError: a width below 1.
+
   References:
     See `losses.correlation_congruence`; embeddings, tap and weight are the
     CIFAR-100 benchmark's, https://arxiv.org/abs/1910.10699.
   """
+  check_whole('cc', 'width', width)
   embedding = regressors.Embedding(width)
 
   def init(key, guide, learner, examples):

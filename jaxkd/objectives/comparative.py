@@ -29,5 +29,9 @@ def comparative(positives: int = 1, negatives: int = 1) -> Objective:
     return losses.comparative(learner.logits, target, positives, negatives)
 
   return pointwise(
-    'comparative', function, positives=positives, negatives=negatives
+    'comparative',
+    function,
+    takes_labels=True,
+    positives=positives,
+    negatives=negatives,
   )

@@ -21,7 +21,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxkd import losses
+from jaxkd.catalog import check_whole, is_number
 from jaxkd.losses.numerics import einsum, unit
+from jaxkd.losses.temperature import check_temperature
 from jaxkd.objectives import regressors, taps
 from jaxkd.objectives.base import Objective
 from jaxkd.types import Array, Batch
@@ -113,23 +115,28 @@ def crd(
   Args:
     dim: D of the embeddings.
     negatives: K, at most N - 1.
-    temperature: T of the cosines.
-    momentum: what a row of memory keeps of itself on a visit.
+    temperature: T > 0 of the cosines.
+    momentum: what a row of memory keeps of itself on a visit, 0 to below 1.
     same_class: negatives are drawn from all other examples, whatever their
       class, for data whose labels are not to be used.
     stage: the tap of the learner.
     guide_stage: the tap of the guide; '' is that of the same name.
 
   Raises:
-    ValueError: no negative is to be drawn, or there is no other example.
+    ValueError: a setting that cannot be, or there is no other example.
 
   References:
     https://arxiv.org/abs/1910.10699, section 3; the memory and the defaults are
     the published code's (https://github.com/HobbitLong/RepDistiller), in its
     mode 'exact', where the positive is the example itself.
   """
-  if negatives < 1:
-    raise ValueError(f'crd draws 1 negative or more, got negatives={negatives}')
+  check_whole('crd', 'dim', dim)
+  check_whole('crd', 'negatives', negatives)
+  check_temperature('crd', temperature)
+  if not (is_number(momentum) and 0 <= momentum < 1):
+    raise ValueError(
+      f'crd has momentum={momentum!r}: expected a number from 0 to below 1'
+    )
 
   def init(key, guide, learner, examples):
     ends = taps.pair(learner, guide, stage, guide_stage)

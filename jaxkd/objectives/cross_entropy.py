@@ -14,4 +14,5 @@ def cross_entropy() -> Objective:
     lambda guide, learner, batch: losses.cross_entropy(
       learner.logits, batch['label']
     ),
+    takes_labels=True,
   )

@@ -32,8 +32,14 @@ def ltkd(
     temperature: T > 0, in units of logits.
 
   Raises:
-    ValueError: fewer than 3 classes; another number than the logits have.
+    ValueError: no list of counts; fewer than 3 classes; another number than
+      the logits have.
   """
+  if np.ndim(class_counts) != 1:
+    raise ValueError(
+      f'ltkd has class_counts={class_counts!r}: expected a list, the training'
+      ' examples of each class'
+    )
   class_counts = tuple(class_counts)
   groups = groups_by_frequency(class_counts)
 

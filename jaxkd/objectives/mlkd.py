@@ -6,7 +6,10 @@ batch has one view here.
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from jaxkd import losses
+from jaxkd.losses.temperature import check_temperature
 from jaxkd.objectives.base import Objective, pointwise
 
 
@@ -27,8 +30,18 @@ def mlkd(
     instance_weight: of T² KL(guide ‖ learner).
     batch_weight: of the similarities of examples.
     class_weight: of the correlations of classes.
+
+  Raises:
+    ValueError: no list of temperatures, or one that is not positive.
   """
+  if np.ndim(temperatures) != 1:
+    raise ValueError(
+      f'mlkd has temperatures={temperatures!r}: expected a list of them, like'
+      ' (2.0, 4.0)'
+    )
   temperatures = tuple(temperatures)
+  for temperature in temperatures:
+    check_temperature('mlkd', temperature)
   return pointwise(
     'mlkd',
     lambda guide, learner, batch: losses.mlkd(

@@ -29,7 +29,7 @@ def selected(
 
   Args:
     keep: the part of the batch that is kept, above 0 to 1; rounded to a whole
-      number of examples.
+      number of examples, and 1 at least.
     score: a name of `scores.SCORES`, or such a function.
     objective: one that has a loss for each example. In a config, its name or a
       mapping.
@@ -48,9 +48,9 @@ def selected(
     found = jnp.where(batch['mask'] > 0, of(guide, learner, batch), -jnp.inf)
     # Of equals the first are kept, so that there are as many as there should.
     place = jnp.argsort(jnp.argsort(-found))
-    return (place < jnp.round(keep * jnp.sum(batch['mask']))).astype(
-      found.dtype
-    )
+    examples = jnp.sum(batch['mask'])
+    count = jnp.minimum(jnp.maximum(jnp.round(keep * examples), 1), examples)
+    return (place < count).astype(found.dtype)
 
   settings: dict[str, object] = dict(
     objective=objective, score=score, keep=keep

@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 
 from jaxkd import losses
+from jaxkd.catalog import check_whole
 from jaxkd.losses import sizes
 from jaxkd.models.reusing import PROJECTED, Projector
 from jaxkd.objectives import regressors, taps
@@ -61,10 +62,14 @@ def simkd(factor: int = 2) -> Objective:
   Args:
     factor: of such a projector, see `models.reusing.Projector`.
 
+  Raises:
+    ValueError: a factor below 1.
+
   References:
     https://arxiv.org/abs/2203.14001, eq. 3; the projector and the weights are
     the published code's (https://github.com/DefangChen/SimKD).
   """
+  check_whole('simkd', 'factor', factor)
 
   def ends(learner: Outputs, guide: Outputs | None) -> taps.Maps:
     guide = taps.network(guide)

@@ -26,5 +26,6 @@ def square_logits(reduction: str = 'sum') -> Objective:
     lambda guide, learner, batch: losses.square_logits(
       learner.logits, batch['label'], reduction
     ),
+    takes_labels=True,
     reduction=reduction,
   )

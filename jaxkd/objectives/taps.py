@@ -60,7 +60,7 @@ def pairs(
     learner: what the learner says.
     guide: what the guide says.
     stages: the learner's taps; () takes its stages, as far as both networks
-      have them.
+      have them. A single name is one tap.
     guide_stages: the guide's, of the same number; () are those of the same
       names, or the guide's stages.
     suffix: '_pre' takes stages before their activation. Taps that are named are
@@ -75,7 +75,7 @@ def pairs(
   Raises:
     KeyError: a network has no such tap, or no stages.
     ValueError: the guide is `labels`; so many taps of the one network and so
-      many of the other; tokens that are no grid.
+      many of the other; what is no name among them; tokens that are no grid.
   """
   guide = network(guide)
   names = named(
@@ -139,8 +139,11 @@ def named(
 
   Raises:
     KeyError: a network has no such tap, or no stages.
-    ValueError: so many taps of the one network and so many of the other.
+    ValueError: so many taps of the one network and so many of the other; what
+      is no name among them.
   """
+  stages = _names('learner', stages)
+  guide_stages = _names('guide', guide_stages)
   if not stages:
     own, others = _stages('learner', learner), _stages('guide', guide)
     if stem and STEM in learner.taps and STEM in guide.taps:
@@ -162,6 +165,19 @@ def named(
     (_find('learner', both, own), _find('guide', both, other))
     for own, other in zip(stages, guide_stages, strict=True)
   ]
+
+
+def _names(owner: str, given: object) -> tuple[str, ...]:
+  """Returns the names of one network's taps, as somebody has given them."""
+  names = (given,) if isinstance(given, str) else given
+  if not isinstance(names, list | tuple) or not all(
+    isinstance(name, str) for name in names
+  ):
+    raise ValueError(
+      f"the {owner}'s taps are given as {given!r}: expected names, like"
+      " 'stage2' or ('stage1', 'last')"
+    )
+  return tuple(names)
 
 
 def check_channels(objective: str, pairs: Sequence[Maps], remedy: str) -> None:
