@@ -2,8 +2,8 @@
 
 Paper: Chen et al., CVPR 2021, https://arxiv.org/abs/2104.09044. The weights are
 those of the authors' script for each pair
-(https://github.com/dvlab-research/ReviewKD; not verified for pairs of vgg13 and of
-resnet50), the warm-up is that of mdistiller.
+(https://github.com/dvlab-research/ReviewKD; not verified for pairs of vgg13 and
+of resnet50), the warm-up is that of mdistiller.
 
 Command:
 

@@ -60,8 +60,8 @@ def _write_state_dict(
   if card.get('reused'):
     raise ValueError(
       f'{path}: a network with the classifier of another one has no original in'
-      ' PyTorch, whose names a state dict would have; export it as .npz, .onnx or'
-      ' .stablehlo'
+      ' PyTorch, whose names a state dict would have; export it as .npz, .onnx'
+      ' or .stablehlo'
     )
   files.write(path, to_state_dict(variables=variables, **_named(card)), card)
 

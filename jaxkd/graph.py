@@ -218,8 +218,8 @@ class Graph:
     for name in self.networks:
       if not re.fullmatch(r'\w[\w.-]*', name):
         raise ValueError(
-          f'{name!r} cannot be the name of a network, which is that of a folder:'
-          ' take letters, digits, and _ - .'
+          f'{name!r} cannot be the name of a network, which is that of a'
+          ' folder: take letters, digits, and _ - .'
         )
     for name, network in self.networks.items():
       if isinstance(network, Learner) and network.growing and not network.like:
