@@ -339,10 +339,13 @@ def _guide(
     terms = [w * x for w, x in zip(weights, arrays, strict=True)]
     return functools.reduce(jnp.add, terms)
 
+  # Whose sums mean something: that of two BatchNorms is none, see models.norms.
   taps = [
     tap
     for tap in members[0].taps
-    if len({m.taps[tap].shape if tap in m.taps else None for m in members}) == 1
+    if ':' not in tap
+    and len({m.taps[tap].shape if tap in m.taps else None for m in members})
+    == 1
   ]
   return Outputs(
     logits=fuse([m.logits for m in members]),

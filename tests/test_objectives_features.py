@@ -19,7 +19,6 @@ from jaxkd.models.resnet import BASIC, ResNet
 from jaxkd.models.vit import ViT
 from jaxkd.objectives import regressors, taps
 from jaxkd.program import bind
-from jaxkd.run import Run
 from jaxkd.train import mesh as meshes
 from jaxkd.train import state as states
 from jaxkd.train.step import make_step
@@ -416,21 +415,6 @@ FAMILIES = (
 )
 
 
-@pytest.mark.parametrize('guide', FAMILIES)
-def test_fitnet_leads_from_any_network_to_any_other(guide):
-  for learner in FAMILIES:
-    ends = dict(guide=outputs_of(guide), learner=outputs_of(learner))
-    for stage in ('stage2', 'last'):
-      objective = objectives.fitnet(stage)
-
-      def run(ends, objective=objective):
-        params, memory = objective.init(KEY, examples=1, **ends)
-        return objective.loss(params, memory, batch={}, key=KEY, **ends)
-
-      value, _ = jax.eval_shape(run, ends)
-      assert value.shape == (1,), learner
-
-
 # Training.
 
 SMALL = {
@@ -456,13 +440,10 @@ def program_of(teacher, student, transfers):
   return bind(graph, lambda like, *_: nets[like], (8, 8, 1))
 
 
-@pytest.mark.parametrize(
-  ('teacher', 'student'), [('cnn', 'vit'), ('vit', 'cnn')]
-)
-def test_fitnet_teaches_the_learner_and_its_regressor_alone(teacher, student):
+def test_fitnet_teaches_the_learner_and_its_regressor_alone():
   hint = Transfer('teacher', 'student', objectives.fitnet())
   labels = Transfer('labels', 'teacher', objectives.cross_entropy(), 0.0)
-  program = program_of(teacher, student, (hint, labels))
+  program = program_of('vit', 'cnn', (hint, labels))
   optimizer = optax.sgd(0.05)
   init = functools.partial(states.init, program, optimizer, examples=8)
   step = jax.jit(make_step(program, optimizer, seed=0, steps_per_epoch=3))
@@ -483,20 +464,16 @@ def test_fitnet_teaches_the_learner_and_its_regressor_alone(teacher, student):
   assert {f'objectives/{FITS}/{name}' for name in regressor} <= moved
 
 
-def test_a_run_distils_by_hints(tmp_path):
+def test_what_distils_by_hints_is_described():
   objective = dict(name='fitnet', stage='stage1', guide_stage='last')
   method = dict(
     name='distil', objective=objective, guide_weight=100.0, warmup_epochs=2
   )
-  cache = str(tmp_path / 'cache')
-  experiment = tiny.experiment(method=method, cache=cache)
+  experiment = tiny.experiment(method=method)
   (arrow,) = (x for x in experiment.describe().splitlines() if 'fitnet' in x)
   weight, described = '100 after 2 epochs', str(objectives.make(objective))
   assert described == 'fitnet(stage=stage1, guide_stage=last)'
   assert arrow.endswith(f'{weight}  {described}')
-  summary = Run(experiment, tmp_path / 'run').finish()
-  assert summary['method']['objective'] == objective
-  assert set(summary['networks']) == {'teacher', 'student'}
 
 
 def test_the_method_kd_is_distillation_by_the_objective_kd():
