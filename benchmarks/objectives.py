@@ -33,10 +33,10 @@ from benchmarks.run import (
 )
 from jaxkd import objectives
 from jaxkd.catalog import lookup
-from jaxkd.describe import table
+from jaxkd.text import table
 from jaxkd.train import mesh as meshes
 from jaxkd.train import state as states
-from jaxkd.train.stage import Task, initial_key
+from jaxkd.train.phase import Task, initial_key
 from jaxkd.types import Variables
 
 BASE = 'kd'

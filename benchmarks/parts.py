@@ -32,11 +32,11 @@ from benchmarks.run import (
   start,
 )
 from jaxkd import objectives
-from jaxkd.describe import table
 from jaxkd.graph import LABELS, Graph, Learner, Transfer
-from jaxkd.program import Program, bind, predict
+from jaxkd.graph.program import Program, bind, predict
+from jaxkd.text import table
 from jaxkd.train import mesh as meshes
-from jaxkd.train.stage import Task, initial_key
+from jaxkd.train.phase import Task, initial_key
 
 
 def alone(task: Task, name: str) -> Task:

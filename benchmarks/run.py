@@ -25,12 +25,12 @@ import jax
 from jaxkd import config as configs
 from jaxkd import models
 from jaxkd.catalog import lookup
-from jaxkd.describe import table
-from jaxkd.experiment import Experiment, stages_of
+from jaxkd.runs.experiment import Experiment, stages_of
+from jaxkd.text import table
 from jaxkd.train import mesh as meshes
 from jaxkd.train import state as states
 from jaxkd.train.feed import CHUNK, Call, Feed
-from jaxkd.train.stage import Task, initial_key
+from jaxkd.train.phase import Task, initial_key
 from jaxkd.train.step import make_step
 
 CALLS = 20  # timed calls of each case, if --steps does not say

@@ -11,7 +11,6 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxkd.catalog import UnknownNameError, suggestion
-from jaxkd.reparam.branches import MOST
 
 Config = Any  # an ml_collections.ConfigDict, whose values are of any type
 
@@ -37,7 +36,7 @@ SCHEDULE = dict(
   warmup_epochs=0.0,
   final=0.0,  # where the cosine ends, as a fraction of the peak
 )
-# Many runs in one command; see jaxkd/study.py.
+# Many runs in one command; see jaxkd/runs/study.py.
 STUDY = dict(
   seeds=(),  # a run for each; (): one, of `seed`
   vary=('seed',),  # the settings that a seed is given to
@@ -191,7 +190,7 @@ MINIMA = {
   'optimizer.delta': 0,
   'schedule.warmup_epochs': 0,
 }
-MAXIMA = {'student.branches': MOST}
+MAXIMA = {'student.branches': 6}  # as many as reparam.branches has
 
 
 def check(config: Config) -> None:

@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+CARD = 'network.json'  # the model card beside, or inside, a network's arrays
 PARTIAL = '.partial'  # what a kill may leave behind, and nothing reads
 
 

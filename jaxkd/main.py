@@ -59,9 +59,9 @@ MISTAKES = (
 
 
 def _train() -> None:
-  from jaxkd.experiment import build
-  from jaxkd.run import Run, draw, result_table
-  from jaxkd.study import is_study
+  from jaxkd.runs.experiment import build
+  from jaxkd.runs.run import Run, draw, result_table
+  from jaxkd.runs.study import is_study
 
   config = _config()
   if is_study(config):
@@ -81,7 +81,7 @@ def _train() -> None:
 
 
 def _study(config) -> None:
-  from jaxkd.study import Study
+  from jaxkd.runs.study import Study
 
   study = Study(config, pathlib.Path(_workdir()))
   summary, path = study.summary, study.workdir / 'summary.json'
@@ -97,8 +97,8 @@ def _study(config) -> None:
 
 
 def _describe() -> str:
-  from jaxkd.experiment import build
-  from jaxkd.study import describe, is_study
+  from jaxkd.runs.experiment import build
+  from jaxkd.runs.study import describe, is_study
 
   config = _config()
   return describe(config) if is_study(config) else build(config).describe()
@@ -122,7 +122,7 @@ def _workdir() -> str:
 
 
 def _eval() -> None:
-  from jaxkd.measure import draw, measure
+  from jaxkd.commands.evaluate import draw, measure
 
   file = pathlib.Path(OUTPUT.value) if OUTPUT.value else None
   workdir = pathlib.Path(_workdir())
@@ -134,7 +134,7 @@ def _eval() -> None:
 
 
 def _export() -> None:
-  from jaxkd.deploy import export
+  from jaxkd.commands.export import export
 
   if not OUTPUT.value:
     raise ValueError('--output=FILE is needed, the file to write')
@@ -144,7 +144,7 @@ def _export() -> None:
 
 
 def _pictures() -> None:
-  from jaxkd.pictures import draw
+  from jaxkd.commands.visualize import draw
 
   first = pathlib.Path(_workdir())
   second = pathlib.Path(AGAINST.value) if AGAINST.value else None

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxkd.types import Tree
+Tree = Any  # nested dicts of arrays, as in `jaxkd.types`
 
 
 def leaves(tree: Tree) -> dict[str, Any]:

@@ -3,9 +3,11 @@
 from typing import Any, NamedTuple, TypedDict
 
 import jax
+import jax.numpy as jnp
 
 Array = jax.Array
 Tree = Any  # a pytree of arrays: nested dicts, as Flax makes them
+DTYPES = {'bfloat16': jnp.bfloat16, 'float32': jnp.float32}  # of computation
 Metrics = dict[str, Array]  # flat; names use slashes, values are scalars
 
 

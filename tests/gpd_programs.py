@@ -10,7 +10,7 @@ import reparam_nets as nets
 from reparam_nets import SHAPE
 
 from jaxkd import methods
-from jaxkd.program import bind
+from jaxkd.graph.program import bind
 from jaxkd.train import state as states
 from jaxkd.train.step import make_step
 

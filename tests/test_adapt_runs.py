@@ -13,13 +13,15 @@ import pytest
 import tiny
 
 from jaxkd import config as configs
-from jaxkd import deploy, finished, models, tree
+from jaxkd import models, tree
+from jaxkd.checkpoints import native
+from jaxkd.checkpoints.native import load_network
+from jaxkd.commands import export
+from jaxkd.commands.evaluate import evaluate
 from jaxkd.graph import LABELS, Graph, Learner, Transfer
-from jaxkd.measure import evaluate
+from jaxkd.graph.program import bind
 from jaxkd.objectives import cross_entropy
-from jaxkd.program import bind
-from jaxkd.run import Run
-from jaxkd.saved import load_network
+from jaxkd.runs.run import Run
 
 SHAPE = (8, 8, 1)
 IMAGE = jnp.zeros((2, *SHAPE))
@@ -71,7 +73,7 @@ class TestRun:
     cards, networks = {}, {}
     for name in ('student', 'teacher'):
       variables, card = load_network(folder / 'run/networks' / name)
-      cards[name], networks[name] = card, (finished.module_of(card), variables)
+      cards[name], networks[name] = card, (cards.module_of(card), variables)
     assert cards['student']['settings'] == {'sizes': [8, 8]}
     assert cards['student']['taps'] == {'pooled': 'head:input'}
     shapes = {
@@ -89,7 +91,7 @@ class TestRun:
     assert 'agreement' in found['guides']['teacher']
     for name in ('student', 'teacher'):
       path = folder / f'{name}.npz'
-      assert deploy.export(folder / 'run', path, name).difference < 1e-6
+      assert export.export(folder / 'run', path, name).difference < 1e-6
       _, card = load_network(path)
       assert card['params_sha256'] == digests(summary)[name]
 
@@ -161,13 +163,13 @@ def test_one_that_is_trained_can_be_saved(folder):
   """And is then a checkpoint like any other."""
   variables, card = load_network(folder / 'run/networks/teacher')
   given = ('foreign:Nnx', variables, 3, SHAPE)
-  models.save_pretrained(folder / 'given', *given, channels=1, rate=0.1)
+  native.save_pretrained(folder / 'given', *given, channels=1, rate=0.1)
   again, found = load_network(folder / 'given')
   assert tree.digest(again) == tree.digest(variables)
   assert {**card, **found} == card
   del variables['params']['offset']
   with pytest.raises(ValueError, match='- params/offset .* missing'):
-    models.save_pretrained(folder / 'odd', *given, channels=1)
+    native.save_pretrained(folder / 'odd', *given, channels=1)
 
 
 def test_the_example_of_the_readme_is_a_pair(tmp_path, monkeypatch):

@@ -10,8 +10,8 @@ import pathlib
 import numpy as np
 import pytest
 
-from jaxkd import comparison
-from jaxkd.study import Study
+from jaxkd.runs import comparison
+from jaxkd.runs.study import Study
 
 FILE = pathlib.Path(__file__).parents[1] / 'configs/bcpd_gaussian.py'
 

@@ -10,11 +10,12 @@ import numpy as np
 import optax
 import pytest
 
-from jaxkd import saved, tree
+from jaxkd import tree
+from jaxkd.checkpoints import native
+from jaxkd.runs.teacher_cache import TeacherCache
 from jaxkd.train import mesh
 from jaxkd.train.checkpoint import Checkpoints
 from jaxkd.train.state import State
-from jaxkd.train.teacher_cache import TeacherCache
 
 SETTINGS = {
   'teacher': {'name': 'resnet14', 'seed': 0, 'loss': 'brier'},
@@ -39,57 +40,57 @@ def network(seed: int = 0) -> dict:
 class TestNetwork:
   def test_round_trip_bit_for_bit(self, tmp_path):
     card = {'model': 'resnet8', 'top1': 0.1 + 0.2, 'mean': [0.5]}
-    saved.save_network(tmp_path / 'a' / 'b', network(), card)
-    found, read = saved.load_network(tmp_path / 'a' / 'b')
+    native.save_network(tmp_path / 'a' / 'b', network(), card)
+    found, read = native.load_network(tmp_path / 'a' / 'b')
     assert read == card
     assert jax.tree.structure(found) == jax.tree.structure(network())
     assert tree.digest(found) == tree.digest(network())
 
   def test_without_batch_norm(self, tmp_path):
     variables = {**network(), 'batch_stats': {}}
-    saved.save_network(tmp_path, variables, {})
-    found, _ = saved.load_network(tmp_path)
+    native.save_network(tmp_path, variables, {})
+    found, _ = native.load_network(tmp_path)
     assert found['batch_stats'] == {}
 
   def test_is_replaced(self, tmp_path):
     for seed in (0, 1):
-      saved.save_network(tmp_path, network(seed), {'seed': seed})
-    found, card = saved.load_network(tmp_path)
+      native.save_network(tmp_path, network(seed), {'seed': seed})
+    found, card = native.load_network(tmp_path)
     assert card == {'seed': 1}
     assert tree.digest(found) == tree.digest(network(1))
 
   @pytest.mark.parametrize('share', [0.0, 0.3, 0.99])
   def test_truncated_arrays(self, tmp_path, share):
-    saved.save_network(tmp_path, network(), {})
-    path = tmp_path / saved.ARRAYS
+    native.save_network(tmp_path, network(), {})
+    path = tmp_path / native.ARRAYS
     data = path.read_bytes()
     path.write_bytes(data[: int(share * len(data))])
     with pytest.raises(ValueError, match='is damaged.* expected what a run'):
-      saved.load_network(tmp_path)
+      native.load_network(tmp_path)
 
   def test_changed_bytes(self, tmp_path):
-    saved.save_network(tmp_path, network(), {})
-    path = tmp_path / saved.ARRAYS
+    native.save_network(tmp_path, network(), {})
+    path = tmp_path / native.ARRAYS
     content = network()['params']['stem']['kernel'].tobytes()
     data = path.read_bytes()
     assert data.count(content) == 1
     path.write_bytes(data.replace(content, content[::-1]))
     with pytest.raises(ValueError, match='is damaged'):
-      saved.load_network(tmp_path)
+      native.load_network(tmp_path)
 
   def test_truncated_card(self, tmp_path):
-    saved.save_network(tmp_path, network(), {'model': 'resnet8'})
-    path = tmp_path / saved.CARD
+    native.save_network(tmp_path, network(), {'model': 'resnet8'})
+    path = tmp_path / native.CARD
     path.write_text(path.read_text()[:10])
     with pytest.raises(ValueError, match='is damaged'):
-      saved.load_network(tmp_path)
+      native.load_network(tmp_path)
 
-  @pytest.mark.parametrize('name', [saved.CARD, saved.ARRAYS])
+  @pytest.mark.parametrize('name', [native.CARD, native.ARRAYS])
   def test_missing_file(self, tmp_path, name):
-    saved.save_network(tmp_path, network(), {})
+    native.save_network(tmp_path, network(), {})
     (tmp_path / name).unlink()
     with pytest.raises(FileNotFoundError, match=f'{name} is missing'):
-      saved.load_network(tmp_path)
+      native.load_network(tmp_path)
 
 
 def variants() -> list[dict]:
@@ -162,10 +163,10 @@ class TestTeacherCache:
       raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-      patch.setattr(saved, 'write_json', killed)
+      patch.setattr(native, 'write_json', killed)
       with pytest.raises(KeyboardInterrupt):
         cache.store(SETTINGS, network(), {'seed': 0})
-    assert list(tmp_path.rglob(saved.ARRAYS))
+    assert list(tmp_path.rglob(native.ARRAYS))
     assert cache.load(SETTINGS) is None
     cache.store(SETTINGS, network(), {'seed': 1})
     assert cache.load(SETTINGS)[1] == {'seed': 1}

@@ -9,7 +9,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from jaxkd import config as configs
-from jaxkd import experiment
+from jaxkd.runs import experiment
 
 FILES = sorted((pathlib.Path(__file__).parents[1] / 'configs').glob('*.py'))
 

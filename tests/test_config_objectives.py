@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import pytest
 
 from jaxkd import config as configs
-from jaxkd import experiment, models, objectives
+from jaxkd import models, objectives
 from jaxkd.methods.weights import WarmUp
 from jaxkd.models.norms import run
 from jaxkd.objectives import table
+from jaxkd.runs import experiment
 from jaxkd.types import Batch
 
 FOLDER = pathlib.Path(__file__).parents[1] / 'configs'

@@ -9,14 +9,14 @@ import scipy.stats
 import tiny
 
 from jaxkd import data, models
+from jaxkd.checkpoints.native import load_network
 from jaxkd.data import base
 from jaxkd.data.gaussian_mixture import (
   bayes_classifier,
   class_means,
   log_posterior,
 )
-from jaxkd.run import Run
-from jaxkd.saved import load_network
+from jaxkd.runs.run import Run
 from jaxkd.train import mesh
 
 SIZES = dict(num_classes=3, dimensions=4, separation=2.0, variance=1.5)

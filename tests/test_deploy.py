@@ -12,11 +12,15 @@ import tiny
 from scipy.special import softmax
 
 import jaxkd
-from jaxkd import deploy, finished, formats, measure, tree
+from jaxkd import tree
+from jaxkd.checkpoints import card as cards
+from jaxkd.checkpoints import formats
+from jaxkd.checkpoints.native import load_network, save_network
+from jaxkd.commands import evaluate, export
 from jaxkd.interop import files
-from jaxkd.run import Run, draw
-from jaxkd.saved import load_network, save_network
-from jaxkd.train.stage import fitted
+from jaxkd.runs import artifacts
+from jaxkd.runs.run import Run, draw
+from jaxkd.train.phase import fitted
 
 NETS = dict(student__name='vgg8', student__width=1 / 16)
 
@@ -44,7 +48,7 @@ def workdir(tmp_path_factory):
 @pytest.fixture(scope='module')
 def exported(workdir):
   file = workdir.parent / 'deployed' / 'student.npz'
-  return deploy.export(workdir, file), file
+  return export.export(workdir, file), file
 
 
 def test_the_exported_student_is_the_plain_architecture(exported, workdir):
@@ -75,15 +79,15 @@ def test_its_logits_are_those_of_the_trained_student(exported, workdir):
   logits = []
   for place in (workdir / 'networks/student', file):
     variables, card = load_network(place)
-    logits.append(finished.module_of(card).apply(variables, image).logits)
+    logits.append(cards.module_of(card).apply(variables, image).logits)
   np.testing.assert_allclose(*logits, rtol=1e-4, atol=1e-5)
 
 
 def test_what_is_exported_is_measured_again(exported, workdir):
   _, file = exported
-  alone = measure.evaluate(file)
-  in_run = measure.evaluate(workdir, file=file)
-  trained = measure.evaluate(workdir)
+  alone = evaluate.evaluate(file)
+  in_run = evaluate.evaluate(workdir, file=file)
+  trained = evaluate.evaluate(workdir)
   assert alone == in_run and alone['network'] == 'student'
   assert alone['images'] == 21 and alone['top1'] == trained['top1']
   assert alone['nll'] == pytest.approx(trained['nll'], rel=1e-4)
@@ -91,13 +95,13 @@ def test_what_is_exported_is_measured_again(exported, workdir):
 
 def test_the_dynamic_teacher_is_exported_like_the_student(exported, workdir):
   file = workdir.parent / 'teacher.npz'
-  report = deploy.export(workdir, file, 'dynamic_teacher')
+  report = export.export(workdir, file, 'dynamic_teacher')
   _, card = load_network(file)
   assert card['width'] == 2 * exported[0].after['width']
   assert card['branches'] == 1 and report.difference <= 1e-5
   assert card['params'] > 3 * exported[0].after['params']
-  measured = measure.evaluate(workdir, 'dynamic_teacher')
-  assert measure.evaluate(file)['top1'] == measured['top1']
+  measured = evaluate.evaluate(workdir, 'dynamic_teacher')
+  assert evaluate.evaluate(file)['top1'] == measured['top1']
 
 
 def test_a_file_is_an_archive_that_numpy_reads(exported):
@@ -125,16 +129,16 @@ def test_a_file_of_any_kind_says_what_the_network_says(
   exported, workdir, tmp_path, suffix
 ):
   file = output(tmp_path, suffix)
-  report = deploy.export(workdir, file)
+  report = export.export(workdir, file)
   assert list(tmp_path.iterdir()) == [file]
   assert 0 <= report.difference <= formats.FORMATS[suffix].tolerance
   predict, card = formats.read(file)
   assert card == report.after == exported[0].after
   image = np.random.default_rng(0).normal(size=(5, 8, 8, 1)).astype(np.float32)
   variables, trained = load_network(workdir / 'networks/student')
-  want = finished.module_of(trained).apply(variables, image).logits
+  want = cards.module_of(trained).apply(variables, image).logits
   np.testing.assert_allclose(predict(image), want, rtol=1e-4, atol=1e-5)
-  measured, reference = measure.evaluate(file), measure.evaluate(exported[1])
+  measured, reference = evaluate.evaluate(file), evaluate.evaluate(exported[1])
   assert measured['nll'] == pytest.approx(reference.pop('nll'), rel=1e-5)
   assert measured['brier'] == pytest.approx(reference.pop('brier'), rel=1e-5)
   assert measured['ece'] == pytest.approx(reference.pop('ece'), rel=1e-3)
@@ -170,7 +174,7 @@ def test_a_file_that_says_something_else_is_not_left(
 
   monkeypatch.setitem(formats.FORMATS, suffix, kind._replace(read=read))
   with pytest.raises(ValueError, match=r'differ .* by [23]\.\de-.* not been'):
-    deploy.export(workdir, file)
+    export.export(workdir, file)
   assert not list(tmp_path.iterdir())
 
 
@@ -182,7 +186,7 @@ def test_a_file_that_was_there_stays_if_the_new_one_is_wrong(
   kind = formats.FORMATS['.npz']
   monkeypatch.setitem(formats.FORMATS, '.npz', kind._replace(tolerance=-1.0))
   with pytest.raises(ValueError, match='are its weights finite'):
-    deploy.export(workdir, file)
+    export.export(workdir, file)
   assert file.read_bytes() == b'of yesterday'
   assert list(tmp_path.iterdir()) == [file]
 
@@ -190,62 +194,62 @@ def test_a_file_that_was_there_stays_if_the_new_one_is_wrong(
 def test_formats_are_refused_before_anything_is_read(tmp_path, monkeypatch):
   nowhere = tmp_path / 'nowhere'
   with pytest.raises(KeyError, match="'.tflite'.* Known: .npz, .onnx, .pt, "):
-    deploy.export(nowhere, tmp_path / 'student.tflite')
+    export.export(nowhere, tmp_path / 'student.tflite')
   with pytest.raises(KeyError, match="no format of an exported file ''"):
-    deploy.export(nowhere, tmp_path / 'student')
+    export.export(nowhere, tmp_path / 'student')
   monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
   with pytest.raises(ImportError, match=r"onnxruntime: pip .* 'jaxkd\[onnx\]'"):
-    deploy.export(nowhere, tmp_path / 'student.onnx')
+    export.export(nowhere, tmp_path / 'student.onnx')
   with pytest.raises(ImportError, match=r"torch: pip install 'jaxkd\[torch\]'"):
-    deploy.export(nowhere, tmp_path / 'student.pth')
+    export.export(nowhere, tmp_path / 'student.pth')
 
 
 def test_a_state_dict_of_nobody_knows_what_is_not_run(tmp_path):
   files.write(tmp_path / 'x.safetensors', {'weight': np.zeros(3)}, {})
   with pytest.raises(ValueError, match='does not say which network it is'):
-    measure.evaluate(tmp_path / 'x.safetensors')
+    evaluate.evaluate(tmp_path / 'x.safetensors')
 
 
 def test_images_are_compared_alone_and_together(exported):
   variables, card = load_network(exported[1])
-  module = finished.module_of(card)
-  test = finished.evaluator(card['data_settings'], card)
+  module = cards.module_of(card)
+  test = artifacts.evaluator(card['data_settings'], card)
   apply, sizes = jax.jit(module.apply), []
 
   def predict(image):
     sizes.append(len(image))
     return np.asarray(apply(variables, image).logits)
 
-  got = deploy.logits(predict, test.dataset, 21)
+  got = export.logits(predict, test.dataset, 21)
   assert sizes == [1, 20]
   want = test.logits(module, variables, 21)
   np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
-  assert (deploy.COMPARED - 1) % deploy.BATCH == 0
+  assert (export.COMPARED - 1) % export.BATCH == 0
 
 
 def test_differences_are_those_of_what_a_network_means():
   want = np.array([[2.0, -4.0], [0.0, 1.0]])
   got = want + np.array([[0.0, 0.0], [0.0, 0.02]])
   raw, read = ({'read_out': how} for how in ('softmax', 'clip'))
-  assert deploy.difference(want, got, raw) == pytest.approx(0.005)
+  assert export.difference(want, got, raw) == pytest.approx(0.005)
   p, q = softmax(want, -1), softmax(got, -1)
   apart = np.abs(p - q).max() / p.max()
-  assert deploy.difference(want, got, read) == pytest.approx(apart, rel=1e-3)
+  assert export.difference(want, got, read) == pytest.approx(apart, rel=1e-3)
   want[1, 0] = np.nan
-  assert not deploy.difference(want, want, raw) <= 1
+  assert not export.difference(want, want, raw) <= 1
 
 
 def test_unknown_networks_and_runs_are_named(workdir, tmp_path):
   with pytest.raises(FileNotFoundError, match='there are: dynamic_teacher, st'):
-    deploy.export(workdir, tmp_path / 'x.npz', 'teacher')
+    export.export(workdir, tmp_path / 'x.npz', 'teacher')
   with pytest.raises(FileNotFoundError, match='no run in'):
-    measure.evaluate(tmp_path)
+    evaluate.evaluate(tmp_path)
   (tmp_path / 'broken').write_bytes(b'no archive')
   with pytest.raises(ValueError, match='broken is damaged'):
-    measure.evaluate(tmp_path / 'broken')
+    evaluate.evaluate(tmp_path / 'broken')
   np.savez(tmp_path / 'arrays.npz', x=np.zeros(3))
   with pytest.raises(ValueError, match='arrays.npz is damaged'):
-    measure.evaluate(tmp_path / 'arrays.npz')
+    evaluate.evaluate(tmp_path / 'arrays.npz')
 
 
 def test_a_run_without_its_student_yet_exports_no_other(workdir, tmp_path):
@@ -253,22 +257,22 @@ def test_a_run_without_its_student_yet_exports_no_other(workdir, tmp_path):
   networks.mkdir()
   shutil.copy(workdir / 'config.json', tmp_path)
   with pytest.raises(FileNotFoundError, match='no network in .* goes on with'):
-    measure.evaluate(tmp_path)
+    evaluate.evaluate(tmp_path)
   shutil.copytree(workdir / 'networks/dynamic_teacher', networks / 'teacher')
   with pytest.raises(
     FileNotFoundError, match="'student' .* are: teacher. Name"
   ):
-    deploy.export(tmp_path, tmp_path / 'x.npz')
+    export.export(tmp_path, tmp_path / 'x.npz')
 
 
 def test_other_data_are_refused(exported):
   _, card = load_network(exported[1])
-  settings = finished.data_settings(exported[1], card)
+  settings = artifacts.data_settings(exported[1], card)
   more = {**settings, 'settings': {**settings['settings'], 'num_classes': 4}}
   with pytest.raises(ValueError, match='classes 4, the network 3: measure'):
-    finished.evaluator(more, card)
+    artifacts.evaluator(more, card)
   with pytest.raises(ValueError, match=r'shape \[10, 10, 1\], the network'):
-    finished.evaluator({**settings, 'image_size': 10}, card)
+    artifacts.evaluator({**settings, 'image_size': 10}, card)
 
 
 def test_a_config_says_where_the_data_are_now(exported, workdir):
@@ -276,12 +280,12 @@ def test_a_config_says_where_the_data_are_now(exported, workdir):
   _, card = load_network(file)
   moved = tiny.config(data__dir='elsewhere', data__name='digits')
   for place in (workdir, file):
-    settings = finished.data_settings(place, card, moved)
+    settings = artifacts.data_settings(place, card, moved)
     assert (settings['dir'], settings['name']) == ('elsewhere', 'synthetic')
   bare = {k: v for k, v in card.items() if k != 'data_settings'}
-  assert finished.data_settings(file, bare, moved)['name'] == 'digits'
+  assert artifacts.data_settings(file, bare, moved)['name'] == 'digits'
   with pytest.raises(FileNotFoundError, match='no run in'):
-    finished.data_settings(file, bare)
+    artifacts.data_settings(file, bare)
 
 
 def test_the_gap_is_drawn(workdir):
@@ -322,7 +326,7 @@ def starts(variables, **changes):
 def test_fine_tuning_starts_where_the_student_was(exported):
   variables, card = load_network(exported[1])
   student, logits, image = starts(variables, student__branches=6)
-  want = finished.module_of(card).apply(variables, image).logits
+  want = cards.module_of(card).apply(variables, image).logits
   for got in logits.values():
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
   # The trained kernels as they are, behind a scale of 1; the rest is silent.
@@ -336,7 +340,7 @@ def test_fine_tuning_starts_where_the_student_was(exported):
 def test_a_student_with_branches_can_go_on_without(workdir):
   variables, card = load_network(workdir / 'networks/student')
   _, logits, image = starts(variables)
-  want = finished.module_of(card).apply(variables, image).logits
+  want = cards.module_of(card).apply(variables, image).logits
   np.testing.assert_allclose(logits['student'], want, rtol=1e-4, atol=1e-5)
 
 
@@ -347,13 +351,13 @@ def test_a_read_out_is_exported_and_does_not_magnify_rounding(
   """Outputs around 0 have logits that jump, and are compared otherwise."""
   variables, card = load_network(workdir / 'networks/student')
   _, deployed = load_network(exported[1])
-  test = finished.evaluator(deployed['data_settings'], card)
-  raw = test.logits(finished.module_of(card), variables, 3)
+  test = artifacts.evaluator(deployed['data_settings'], card)
+  raw = test.logits(cards.module_of(card), variables, 3)
   variables['params']['head']['bias'] -= np.diagonal(raw)
   card |= {'read_out': 'clip', 'data_settings': deployed['data_settings']}
   save_network(tmp_path / 'student', variables, card)
   file = tmp_path / f'file{suffix}'
-  report = deploy.export(tmp_path / 'student', file)
+  report = export.export(tmp_path / 'student', file)
   assert report.difference <= 1e-5 and report.after['read_out'] == 'clip'
   assert 'the same probabilities' in str(report)
-  assert measure.evaluate(file)['top1'] == report.after['top1']
+  assert evaluate.evaluate(file)['top1'] == report.after['top1']

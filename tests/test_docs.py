@@ -9,7 +9,8 @@ import re
 import pytest
 
 from jaxkd import config as configs
-from jaxkd import experiment, objectives
+from jaxkd import objectives
+from jaxkd.runs import experiment
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob('*.md'), *(ROOT / 'docs').rglob('*.md')])

@@ -13,11 +13,11 @@ from test_graph import SHAPE, batch, build, labels_to
 
 from jaxkd import objectives, tree
 from jaxkd.graph import Frozen, Graph, Learner, Transfer
-from jaxkd.program import bind
-from jaxkd.train import optim
+from jaxkd.graph.program import bind
+from jaxkd.train import optimizer
 from jaxkd.train import state as states
 from jaxkd.train.dot import Split, TwoGradients
-from jaxkd.train.stage import train_stage
+from jaxkd.train.phase import train_stage
 from jaxkd.train.step import make_step
 
 STEPS, M, DELTA, DECAY = 12, 0.9, 0.075, 0.3
@@ -87,7 +87,7 @@ def published(owner, name, x, delta, decay=DECAY):
 
 def make(name='dot', **settings):
   settings = {'momentum': M, 'weight_decay': DECAY, **settings}
-  return optim.make_optimizer(name, rate, **settings)
+  return optimizer.make_optimizer(name, rate, **settings)
 
 
 @pytest.mark.parametrize('delta', [0.0, DELTA])
@@ -123,14 +123,16 @@ def test_without_delta_it_is_sgd():
 def test_owners_have_their_rates():
   rates = {'student': rate, 'objectives': lambda step: 0.5 * rate(step)}
   one = run(make())
-  two = run(optim.make_optimizer('dot', rates, momentum=M, weight_decay=DECAY))
+  two = run(
+    optimizer.make_optimizer('dot', rates, momentum=M, weight_decay=DECAY)
+  )
   chex.assert_trees_all_close(one['student'], two['student'], rtol=1e-12)
   gap = np.abs(one['objectives']['bias'] - two['objectives']['bias'])
   assert np.all(gap > 1e-3)
 
 
 def test_clips_the_norm_of_the_sum():
-  tx = optim.make_optimizer('dot', lambda step: 1.0, clip_norm=1.0)
+  tx = optimizer.make_optimizer('dot', lambda step: 1.0, clip_norm=1.0)
   params = {'student': jnp.zeros(4)}
   ones = jnp.ones(4)
   grads = {'student': Split(3 * ones, 2 * ones)}  # of norm 10
@@ -205,12 +207,12 @@ def test_the_step_gives_it_the_gradients_of_both_losses():
 
 def test_without_delta_the_step_is_that_of_sgd():
   (dot, seen), (sgd, same) = (
-    trained(optim.make_optimizer(name, rate, weight_decay=0.01, delta=0.0))
+    trained(optimizer.make_optimizer(name, rate, weight_decay=0.01, delta=0.0))
     for name in ('dot', 'sgd')
   )
   chex.assert_trees_all_close(dot.params, sgd.params, rtol=1e-5, atol=1e-7)
   chex.assert_trees_all_close(seen, same, rtol=1e-5)
-  other, _ = trained(optim.make_optimizer('dot', rate, weight_decay=0.01))
+  other, _ = trained(optimizer.make_optimizer('dot', rate, weight_decay=0.01))
   gaps = jax.tree.map(
     lambda a, b: np.max(np.abs(a - b)),
     other.params['student'],

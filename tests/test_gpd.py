@@ -16,7 +16,7 @@ from gpd_programs import GUIDED, batch_of, known_to, program_of, start
 from reparam_nets import SHAPE, difference
 
 from jaxkd import methods, reparam, tree
-from jaxkd.train import stage as stages
+from jaxkd.train import phase as stages
 from jaxkd.train import state as states
 from jaxkd.train.step import make_step
 

@@ -20,7 +20,7 @@ from gpd_programs import (
 from reparam_nets import SHAPE, difference
 
 from jaxkd import data, methods, models, reparam, tree
-from jaxkd.program import bind
+from jaxkd.graph.program import bind
 from jaxkd.train import state as states
 from jaxkd.train.step import make_step
 

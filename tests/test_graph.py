@@ -10,8 +10,8 @@ import pytest
 
 from jaxkd import models, objectives
 from jaxkd.graph import Frozen, Fusion, Graph, Learner, Shared, Transfer
+from jaxkd.graph.program import bind
 from jaxkd.objectives import Objective
-from jaxkd.program import bind
 from jaxkd.train import state as states
 from jaxkd.train.step import make_step
 from jaxkd.types import Outputs

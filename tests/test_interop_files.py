@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import tiny
 
-from jaxkd import measure, saved, tree
-from jaxkd.interop import checkpoints, convert, files
+from jaxkd import tree
+from jaxkd.checkpoints import load, native
+from jaxkd.commands import convert, evaluate
+from jaxkd.interop import files
 from jaxkd.interop.torch import from_state_dict, to_state_dict
-from jaxkd.run import Run
+from jaxkd.runs.run import Run
 
 SUFFIXES = ['.npz', '.safetensors']  # that need no PyTorch
 ARRAYS = {
@@ -117,8 +119,8 @@ def test_the_command_converts_there_and_back(teacher, tmp_path, suffix, capsys):
   convert.main(['mlp', str(teacher), str(there)])
   convert.main(['mlp', str(there), str(back)])
   assert 'mlp, 10 classes' in capsys.readouterr().out
-  want, _ = saved.load_checkpoint(teacher)
-  got, card = saved.load_checkpoint(back)
+  want, _ = native.load_checkpoint(teacher)
+  got, card = native.load_checkpoint(back)
   assert tree.digest(got) == tree.digest(want)
   assert card['num_classes'] == 10
   assert card['converted_from'] == there.name
@@ -175,7 +177,7 @@ def test_a_run_with_a_file_as_teacher_is_measured_and_not_exchanged(
   convert.main(['mlp', str(teacher), str(path), '--image-shape', *'881'])
   workdir = tmp_path / 'run'
   finish(workdir, cache, teacher__checkpoint=str(path))
-  found = measure.evaluate(workdir)
+  found = evaluate.evaluate(workdir)
   assert set(found['guides']) == {'teacher'}
   (workdir / 'summary.json').unlink()  # as if it had been interrupted
   files.write(path, dict(np.load(_other(teacher, tmp_path))), {})
@@ -187,7 +189,7 @@ def test_a_run_with_a_file_as_teacher_is_measured_and_not_exchanged(
 
 def _other(teacher, folder):
   """The teacher's state dict with another bias."""
-  state = to_state_dict('mlp', saved.load_checkpoint(teacher)[0])
+  state = to_state_dict('mlp', native.load_checkpoint(teacher)[0])
   state['head.bias'] = state['head.bias'] + 0.01
   files.write(folder / 'other.npz', state, {})
   return folder / 'other.npz'
@@ -198,16 +200,16 @@ def test_a_start_is_not_what_teaches(teacher, cache, tmp_path):
   convert.main(['mlp', str(teacher), str(path)])
   given = dict(teacher__start=str(path), teacher__epochs=1)
   summary = finish(tmp_path / 'run', cache, **given)
-  _, card = saved.load_network(tmp_path / 'run/networks/teacher')
+  _, card = native.load_network(tmp_path / 'run/networks/teacher')
   result = summary['networks']['teacher']
   for key in ('params_sha256', 'top1', 'nll'):
     assert result[key] == card[key]
 
 
 def test_another_order_of_the_classes_is_refused(teacher, cache, tmp_path):
-  variables, card = saved.load_checkpoint(teacher)
+  variables, card = native.load_checkpoint(teacher)
   odd = {**card, 'class_names': card['class_names'][::-1]}
-  saved.save_network(tmp_path / 'odd', variables, odd)
+  native.save_network(tmp_path / 'odd', variables, odd)
   with pytest.raises(ValueError, match='class_names'):
     finish(tmp_path / 'run', cache, teacher__checkpoint=str(tmp_path / 'odd'))
 
@@ -222,15 +224,15 @@ def test_a_student_can_start_from_a_file(teacher, cache, tmp_path):
     optimizer__learning_rate=0.0,
   )
   finish(tmp_path / 'run', cache, **still)
-  want, _ = saved.load_checkpoint(teacher)
-  got, _ = saved.load_checkpoint(tmp_path / 'run')
+  want, _ = native.load_checkpoint(teacher)
+  got, _ = native.load_checkpoint(tmp_path / 'run')
   assert tree.digest(got['params']) == tree.digest(want['params'])
 
 
 def test_a_teacher_at_chance_stops_before_anything_is_written(
   teacher, cache, tmp_path
 ):
-  variables, _ = saved.load_checkpoint(teacher)
+  variables, _ = native.load_checkpoint(teacher)
   state = to_state_dict('mlp', variables)
   shuffled = {**state, 'head.weight': np.roll(state['head.weight'], 1, axis=0)}
   path = tmp_path / 'odd.npz'
@@ -251,7 +253,7 @@ def test_settings_of_the_network_are_the_configs(cache, tmp_path):
   convert.main(['mlp', str(tmp_path / 'wide'), str(path)])
   given = dict(student__checkpoint=str(path), method=dict(name='plain'))
   finish(tmp_path / 'run', cache, **given, **wide)
-  _, card = saved.load_checkpoint(tmp_path / 'run')
+  _, card = native.load_checkpoint(tmp_path / 'run')
   assert card['settings'] == {'features': [12, 7]}
   with pytest.raises(ValueError, match=r'! head.*model \(10, 64'):
     finish(tmp_path / 'other', cache, **given)
@@ -265,7 +267,7 @@ def test_settings_of_the_network_are_the_configs(cache, tmp_path):
 def test_a_file_of_another_number_of_classes_is_refused(
   teacher, cache, tmp_path
 ):
-  variables, _ = saved.load_checkpoint(teacher)
+  variables, _ = native.load_checkpoint(teacher)
   state = to_state_dict('mlp', variables)
   fewer = {k: x[:2] if k.startswith('head') else x for k, x in state.items()}
   path = tmp_path / 'fewer.npz'
@@ -278,16 +280,16 @@ def test_the_card_of_an_exported_file_comes_along(tmp_path):
   state = {'head.weight': ARRAYS['fc.weight'], 'head.bias': ARRAYS['fc.bias']}
   path = tmp_path / 'x.safetensors'
   files.write(path, state, {**CARD, 'read_out': 'clip'})
-  variables, card = checkpoints.load(path, 'resnet8', (2, 2, 1))
+  variables, card = load.load(path, 'resnet8', (2, 2, 1))
   assert tree.digest(variables) == tree.digest(from_state_dict('linear', state))
   assert card['model'] == 'linear'
   assert card['class_names'] == CARD['class_names']
-  assert checkpoints.load_card(path)['read_out'] == 'clip'
+  assert load.load_card(path)['read_out'] == 'clip'
   json.dumps(card)
 
 
 def test_a_network_of_ones_own_is_no_state_dict(teacher, tmp_path):
-  saved.save_file(tmp_path / 'own.npz', *saved.load_checkpoint(teacher))
+  native.save_file(tmp_path / 'own.npz', *native.load_checkpoint(teacher))
   assert not files.is_state_dict(tmp_path / 'own.npz')
   assert not files.is_state_dict(pathlib.Path('nowhere.npz'))
   files.write(tmp_path / 'its.npz', ARRAYS, {})

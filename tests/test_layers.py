@@ -15,24 +15,15 @@ FILES = sorted((ROOT / 'jaxkd').rglob('*.py'))
 LEVEL = {
   name: level
   for level, names in {
-    0.0: 'jaxkd catalog disk types',  # jaxkd is jaxkd/__init__.py
-    0.5: 'tree',
-    1.0: 'losses reparam data evaluate plots saved',
-    2.0: 'models',
-    3.0: 'objectives interop',
-    4.0: 'graph',
-    4.5: 'methods program',
-    5.0: 'train',
-    6.0: 'config describe',
-    6.1: 'comparison',
-    6.3: 'experiment',
-    6.5: 'given',
-    6.6: 'run recipe',
-    6.7: 'study',
-    6.8: 'finished',
-    6.85: 'formats',
-    6.9: 'deploy measure pictures',
-    7.0: 'main',
+    0: 'jaxkd catalog disk text tree types',  # jaxkd is jaxkd/__init__.py
+    1: 'config data evaluate losses plots reparam',
+    2: 'models',
+    3: 'interop objectives',
+    4: 'checkpoints graph',
+    5: 'methods train',
+    6: 'runs',
+    8: 'commands',
+    9: 'main',
   }.items()
   for name in names.split()
 }
@@ -94,7 +85,7 @@ def test_imports_only_lower_levels(path):
     ('losses', 'from jaxkd.losses import logits', 0),
     ('losses', 'from . import logits', 0),
     ('methods', 'from jaxkd.graph import Graph', 0),
-    ('main', 'from jaxkd import __version__, experiment', 0),
+    ('main', 'from jaxkd import __version__, runs', 0),
     ('losses', 'from jaxkd import models', 1),
     ('losses', 'import jaxkd.models.vgg as vgg', 1),
     ('losses', 'from jaxkd.data import batches', 1),  # a sibling

@@ -10,10 +10,11 @@ import pytest
 import tiny
 from scipy.special import rel_entr, softmax
 
-from jaxkd import finished, measure
-from jaxkd.deploy import export
-from jaxkd.run import Run, result_table
-from jaxkd.saved import load_checkpoint
+from jaxkd.checkpoints import card as cards
+from jaxkd.checkpoints.native import load_checkpoint
+from jaxkd.commands import evaluate
+from jaxkd.commands.export import export
+from jaxkd.runs.run import Run, result_table
 
 MEASURED = {'top1', 'top5', 'nll', 'brier', 'ece'}
 
@@ -48,12 +49,12 @@ def logits(place):
   variables, card = load_checkpoint(place)
   dataset = tiny.experiment().dataset
   image = (dataset.test.image / 255 - dataset.view.mean) / dataset.view.std
-  module = finished.module_of(card)
+  module = cards.module_of(card)
   return module.apply(variables, image.astype(np.float32)).logits
 
 
 def test_a_student_is_compared_with_the_teacher_of_its_run(run):
-  result = measure.evaluate(run)
+  result = evaluate.evaluate(run)
   names = {'network', 'model', 'data', 'images', 'guides'}
   assert set(result) == names | MEASURED
   assert set(result['guides']) == {'teacher'}
@@ -72,7 +73,7 @@ def test_a_student_is_compared_with_the_teacher_of_its_run(run):
 def test_evaluation_repeats_what_the_run_has_measured(run):
   networks = json.loads((run / 'summary.json').read_text())['networks']
   for name in ('student', 'teacher'):
-    result = measure.evaluate(run, name)
+    result = evaluate.evaluate(run, name)
     card = json.loads((run / f'networks/{name}/network.json').read_text())
     for key in MEASURED:
       assert result[key] == pytest.approx(networks[name][key], rel=1e-5)
@@ -80,8 +81,8 @@ def test_evaluation_repeats_what_the_run_has_measured(run):
 
 
 def test_a_teacher_and_a_network_alone_have_no_guide(run):
-  assert measure.evaluate(run, 'teacher')['guides'] == {}
-  alone = measure.measure(run, file=run / 'networks/student')
+  assert evaluate.evaluate(run, 'teacher')['guides'] == {}
+  alone = evaluate.measure(run, file=run / 'networks/student')
   assert alone.guides == {}
 
 
@@ -89,20 +90,20 @@ def test_a_given_teacher_is_read_where_it_was_given(given, run):
   assert not (given / 'networks/teacher').exists()
   mark = json.loads((given / 'stages/distil.json').read_text())
   assert set(mark['frozen']['teacher']) == MEASURED
-  before = measure.evaluate(given)['guides']
+  before = evaluate.evaluate(given)['guides']
   assert set(before) == {'teacher'}
   checkpoint = given.parent / 'checkpoint'
   away = checkpoint.rename(given.parent / 'away')
-  assert measure.evaluate(given)['guides'] == {}
+  assert evaluate.evaluate(given)['guides'] == {}
   shutil.copytree(run / 'networks/student', checkpoint)  # another network
-  assert measure.evaluate(given)['guides'] == {}
+  assert evaluate.evaluate(given)['guides'] == {}
   shutil.rmtree(checkpoint)
   away.rename(checkpoint)
-  assert measure.evaluate(given)['guides'] == before
+  assert evaluate.evaluate(given)['guides'] == before
 
 
 def test_several_networks_are_measured_as_an_ensemble(run):
-  found = measure.measure(run, 'student,teacher')
+  found = evaluate.measure(run, 'student,teacher')
   both = [logits(run / 'networks' / name) for name in ('student', 'teacher')]
   mean = np.mean([softmax(x, axis=-1) for x in both], axis=0)
   label = tiny.experiment().dataset.test.label
@@ -111,31 +112,31 @@ def test_several_networks_are_measured_as_an_ensemble(run):
   assert found.results['top1'] == np.mean(np.argmax(mean, axis=-1) == label)
   assert found.guides == {}
   assert found.name == 'ensemble'
-  assert measure.draw(found, run) is None
+  assert evaluate.draw(found, run) is None
   with pytest.raises(FileNotFoundError, match='assistant'):
-    measure.measure(run, 'student,assistant')
+    evaluate.measure(run, 'student,assistant')
   with pytest.raises(ValueError, match='names a network twice'):
-    measure.measure(run, 'student,student')
+    evaluate.measure(run, 'student,student')
   with pytest.raises(ValueError, match='can be measured'):
     export(run, run / 'both.npz', 'student,teacher')
 
 
 def test_the_picture_is_the_runs(run, tmp_path):
-  found = measure.measure(run)
-  picture = measure.draw(found, run)
+  found = evaluate.measure(run)
+  picture = evaluate.draw(found, run)
   assert picture == run / 'reliability.png'
   with PIL.Image.open(picture) as image:
     assert image.format == 'PNG'
-  assert measure.draw(found, tmp_path) is None
+  assert evaluate.draw(found, tmp_path) is None
   assert not list(tmp_path.iterdir())
 
 
 def test_what_is_printed_names_every_measure():
-  found = measure.Measured(
+  found = evaluate.Measured(
     card={'network': 'slt0', 'model': 'vgg8', 'width': 0.5},
     data='a mixture',
     images=1234,
-    results={name: 0.125 for name in measure.MEASURES},
+    results={name: 0.125 for name in evaluate.MEASURES},
     guides={'teacher': {'agreement': 0.75, 'kl': 0.25}},
     reliability={},
   )

@@ -11,10 +11,10 @@ import tiny
 from quick import compilation  # noqa: F401
 
 from jaxkd import methods
+from jaxkd.graph.program import bind
 from jaxkd.models.mobilenet import MobileNetV1
-from jaxkd.program import bind
 from jaxkd.train import mesh as meshes
-from jaxkd.train import stage as stages
+from jaxkd.train import phase as stages
 from jaxkd.train.feed import Feed
 from jaxkd.train.state import learned
 from jaxkd.train.step import make_step

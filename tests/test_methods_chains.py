@@ -17,9 +17,9 @@ from test_methods_guides import arrows
 
 from jaxkd import losses, methods
 from jaxkd.graph import Frozen, Learner, Model
+from jaxkd.graph.program import bind
 from jaxkd.methods.weights import Kept
-from jaxkd.program import bind
-from jaxkd.run import Run
+from jaxkd.runs.run import Run
 from jaxkd.train import log
 from jaxkd.train import state as states
 from jaxkd.train.step import make_step

@@ -11,7 +11,7 @@ from jaxkd.graph import Frozen, Fusion, Learner, Model
 from jaxkd.methods.arrows import parts
 from jaxkd.methods.networks import node
 from jaxkd.methods.weights import Planned, Product, WarmUp
-from jaxkd.run import Run
+from jaxkd.runs.run import Run
 
 
 def arrows(stage):

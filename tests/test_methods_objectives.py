@@ -11,7 +11,7 @@ from test_objectives import NEEDED
 from test_objectives_conformance import ANYWHERE
 
 from jaxkd import methods, objectives
-from jaxkd.program import bind
+from jaxkd.graph.program import bind
 from jaxkd.train import state as states
 from jaxkd.train.step import make_step
 

@@ -11,11 +11,13 @@ import tiny
 from quick import compilation  # noqa: F401
 from test_methods import NoCheckpoints, start
 
-from jaxkd import methods, recipe, run, saved, tree
+from jaxkd import methods, tree
+from jaxkd.checkpoints import native
 from jaxkd.graph import OBJECTIVES
-from jaxkd.run import Run
-from jaxkd.train import stage as training
-from jaxkd.train.together import train_together
+from jaxkd.runs import run, vmapped
+from jaxkd.runs.run import Run
+from jaxkd.train import phase as training
+from jaxkd.train.vmapped import train_together
 
 FT = 'teacher->student:ft'
 
@@ -203,7 +205,7 @@ def test_a_run_goes_on_after_its_first_stage(tmp_path, cache, monkeypatch):
         digest(folder)
   assert digest('kept') == whole
   left = {x: x / 'stages/pretrain.npz' for x in tmp_path.iterdir()}
-  found, _ = saved.load_network(left[tmp_path / 'lost'])
+  found, _ = native.load_network(left[tmp_path / 'lost'])
   assert found['params'][CTKD]['curriculum'] != 1  # where it starts
   left[tmp_path / 'lost'].unlink()
   assert digest('lost') != whole
@@ -219,8 +221,8 @@ def test_seeds_together_go_on_too(cache, monkeypatch):
     left.append([outcome.objectives for outcome in outcomes])
     return outcomes
 
-  monkeypatch.setattr(recipe, 'train_together', spy)
-  recipe.run_together([again(cache, seed=seed) for seed in (0, 1)])
+  monkeypatch.setattr(vmapped, 'train_together', spy)
+  vmapped.run_together([again(cache, seed=seed) for seed in (0, 1)])
   teacher, first, second = known
   assert teacher == first == [{}, {}]
   chex.assert_trees_all_equal(second, left[1])

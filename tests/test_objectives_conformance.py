@@ -18,9 +18,9 @@ from test_objectives import NEEDED
 
 from jaxkd import models, objectives, tree
 from jaxkd.graph import Graph, Learner, Transfer
+from jaxkd.graph.program import bind
 from jaxkd.losses.sizes import adaptive_average_pool
 from jaxkd.models.norms import note, run
-from jaxkd.program import bind
 from jaxkd.train import mesh as meshes
 from jaxkd.train import state as states
 from jaxkd.train.checkpoint import Checkpoints

@@ -12,7 +12,7 @@ from test_objectives_features import KEY, draw, parameters
 from jaxkd import losses, objectives
 from jaxkd.objectives import base
 from jaxkd.objectives.crd import UNKNOWN, of_other_classes, others
-from jaxkd.run import Run
+from jaxkd.runs.run import Run
 from jaxkd.train import checkpoint
 from jaxkd.types import Outputs
 

@@ -13,12 +13,12 @@ import tiny
 
 from jaxkd import losses, models, objectives, tree
 from jaxkd.graph import Graph, Learner, Transfer
+from jaxkd.graph.program import bind
 from jaxkd.losses import sizes
 from jaxkd.models.norms import run
 from jaxkd.models.resnet import BASIC, ResNet
 from jaxkd.models.vit import ViT
 from jaxkd.objectives import regressors, taps
-from jaxkd.program import bind
 from jaxkd.train import mesh as meshes
 from jaxkd.train import state as states
 from jaxkd.train.step import make_step

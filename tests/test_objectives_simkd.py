@@ -12,17 +12,18 @@ import tiny
 from test_objectives_features import FAMILIES, KEY, draw, outputs_of
 from test_objectives_ofd import NETWORKS
 
-from jaxkd import models, objectives, saved, tree
-from jaxkd.deploy import export
-from jaxkd.finished import find
+from jaxkd import models, objectives, tree
+from jaxkd.checkpoints import native
+from jaxkd.commands.evaluate import evaluate
+from jaxkd.commands.export import export
 from jaxkd.graph import Frozen, Graph, Learner, Reused, Transfer
-from jaxkd.measure import evaluate
+from jaxkd.graph.program import bind, fold_in
 from jaxkd.models.mlp import MLP
 from jaxkd.models.resnet_cifar import ResNetCifar
 from jaxkd.models.vit import ViT
 from jaxkd.objectives.simkd import maps, read, reused
-from jaxkd.program import bind, fold_in
-from jaxkd.run import Run
+from jaxkd.runs.artifacts import find
+from jaxkd.runs.run import Run
 from jaxkd.train import state as states
 from jaxkd.train.step import make_step
 from jaxkd.types import Outputs
@@ -261,7 +262,7 @@ def test_what_is_tested_saved_and_exported_is_the_whole_student(folder):
     if not place.exists():
       exported = export(folder / 'run', place)
       assert exported.difference < 1e-6
-      assert saved.load_network(place)[1]['reused'] == student['reused']
+      assert native.load_network(place)[1]['reused'] == student['reused']
     assert evaluate(place)['top1'] == student['top1']
   with pytest.raises(ValueError, match='has no original in PyTorch'):
     export(folder / 'run', folder / 'student.safetensors')

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from jaxkd import tree
-from jaxkd.train import optim
+from jaxkd.train import optimizer
 
 STEPS = 20
 RATES = [0.1 if step < 12 else 0.02 for step in range(STEPS)]
@@ -72,7 +72,7 @@ def adamw(name, x, *, betas, eps, decay):
   ('momentum', 'nesterov'), [(0.9, False), (0.9, True), (0.0, False)]
 )
 def test_sgd_is_pytorchs(momentum, nesterov, decay):
-  tx = optim.make_optimizer(
+  tx = optimizer.make_optimizer(
     'sgd',
     rate,
     momentum=momentum,
@@ -90,7 +90,7 @@ def test_sgd_is_pytorchs(momentum, nesterov, decay):
 @pytest.mark.parametrize('decay', ['all', 'kernels'])
 def test_adamw(decay):
   settings = dict(betas=(0.8, 0.95), eps=1e-3)
-  tx = optim.make_optimizer(
+  tx = optimizer.make_optimizer(
     'adamw', rate, weight_decay=0.3, decay=decay, **settings
   )
   got = run(tx, start())
@@ -118,7 +118,7 @@ def test_each_owner_has_its_own_rate():
     'slt0': lambda step: 0.01,
     'objectives': lambda step: 1.0,
   }
-  tx = optim.make_optimizer('sgd', schedules, momentum=0.0)
+  tx = optimizer.make_optimizer('sgd', schedules, momentum=0.0)
   got = update(tx, owners(0, 0, 0), owners(1, 1, 1))
   for name, schedule in schedules.items():
     np.testing.assert_allclose(got[name]['w'], -schedule(0))
@@ -127,7 +127,7 @@ def test_each_owner_has_its_own_rate():
 def test_a_rate_may_be_for_an_owner_that_is_not_there():
   """Of all methods, only some have objectives that learn."""
   schedules = {'student': lambda step: 0.1, 'objectives': lambda step: 1.0}
-  tx = optim.make_optimizer('sgd', schedules, momentum=0.0)
+  tx = optimizer.make_optimizer('sgd', schedules, momentum=0.0)
   got = update(tx, owners(0), owners(1))
   np.testing.assert_allclose(got['student']['w'], -0.1)
 
@@ -138,7 +138,7 @@ def test_a_rate_may_be_for_an_owner_that_is_not_there():
   ids=['one rate', 'two rates'],
 )
 def test_clips_by_the_norm_of_all_owners(schedules):
-  tx = optim.make_optimizer('sgd', schedules, momentum=0.0, clip_norm=1.0)
+  tx = optimizer.make_optimizer('sgd', schedules, momentum=0.0, clip_norm=1.0)
   # The squares of 2 + 2 values: 2 * 9 + 2 * 16 = 50.
   got = update(tx, owners(0, 0), owners(3, 4))
   np.testing.assert_allclose(got['student']['w'], -3 / 50**0.5, rtol=1e-6)
@@ -146,7 +146,7 @@ def test_clips_by_the_norm_of_all_owners(schedules):
 
 
 def test_does_not_clip_below_the_norm():
-  tx = optim.make_optimizer(
+  tx = optimizer.make_optimizer(
     'sgd', lambda step: 1.0, momentum=0.0, clip_norm=8.0
   )
   got = update(tx, owners(0, 0), owners(3, 4))
@@ -155,7 +155,7 @@ def test_does_not_clip_below_the_norm():
 
 def test_clips_before_the_decay():
   """As in PyTorch, where the optimizer adds the decay after the clipping."""
-  tx = optim.make_optimizer(
+  tx = optimizer.make_optimizer(
     'sgd', lambda step: 1.0, momentum=0.0, weight_decay=0.5, clip_norm=1.0
   )
   got = update(tx, owners(10), owners(3))
@@ -163,7 +163,7 @@ def test_clips_before_the_decay():
 
 
 def schedule(name: str, **settings) -> optax.Schedule:
-  return optim.make_schedule(name, 0.05, **{**CIFAR, **settings})
+  return optimizer.make_schedule(name, 0.05, **{**CIFAR, **settings})
 
 
 @pytest.mark.parametrize(
@@ -233,9 +233,9 @@ def test_wrong_names_get_suggestions():
   with pytest.raises(KeyError, match="no schedule 'cosin'. .* 'cosine'"):
     schedule('cosin')
   with pytest.raises(KeyError, match="no optimizer 'adam'. .* 'adamw'"):
-    optim.make_optimizer('adam', rate)
+    optimizer.make_optimizer('adam', rate)
   with pytest.raises(KeyError, match="no decay mask 'kernel'. .* 'kernels'"):
-    optim.make_optimizer('sgd', rate, decay='kernel')
+    optimizer.make_optimizer('sgd', rate, decay='kernel')
 
 
 def test_what_only_looks_like_a_kernel_does_not_decay():
@@ -245,7 +245,7 @@ def test_what_only_looks_like_a_kernel_does_not_decay():
     'position_embedding': jnp.ones((1, 5, 4)),
     'conv': {'branch_scale': jnp.ones((6, 4)), 'branch_mix': jnp.ones((4, 4))},
   }
-  tx = optim.make_optimizer('sgd', rate, weight_decay=0.3, decay='kernels')
+  tx = optimizer.make_optimizer('sgd', rate, weight_decay=0.3, decay='kernels')
   change = update(tx, params, jax.tree.map(jnp.zeros_like, params))
   moved = {name for name, x in tree.leaves(change).items() if jnp.any(x)}
   assert moved == {'qkv/kernel', 'conv/branch_mix'}

@@ -11,9 +11,11 @@ import PIL.Image
 import pytest
 import tiny
 
-from jaxkd import finished, pictures, plots
-from jaxkd.run import Run
-from jaxkd.saved import load_network
+from jaxkd import plots
+from jaxkd.checkpoints import card as cards
+from jaxkd.checkpoints.native import load_network
+from jaxkd.commands import visualize
+from jaxkd.runs.run import Run
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -38,7 +40,7 @@ def runs(tmp_path_factory):
 def drawn(runs):
   """Both runs side by side, in a folder that was not there before."""
   output = runs.parent / 'both' / 'drawn'
-  return pictures.draw(runs / 'kd', runs / 'plain', output)
+  return visualize.draw(runs / 'kd', runs / 'plain', output)
 
 
 @pytest.fixture
@@ -62,7 +64,7 @@ def outputs(place):
   ).dataset
   image = dataset.test.image.astype(np.float32) / 255
   image = (image - dataset.view.mean) / dataset.view.std
-  said = finished.module_of(card).apply(variables, image.astype(np.float32))
+  said = cards.module_of(card).apply(variables, image.astype(np.float32))
   return said, dataset.test.label
 
 
@@ -118,7 +120,7 @@ def test_the_command_prints_them_too(runs, drawn):
 
 
 def test_one_run_has_one_panel(runs, tmp_path):
-  alone = pictures.draw(runs / 'kd', None, tmp_path, examples=35)
+  alone = visualize.draw(runs / 'kd', None, tmp_path, examples=35)
   assert len(alone.students) == 1 and len(alone.students[0].points) == 35
   with PIL.Image.open(alone.correlation) as image:
     assert image.width < 1.3 * image.height
@@ -126,7 +128,7 @@ def test_one_run_has_one_panel(runs, tmp_path):
 
 def test_two_networks_of_one_run(runs, tmp_path):
   folder = runs / 'kd/networks'
-  both = pictures.draw(folder / 'student', folder / 'teacher', tmp_path)
+  both = visualize.draw(folder / 'student', folder / 'teacher', tmp_path)
   assert [x.name for x in both.students] == ['kd/student', 'kd/teacher']
   assert not both.students[1].difference.any()  # from itself, of the first
 
@@ -141,7 +143,7 @@ def test_a_teacher_by_checkpoint(runs, drawn, changed, tmp_path):
     changed / 'summary.json',
     lambda x: x['networks'].update(teacher=results['teacher']),
   )
-  (alone,) = pictures.draw(changed, None, tmp_path / 'out').students
+  (alone,) = visualize.draw(changed, None, tmp_path / 'out').students
   assert alone.teacher == 'mlp'
   np.testing.assert_array_equal(alone.difference, drawn.students[1].difference)
 
@@ -149,7 +151,7 @@ def test_a_teacher_by_checkpoint(runs, drawn, changed, tmp_path):
 @pytest.mark.parametrize('alone', ['plain', 'kd/networks/teacher'])
 def test_no_teacher_at_all(runs, tmp_path, alone):
   with pytest.raises(ValueError, match='no teacher in the run of .*--against'):
-    pictures.draw(runs / alone, None, tmp_path / 'out')
+    visualize.draw(runs / alone, None, tmp_path / 'out')
   assert not (tmp_path / 'out').exists()
 
 
@@ -169,7 +171,7 @@ def test_other_data_are_refused(runs, changed, tmp_path, key, value, message):
   card = changed / 'networks/student/network.json'
   edit(card, lambda x: x.update({key: value}))
   with pytest.raises(ValueError, match=f'kd/student has the {message}'):
-    pictures.draw(runs / 'kd', changed, tmp_path / 'out')
+    visualize.draw(runs / 'kd', changed, tmp_path / 'out')
   assert not (tmp_path / 'out').exists()
 
 
@@ -177,7 +179,7 @@ def test_other_test_images_are_refused(runs, changed, tmp_path):
   edit(changed / 'config.json', lambda x: x['data'].update(validation=9))
   message = 'kd/student and changed/student have other test images'
   with pytest.raises(ValueError, match=message):
-    pictures.draw(runs / 'kd', changed, tmp_path / 'out')
+    visualize.draw(runs / 'kd', changed, tmp_path / 'out')
   assert not (tmp_path / 'out').exists()
 
 
@@ -189,16 +191,16 @@ def test_a_network_that_diverged_is_refused(runs, changed, tmp_path):
   with pytest.raises(
     ValueError, match='changed/student says what is not finit'
   ):
-    pictures.draw(runs / 'kd', changed, tmp_path / 'out')
+    visualize.draw(runs / 'kd', changed, tmp_path / 'out')
 
 
 def test_a_folder_without_a_run_is_named(runs, tmp_path):
   with pytest.raises(FileNotFoundError, match=f'no run in {tmp_path}'):
-    pictures.draw(runs / 'kd', tmp_path, tmp_path / 'out')
+    visualize.draw(runs / 'kd', tmp_path, tmp_path / 'out')
 
 
 def test_a_run_of_a_study_is_called_by_its_recipe(tmp_path):
   run = tmp_path / 'runs' / 'MSE' / 'seed1'
-  student = pictures.Student(run, ({}, {'network': 'student'}), None)
+  student = visualize.Student(run, ({}, {'network': 'student'}), None)
   assert student.name == 'MSE/seed1/student'
   assert student._replace(run=tmp_path / 'seeds').name == 'seeds/student'

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import tiny
 
-from jaxkd import saved
-from jaxkd.measure import evaluate
-from jaxkd.run import Run, result_table
-from jaxkd.saved import load_checkpoint
+from jaxkd.checkpoints import native
+from jaxkd.checkpoints.native import load_checkpoint
+from jaxkd.commands.evaluate import evaluate
+from jaxkd.runs.run import Run, result_table
 from jaxkd.train import checkpoint, log
 from jaxkd.train.loop import DivergedError
 
@@ -214,7 +214,7 @@ class TestRefusals:
   def test_a_checkpoint_of_another_shape(self, folder, tmp_path, cache):
     variables, card = load_checkpoint(folder / 'first')
     del variables['params']['head']['bias']
-    saved.save_network(tmp_path / 'odd', variables, card)
+    native.save_network(tmp_path / 'odd', variables, card)
     with pytest.raises(ValueError, match='- params/head/bias .* missing'):
       finish(
         tmp_path / 'run',
@@ -261,7 +261,7 @@ CHILD = """
 import os, signal, sys
 sys.path[:0] = ['.', 'tests']
 import pathlib, tiny
-from jaxkd.run import Run
+from jaxkd.runs.run import Run
 from jaxkd.train import checkpoint, feed
 
 where, n, workdir, cache = sys.argv[1], int(sys.argv[2]), *sys.argv[3:]

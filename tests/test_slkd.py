@@ -17,8 +17,8 @@ from test_graph import SHAPE, batch, build
 from jaxkd import methods
 from jaxkd.config import benchmark
 from jaxkd.graph import Frozen, Graph, Learner
+from jaxkd.graph.program import bind
 from jaxkd.methods.weights import WarmUp
-from jaxkd.program import bind
 from jaxkd.train import state as states
 from jaxkd.train.step import make_step
 from jaxkd.types import Outputs

@@ -7,10 +7,10 @@ import pytest
 import tiny
 from scipy import stats
 
-from jaxkd import comparison, experiment
-from jaxkd.finished import find
-from jaxkd.run import Run
-from jaxkd.study import Study, describe, expand, is_study
+from jaxkd.runs import comparison, experiment
+from jaxkd.runs.artifacts import find
+from jaxkd.runs.run import Run
+from jaxkd.runs.study import Study, describe, expand, is_study
 
 GAUSSIAN = dict(
   data__name='gaussian_mixture',

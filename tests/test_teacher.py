@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 import tiny
 
-from jaxkd import deploy, finished, measure, methods, models, tree
-from jaxkd import given as networks_given
+from jaxkd import methods, models, tree
+from jaxkd.checkpoints import card as cards
+from jaxkd.checkpoints.native import load_network, save_network
+from jaxkd.commands import evaluate, export
+from jaxkd.graph.program import predict
 from jaxkd.models.read_out import READ_OUTS
-from jaxkd.program import predict
-from jaxkd.run import Run
-from jaxkd.saved import load_network, save_network
+from jaxkd.runs import pretrained as networks_given
+from jaxkd.runs.run import Run
+from jaxkd.runs.teacher_cache import TeacherCache
 from jaxkd.train import log
 from jaxkd.train.checkpoint import Checkpoints
-from jaxkd.train.teacher_cache import TeacherCache
 
 # At the default rate, these steps are too large for it.
 SQUARE = dict(teacher__loss='square_logits', teacher__learning_rate=0.005)
@@ -50,7 +52,7 @@ def square(folder, cache):
 def exported(square, folder):
   assert square
   file = folder / 'teacher.npz'
-  deploy.export(folder / 'square', file, 'teacher')
+  export.export(folder / 'square', file, 'teacher')
   return file
 
 
@@ -87,7 +89,7 @@ class TestReadOut:
   def test_is_what_guides_the_student(self, folder, cache, exported):
     image = np.random.default_rng(0).normal(size=(16, 8, 8, 1))
     variables, card = load_network(folder / 'square/networks/teacher')
-    plain = finished.module_of(card, read_out='softmax')
+    plain = cards.module_of(card, read_out='softmax')
     raw = predict(plain, variables, image).logits
     assert card['read_out'] == 'clip' and np.any(raw < 0)
     for given in (
@@ -127,7 +129,7 @@ class TestReadOut:
     assert len(students) == 2
 
   def test_is_evaluated(self, square, folder, exported):
-    measured = measure.evaluate(folder / 'square', 'teacher')
+    measured = evaluate.evaluate(folder / 'square', 'teacher')
     results = square['networks']['teacher']
     assert measured['nll'] == pytest.approx(results['nll'], rel=1e-4)
     variables, card = load_network(exported)
@@ -135,12 +137,12 @@ class TestReadOut:
     images = dataset.test.image / 255
     image = (images - dataset.view.mean) / dataset.view.std
     raw = predict(
-      finished.module_of(card, read_out='softmax'), variables, image
+      cards.module_of(card, read_out='softmax'), variables, image
     ).logits
     logits = np.asarray(READ_OUTS['clip'](raw), np.float64)
     q = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
     nll = -np.log(q[np.arange(21), dataset.test.label]).mean()
-    assert measure.evaluate(exported)['nll'] == pytest.approx(nll, rel=1e-3)
+    assert evaluate.evaluate(exported)['nll'] == pytest.approx(nll, rel=1e-3)
 
   @pytest.mark.usefixtures('square')
   def test_of_a_checkpoint_is_not_changed(self, folder, tmp_path):

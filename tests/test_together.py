@@ -13,7 +13,7 @@ from jaxkd.train import mesh as meshes
 from jaxkd.train.evaluation import Evaluator
 from jaxkd.train.loop import DivergedError
 from jaxkd.train.state import variables_of
-from jaxkd.train.together import train_together
+from jaxkd.train.vmapped import train_together
 
 SEEDS = (0, 3)
 

@@ -1,7 +1,7 @@
 """Experiments small enough to be trained in a test."""
 
 from jaxkd.config import default
-from jaxkd.experiment import Experiment, build
+from jaxkd.runs.experiment import Experiment, build
 
 
 def config(**changes):

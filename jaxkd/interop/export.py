@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxkd.saved import CARD
+from jaxkd.disk import CARD
 from jaxkd.types import Array, Variables
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from jaxkd.catalog import lookup
-from jaxkd.disk import replacing
-from jaxkd.saved import CARD
+from jaxkd.disk import CARD, replacing
 
 StateDict = dict[str, np.ndarray]
 STATE_DICT = 'state_dict'  # its key beside the card in a .pth file

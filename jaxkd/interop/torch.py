@@ -1,6 +1,6 @@
 """PyTorch's state dicts: networks of other projects in, ours out.
 
-    python -m jaxkd.interop.torch resnet32x4 IN.pth OUT
+    python -m jaxkd.commands.convert resnet32x4 IN.pth OUT
 
 converts a file, and a network of jaxkd in the other direction. Only .pth files
 need PyTorch.
@@ -212,9 +212,3 @@ def _shapes(
 def _local(leaf: str) -> str:
   """Returns the name of a leaf without its collection."""
   return leaf.partition('/')[2]
-
-
-if __name__ == '__main__':
-  from jaxkd.interop.convert import main
-
-  main()

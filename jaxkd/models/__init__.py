@@ -12,8 +12,6 @@ With `train=True` apply it with `mutable=['batch_stats']`, and with
 sharded batch BatchNorm sees all of it.
 """
 
-import os
-import pathlib
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -44,9 +42,7 @@ from jaxkd.models.shufflenet import (
 from jaxkd.models.vgg import VGG
 from jaxkd.models.vit import ViT
 from jaxkd.models.wide_resnet import WideResNet
-from jaxkd.saved import save_network
-from jaxkd.tree import count, digest, fit, shapes
-from jaxkd.types import Variables
+from jaxkd.tree import count, shapes
 
 __all__ = [
   'CATALOG',
@@ -54,7 +50,6 @@ __all__ = [
   'Ensemble',
   'adapt',
   'build',
-  'card_of',
   'check',
   'count',
   'from_nnx',
@@ -66,7 +61,6 @@ __all__ = [
   'read_out_of',
   'reuses',
   'reusing',
-  'save_pretrained',
   'source_digest',
   'wrap',
 ]
@@ -184,64 +178,6 @@ def check(
     keys = dict.fromkeys(('dropout', 'params'), jax.random.key(0))
     run = partial(net.apply, train=True, mutable=['batch_stats'])
     jax.eval_shape(run, variables, image, rngs=keys)
-
-
-def save_pretrained(
-  folder: str | os.PathLike[str],
-  name: str,
-  variables: Variables,
-  num_classes: int,
-  image_shape: tuple[int, int, int],
-  **settings: Any,
-) -> None:
-  """Writes a network that was trained elsewhere, as a checkpoint for runs.
-
-  Args:
-    folder: made if need be.
-    name: of the network, see `build`.
-    variables: its arrays.
-    num_classes: K.
-    image_shape: [H, W, C].
-    **settings: arguments of the network.
-
-  Raises:
-    KeyError: no such network.
-    ValueError: the variables do not fit it, with every array that does not.
-  """
-  net = build(name, num_classes, **settings)
-  what = f'what {name!r} is given'
-  variables = fit(variables, shapes(net, image_shape), what)
-  card = card_of(name, variables, num_classes, image_shape, **settings)
-  save_network(pathlib.Path(folder), variables, card)
-
-
-def card_of(
-  name: str,
-  variables: Variables,
-  num_classes: int,
-  image_shape: tuple[int, int, int],
-  **settings: Any,
-) -> dict[str, Any]:
-  """Returns the card of a network of which no more is known than it itself.
-
-  Args:
-    name: of the network, see `build`.
-    variables: its arrays.
-    num_classes: K.
-    image_shape: [H, W, C].
-    **settings: arguments of the network.
-  """
-  particular = {k: x for k, x in settings.items() if k != 'width'}
-  return {
-    'model': name,
-    'width': float(settings.get('width', 1)),
-    **({'settings': particular} if particular else {}),
-    'num_classes': num_classes,
-    'image_shape': list(image_shape),
-    'params': count(variables['params']),
-    'macs': macs(build(name, num_classes, **settings), image_shape),
-    'params_sha256': digest(variables),
-  }
 
 
 def macs(net: nn.Module, input_shape: tuple[int, int, int]) -> int:

@@ -16,7 +16,7 @@ from jaxkd.catalog import lookup
 from jaxkd.data import augment, batches
 from jaxkd.data.base import Dataset, View
 from jaxkd.evaluate.sums import Sums
-from jaxkd.program import predict
+from jaxkd.graph.program import predict
 from jaxkd.train import mesh as meshes
 from jaxkd.types import Array, Outputs, Variables
 

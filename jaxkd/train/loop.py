@@ -11,7 +11,7 @@ import time
 import numpy as np
 from tqdm import tqdm
 
-from jaxkd.program import Program
+from jaxkd.graph.program import Program
 from jaxkd.train.checkpoint import Checkpoints
 from jaxkd.train.evaluation import Evaluator
 from jaxkd.train.feed import Feed

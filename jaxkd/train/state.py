@@ -10,7 +10,7 @@ import optax
 from jaxkd import tree
 from jaxkd.catalog import UnknownNameError
 from jaxkd.graph import OBJECTIVES, Update
-from jaxkd.program import Program
+from jaxkd.graph.program import Program
 from jaxkd.types import Array, Tree, Variables
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxkd.graph import OBJECTIVES, Update
-from jaxkd.program import Program
+from jaxkd.graph.program import Program
 from jaxkd.train.dot import Split, TwoGradients, total
 from jaxkd.train.reach import noted, notes
 from jaxkd.train.state import State, learned, merged

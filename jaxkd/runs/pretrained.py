@@ -9,11 +9,11 @@ import numpy as np
 from jaxkd import config as configs
 from jaxkd import tree
 from jaxkd.config import BAYES, Config
-from jaxkd.experiment import Experiment
+from jaxkd.runs.experiment import Experiment
 from jaxkd.graph import Stage
-from jaxkd.interop import checkpoints
+from jaxkd.checkpoints import load
 from jaxkd.train.evaluation import Evaluator
-from jaxkd.train.stage import fitted
+from jaxkd.train.phase import fitted
 from jaxkd.types import Variables
 
 Network = tuple[Variables, dict[str, Any]]  # its arrays and its card
@@ -125,7 +125,7 @@ def _check_accuracy(
 
 
 def _load(experiment: Experiment, section: Config, path: str) -> Network:
-  variables, card = checkpoints.load(
+  variables, card = load.load(
     pathlib.Path(path),
     section.name,
     experiment.image_shape,

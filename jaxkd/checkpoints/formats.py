@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxkd import saved
 from jaxkd.catalog import lookup
-from jaxkd.finished import module_of
+from jaxkd.checkpoints import native
+from jaxkd.checkpoints.card import module_of
 from jaxkd.interop import export, files
 from jaxkd.interop.export import Predict
 from jaxkd.interop.torch import from_state_dict, to_state_dict
@@ -45,11 +45,11 @@ def _write_network(
   path: pathlib.Path, module: nn.Module, variables: Variables, card: dict
 ) -> None:
   del module  # which the card describes
-  saved.save_file(path, variables, card)
+  native.save_file(path, variables, card)
 
 
 def _read_network(path: pathlib.Path) -> Network:
-  variables, card = saved.load_network(path)
+  variables, card = native.load_network(path)
   return _function(variables, card), card
 
 
@@ -71,7 +71,7 @@ def _read_state_dict(path: pathlib.Path) -> Network:
   if not card:
     raise ValueError(
       f'{path} does not say which network it is, as files by --mode=export do:'
-      ' convert it by `python -m jaxkd.interop.torch`'
+      ' convert it by `python -m jaxkd.commands.convert`'
     )
   variables = from_state_dict(state_dict=state_dict, **_named(card))
   return _function(variables, card), card

@@ -3,7 +3,8 @@
 import pathlib
 from typing import Any
 
-from jaxkd import models, saved
+from jaxkd.checkpoints import native
+from jaxkd.checkpoints.card import card_of
 from jaxkd.interop import files
 from jaxkd.interop.torch import from_state_dict
 from jaxkd.types import Variables
@@ -37,7 +38,7 @@ def load(
     ValueError: it is damaged, or of another model.
   """
   if not files.is_state_dict(path):
-    return saved.load_checkpoint(path)
+    return native.load_checkpoint(path)
   state_dict, said = files.read(path)
   model = said.get('model', model)
   if said:  # a file of jaxkd's knows itself
@@ -49,7 +50,7 @@ def load(
   num_classes = variables['params']['head']['kernel'].shape[-1]
   return variables, {
     **{key: said[key] for key in SAID if key in said},
-    **models.card_of(model, variables, num_classes, image_shape, **settings),
+    **card_of(model, variables, num_classes, image_shape, **settings),
     'converted_from': path.name,
   }
 
@@ -65,5 +66,5 @@ def load_card(path: pathlib.Path) -> dict[str, Any]:
   """
   if files.is_state_dict(path):
     return files.read(path)[1]
-  place = saved.find_network(path)
-  return saved.load_card(place) if place else {}
+  place = native.find_network(path)
+  return native.load_card(place) if place else {}

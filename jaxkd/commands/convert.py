@@ -1,12 +1,16 @@
-"""The command line of `jaxkd.interop.torch`."""
+"""Converts networks between PyTorch and jaxkd.
+
+python -m jaxkd.commands.convert resnet32x4 IN.pth OUT
+"""
 
 import argparse
 import pathlib
 import sys
 from typing import Any
 
-from jaxkd import saved, tree
-from jaxkd.interop import checkpoints, files
+from jaxkd import tree
+from jaxkd.checkpoints import load, native
+from jaxkd.interop import files
 from jaxkd.interop.torch import to_state_dict
 
 MISTAKES = (ImportError, KeyError, OSError, ValueError)
@@ -25,7 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
     arguments: of the command line; None takes the process's.
   """
   parser = argparse.ArgumentParser(
-    prog='python -m jaxkd.interop.torch',
+    prog='python -m jaxkd.commands.convert',
     description='Converts networks between PyTorch and jaxkd.',
     epilog=EPILOG,
   )
@@ -85,12 +89,12 @@ def convert(
         f'{source} is a state dict, and so would {target} be: one of jaxkd'
         ' is a folder or an .npz file'
       )
-    variables, card = checkpoints.load(source, model, image_shape, width=width)
+    variables, card = load.load(source, model, image_shape, width=width)
     _check(source, model, card)
-    save = saved.save_file if is_file else saved.save_network
+    save = native.save_file if is_file else native.save_network
     save(target, variables, card)
   else:
-    variables, card = saved.load_checkpoint(source)
+    variables, card = native.load_checkpoint(source)
     _check(source, model, card)
     settings = {'width': card.get('width', 1), **card.get('settings', {})}
     files.write(target, to_state_dict(model, variables, **settings), card)
@@ -104,3 +108,7 @@ def convert(
 def _check(source: pathlib.Path, model: str, card: dict[str, Any]) -> None:
   if card['model'] != model:
     raise ValueError(f'{source} is a {card["model"]}, not a {model}')
+
+
+if __name__ == '__main__':
+  main()

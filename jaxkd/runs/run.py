@@ -21,16 +21,18 @@ from typing import Any
 
 from tqdm import tqdm
 
-from jaxkd import config as configs
-from jaxkd import describe, models, plots, saved, tree
+from jaxkd import config as configs, text
+from jaxkd import models, plots, tree
+from jaxkd.runs import describe
+from jaxkd.checkpoints import native
 from jaxkd.disk import PARTIAL, write_json
-from jaxkd.experiment import Experiment
-from jaxkd.given import Network, given, tested
+from jaxkd.runs.experiment import Experiment
+from jaxkd.runs.pretrained import Network, given, tested
 from jaxkd.graph import OBJECTIVES, Stage
 from jaxkd.train import log
-from jaxkd.train.provenance import provenance
-from jaxkd.train.stage import train_stage
-from jaxkd.train.teacher_cache import TeacherCache
+from jaxkd.runs.provenance import provenance
+from jaxkd.train.phase import train_stage
+from jaxkd.runs.teacher_cache import TeacherCache
 from jaxkd.types import Tree, Variables
 
 CONFIG, DATA, GIVEN = 'config.json', 'data.json', 'given.json'
@@ -151,7 +153,7 @@ class Run:
       cost: time and throughput.
     """
     for name, network in networks.items():
-      saved.save_network(self._folder(name), *network)
+      native.save_network(self._folder(name), *network)
     self._mark(stage).parent.mkdir(exist_ok=True)
     mark = {'networks': list(networks), 'frozen': frozen, **cost}
     write_json(self._mark(stage), mark)
@@ -165,9 +167,9 @@ class Run:
     mark = json.loads(self._mark(stage).read_text())
     carried = self._mark(stage).with_suffix('.npz')
     if carried.exists():
-      self._carried |= saved.load_network(carried)[0]['params']
+      self._carried |= native.load_network(carried)[0]['params']
     networks = {
-      name: saved.load_network(self._folder(name)) for name in mark['networks']
+      name: native.load_network(self._folder(name)) for name in mark['networks']
     }
     return networks | _measured(found, mark['frozen'])
 
@@ -244,7 +246,7 @@ class Run:
     kept = {name: own for name, own in learned.items() if name in names}
     if kept:
       path = self._mark(stage).with_suffix('.npz')
-      saved.save_file(path, {'params': kept}, {})
+      native.save_file(path, {'params': kept}, {})
     self._carried |= kept
 
   def _card(
@@ -354,14 +356,14 @@ def result_table(summary: dict[str, Any]) -> str:
     (
       name,
       describe.model_name(network),
-      describe.percent(network['top1']),
-      describe.number(network['nll']),
-      describe.number(network.get('brier')),
-      describe.percent(network.get('ece')),
+      text.percent(network['top1']),
+      text.number(network['nll']),
+      text.number(network.get('brier')),
+      text.percent(network.get('ece')),
       f'{network["params"]:,}',
       f'{network["macs"] / 1e6:,.1f} M',
     )
     for name, network in summary['networks'].items()
   ]
   table = [(*head, 'parameters', 'MACs'), *rows]
-  return describe.table(table, right=(2, 3, 4, 5, 6, 7))
+  return text.table(table, right=(2, 3, 4, 5, 6, 7))

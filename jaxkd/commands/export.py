@@ -17,11 +17,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxkd import __version__, describe, formats, models, reparam, tree
+from jaxkd import __version__, models, reparam, text, tree
+from jaxkd.checkpoints import formats
+from jaxkd.checkpoints.card import fitted, module_of
 from jaxkd.data import augment
 from jaxkd.data.base import Dataset
-from jaxkd.finished import data_settings, evaluator, find, fitted, module_of
 from jaxkd.interop.export import Predict
+from jaxkd.runs import describe
+from jaxkd.runs.artifacts import (
+  data_settings,
+  evaluator,
+  find,
+)
 from jaxkd.types import Variables
 
 COMPARED = 1000  # test images, at most, whose logits are compared
@@ -55,10 +62,10 @@ class Exported:
         )
       )
     return (
-      f'{describe.table(rows, right=(2, 3))}\n\nRead back, the file gives'
+      f'{text.table(rows, right=(2, 3))}\n\nRead back, the file gives'
       f' {self.images:,} test images the same {_compared(self.after)}, to'
       f' {self.difference:.1e} of the largest. Test top-1:'
-      f' {describe.percent(self.after["top1"])}'
+      f' {text.percent(self.after["top1"])}'
     )
 
 

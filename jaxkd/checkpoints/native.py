@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from jaxkd import tree
-from jaxkd.disk import replacing, write_json
+from jaxkd import models, tree
+from jaxkd.checkpoints.card import card_of
+from jaxkd.disk import CARD, replacing, write_json
 from jaxkd.types import Variables
 
-CARD, ARRAYS = 'network.json', 'variables.npz'
+ARRAYS = 'variables.npz'
 
 
 def save_network(
@@ -160,3 +161,32 @@ def load_checkpoint(path: pathlib.Path) -> tuple[Variables, dict[str, Any]]:
       ' .safetensors, .npz)'
     )
   return load_network(place)
+
+
+def save_pretrained(
+  folder: str | os.PathLike[str],
+  name: str,
+  variables: Variables,
+  num_classes: int,
+  image_shape: tuple[int, int, int],
+  **settings: Any,
+) -> None:
+  """Writes a network that was trained elsewhere, as a checkpoint for runs.
+
+  Args:
+    folder: made if need be.
+    name: of the network, see `build`.
+    variables: its arrays.
+    num_classes: K.
+    image_shape: [H, W, C].
+    **settings: arguments of the network.
+
+  Raises:
+    KeyError: no such network.
+    ValueError: the variables do not fit it, with every array that does not.
+  """
+  net = models.build(name, num_classes, **settings)
+  what = f'what {name!r} is given'
+  variables = tree.fit(variables, tree.shapes(net, image_shape), what)
+  card = card_of(name, variables, num_classes, image_shape, **settings)
+  save_network(pathlib.Path(folder), variables, card)

@@ -11,11 +11,11 @@ import flax.linen as nn
 from ml_collections import ConfigDict
 
 from jaxkd import config as configs
-from jaxkd import data, models, saved, tree
-from jaxkd.experiment import DTYPES
-from jaxkd.given import Network
-from jaxkd.interop import checkpoints
-from jaxkd.run import CONFIG
+from jaxkd import data, models, tree
+from jaxkd.checkpoints import native
+from jaxkd.runs.pretrained import Network
+from jaxkd.checkpoints import load
+from jaxkd.runs.run import CONFIG
 from jaxkd.train import mesh
 from jaxkd.train.evaluation import Evaluator
 from jaxkd.types import Variables
@@ -34,8 +34,8 @@ def find(workdir: pathlib.Path, name: str = '') -> Network:
       there are.
     ValueError: the folder is a study's.
   """
-  if saved.is_network(workdir) and not name:
-    return saved.load_network(workdir)
+  if native.is_network(workdir) and not name:
+    return native.load_network(workdir)
   config = _config_of(workdir)
   study = config.get('study', {})
   if study.get('recipes') or study.get('seeds'):
@@ -46,15 +46,15 @@ def find(workdir: pathlib.Path, name: str = '') -> Network:
   is_teacher = config['method']['name'] == 'teacher'
   name = name or ('teacher' if is_teacher else 'student')
   folder = workdir / 'networks'
-  if not saved.is_network(folder / name):
-    there = sorted(x.name for x in folder.glob('*') if saved.is_network(x))
+  if not native.is_network(folder / name):
+    there = sorted(x.name for x in folder.glob('*') if native.is_network(x))
     raise FileNotFoundError(
       f'no network {name!r} in {workdir}; there are: {", ".join(there)}. Name'
       ' one of them by --network, or finish the run first'
       if there
       else f'no network in {workdir} yet: the same command goes on with the run'
     )
-  variables, card = saved.load_network(folder / name)
+  variables, card = native.load_network(folder / name)
   # What cards did not say from the beginning.
   known = {'network': name, 'compute_dtype': config['compute_dtype']}
   return variables, {**known, **card}
@@ -69,17 +69,6 @@ def _config_of(workdir: pathlib.Path) -> dict[str, Any]:
       ' run, or an exported file'
     )
   return json.loads(path.read_text())
-
-
-def module_of(card: dict[str, Any], **changes: Any) -> nn.Module:
-  """Returns the module that a card describes, with some attributes changed."""
-  settings = {key: card.get(key, 1) for key in ('width', 'branches')}
-  settings['dtype'] = DTYPES[card.get('compute_dtype', 'float32')]
-  settings['read_out'] = card.get('read_out', 'softmax')
-  settings['taps'] = card.get('taps')
-  settings['reused'] = card.get('reused')
-  settings |= card.get('settings', {}) | changes
-  return models.build(card['model'], card['num_classes'], **settings)
 
 
 def data_settings(
@@ -124,18 +113,6 @@ def evaluator(settings: dict[str, Any], card: dict[str, Any]) -> Evaluator:
   return Evaluator(dataset, mesh.make_mesh())
 
 
-def fitted(
-  variables: Variables, card: dict[str, Any], what: str = 'the network'
-) -> Variables:
-  """Returns the variables in the structure of the card's module.
-
-  Raises:
-    ValueError: with every array of `what` that does not fit.
-  """
-  shapes = tree.shapes(module_of(card), tuple(card['image_shape']))
-  return tree.fit(variables, shapes, what)
-
-
 def guide_of(workdir: pathlib.Path, name: str) -> Network | None:
   """Reads a frozen network of a run.
 
@@ -143,16 +120,16 @@ def guide_of(workdir: pathlib.Path, name: str) -> Network | None:
     None if it was given by a checkpoint that is not there any more, or is now
     of another network than the one that the run's summary is about.
   """
-  if saved.is_network(workdir / 'networks' / name):
+  if native.is_network(workdir / 'networks' / name):
     return find(workdir, name)
   section = _config_of(workdir).get(name, {})
   given, results = section.get('checkpoint'), workdir / 'summary.json'
   if not (given and results.exists()):
     return None
-  if saved.find_network(pathlib.Path(given)) is None:
+  if native.find_network(pathlib.Path(given)) is None:
     return None
   _, own = find(workdir)
-  variables, card = checkpoints.load(
+  variables, card = load.load(
     pathlib.Path(given),
     section['name'],
     tuple(own['image_shape']),

@@ -8,7 +8,7 @@ import shutil
 import uuid
 from typing import Any
 
-from jaxkd import saved
+from jaxkd.checkpoints import native
 from jaxkd.types import Variables
 
 FORMAT = 1  # raise it when the same settings start to mean another training
@@ -36,9 +36,9 @@ class TeacherCache:
   ) -> tuple[Variables, dict[str, Any]] | None:
     """Returns the teacher and its card, or None if it is not there."""
     folder = self.path(settings)
-    if not (folder / saved.CARD).exists():
+    if not (folder / native.CARD).exists():
       return None
-    return saved.load_network(folder)
+    return native.load_network(folder)
 
   def store(
     self, settings: dict[str, Any], variables: Variables, card: dict[str, Any]
@@ -46,7 +46,7 @@ class TeacherCache:
     """Puts a teacher in; of two that finish together, one stays."""
     folder = self.path(settings)
     partial = folder.with_name(f'{folder.name}.{uuid.uuid4().hex}.partial')
-    saved.save_network(partial, variables, card)
+    native.save_network(partial, variables, card)
     try:
       os.replace(partial, folder)
     except OSError:

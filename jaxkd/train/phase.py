@@ -14,7 +14,7 @@ from tqdm import tqdm
 from jaxkd import reparam, tree
 from jaxkd.data.base import Dataset
 from jaxkd.graph import OBJECTIVES
-from jaxkd.program import Program
+from jaxkd.graph.program import Program
 from jaxkd.train import mesh as meshes
 from jaxkd.train import state as states
 from jaxkd.train.checkpoint import Checkpoints

@@ -12,12 +12,12 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from jaxkd.experiment import Experiment
-from jaxkd.given import given, tested
+from jaxkd.runs.experiment import Experiment
+from jaxkd.runs.pretrained import given, tested
 from jaxkd.graph import LABELS, OBJECTIVES, Stage, Transfer
 from jaxkd.train import mesh as meshes
 from jaxkd.train.evaluation import Evaluator
-from jaxkd.train.together import train_together
+from jaxkd.train.vmapped import train_together
 from jaxkd.types import Tree, Variables
 
 Metrics = dict[str, float]

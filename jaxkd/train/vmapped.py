@@ -19,12 +19,12 @@ from jax.sharding import NamedSharding
 from jaxkd.data import augment, batches
 from jaxkd.data.base import Split
 from jaxkd.graph import OBJECTIVES
-from jaxkd.program import predict
+from jaxkd.graph.program import predict
 from jaxkd.train import mesh as meshes
 from jaxkd.train import state as states
 from jaxkd.train.feed import steps_per_epoch, training_batch
 from jaxkd.train.loop import DivergedError
-from jaxkd.train.stage import Task, fitted, initial_key
+from jaxkd.train.phase import Task, fitted, initial_key
 from jaxkd.train.step import make_step
 from jaxkd.types import Array, Tree, Variables
 

@@ -5,24 +5,25 @@ import functools
 import pathlib
 from typing import Any
 
-import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
 from jaxkd import config as configs
-from jaxkd import data, describe, methods, models
+from jaxkd import data, methods, models
+from jaxkd.runs import describe
 from jaxkd.catalog import UnknownNameError, call, lookup, suggestion
 from jaxkd.config import Config
 from jaxkd.data.base import Dataset
 from jaxkd.graph import OBJECTIVES, Frozen, Learner, Model, Stage
-from jaxkd.interop import checkpoints
+from jaxkd.checkpoints import load
 from jaxkd.methods.offline import TEACHER_LOSSES
-from jaxkd.program import Program, bind
-from jaxkd.train import mesh, optim
+from jaxkd.graph.program import Program, bind
+from jaxkd.train import mesh
+from jaxkd.train import optimizer
 from jaxkd.train.feed import steps_per_epoch
-from jaxkd.train.stage import Task
+from jaxkd.train.phase import Task
+from jaxkd.types import DTYPES
 
-DTYPES = {'bfloat16': jnp.bfloat16, 'float32': jnp.float32}
 ARCHITECTURES = ('student', 'teacher')  # the sections that describe networks
 # Settings of the teacher's training that came after its cache: keys have them
 # only where they are not at their defaults, so that older teachers are found.
@@ -203,7 +204,7 @@ class Experiment:
       return 'softmax'
     path = section.checkpoint and pathlib.Path(section.checkpoint)
     if path and path.exists():
-      return checkpoints.load_card(path).get('read_out', 'softmax')
+      return load.load_card(path).get('read_out', 'softmax')
     return section.read_out or TEACHER_LOSSES[section.loss].read_out
 
   def epochs(self, stage: Stage) -> int:
@@ -240,7 +241,7 @@ class Experiment:
   def optimizer_name(self, stage: Stage) -> str:
     """Returns which optimizer a stage has."""
     name = self.config.optimizer.name
-    return name if stage.graph.guided else optim.unguided(name)
+    return name if stage.graph.guided else optimizer.unguided(name)
 
   def optimizer(
     self, stage: Stage, steps_per_epoch: int
@@ -253,7 +254,7 @@ class Experiment:
     shape = {**self.config.schedule.to_dict(), 'name': self.schedule(stage)}
 
     def schedule(rate):
-      return optim.make_schedule(
+      return optimizer.make_schedule(
         learning_rate=rate,
         epochs=self.length(stage),
         steps_per_epoch=steps_per_epoch,
@@ -265,7 +266,7 @@ class Experiment:
     if rates:
       owners = (*stage.graph.learners, OBJECTIVES)
       schedules = {o: schedule(rates.get(o, rate)) for o in owners}
-    return optim.make_optimizer(schedules=schedules, **settings)
+    return optimizer.make_optimizer(schedules=schedules, **settings)
 
   def task(self, stage: Stage) -> Task:
     """Returns all that a stage's training is a function of."""
@@ -296,7 +297,7 @@ class Experiment:
         del given[key]
     if 'start' in given:  # what it is, not where it lies
       section = self.config.teacher
-      _, card = checkpoints.load(
+      _, card = load.load(
         pathlib.Path(section.start),
         section.name,
         self.image_shape,

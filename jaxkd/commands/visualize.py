@@ -13,9 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxkd import describe, finished, plots
-from jaxkd.given import Network
-from jaxkd.run import CONFIG
+from jaxkd import plots, text
+from jaxkd.checkpoints.card import fitted, module_of
+from jaxkd.runs import artifacts, describe
+from jaxkd.runs.pretrained import Network
+from jaxkd.runs.run import CONFIG
 from jaxkd.train.evaluation import Evaluator, Examples
 
 EXAMPLES = 2000  # test images: t-SNE of so many takes seconds
@@ -93,8 +95,8 @@ class Pictures:
       (
         seen.name,
         seen.model,
-        describe.percent(seen.top1),
-        describe.percent(seen.neighbours),
+        text.percent(seen.top1),
+        text.percent(seen.neighbours),
         seen.teacher,
         f'{plots.mean_difference(seen.difference):.4f}',
       )
@@ -102,7 +104,7 @@ class Pictures:
     ]
     images = len(self.students[0].labels)
     return (
-      f'{describe.table([head, *rows], right=(2, 3, 5))}\n\n'
+      f'{text.table([head, *rows], right=(2, 3, 5))}\n\n'
       f'{NEAREST}: how often the nearest features, of {images:,} test images,'
       ' are of the right class.\ndifference: mean of |student - teacher| over'
       ' the correlations between logits.\n\n'
@@ -157,7 +159,7 @@ def _read(place: pathlib.Path) -> Student:
   run, name = place, ''
   if place.parent.name == 'networks':
     run, name = place.parents[1], place.name
-  network = finished.find(run, name)
+  network = artifacts.find(run, name)
   return Student(run, network, _teacher_of(run, network[1]))
 
 
@@ -166,7 +168,7 @@ def _teacher_of(run: pathlib.Path, card: dict[str, Any]) -> Network | None:
   is_run = (run / CONFIG).exists()
   if not is_run or card.get('network') == 'teacher':
     return None
-  return finished.guide_of(run, 'teacher')
+  return artifacts.guide_of(run, 'teacher')
 
 
 def _check_data(students: Sequence[Student]) -> None:
@@ -209,8 +211,8 @@ def _teacher(
 
 def _test_of(student: Student, config: ConfigDict | None) -> Evaluator:
   """Reads the data that a student is tested on."""
-  settings = finished.data_settings(student.run, student.card, config)
-  return finished.evaluator(settings, student.card)
+  settings = artifacts.data_settings(student.run, student.card, config)
+  return artifacts.evaluator(settings, student.card)
 
 
 def _look(
@@ -245,8 +247,8 @@ def _outputs(
 ) -> Examples:
   """Returns what a network says of the first test images."""
   variables, card = network
-  module = finished.module_of(card)
-  variables = finished.fitted(variables, card, f'the network {name}')
+  module = module_of(card)
+  variables = fitted(variables, card, f'the network {name}')
   outputs = test.outputs(module, variables, examples, taps=(FEATURES,))
   for what in (outputs.logits, outputs.taps[FEATURES]):
     if not np.isfinite(what).all():
@@ -265,8 +267,8 @@ def _save(
   features = [
     (
       f'{x.name}: {x.model}\n'
-      f'test top-1 {describe.percent(x.top1)},'
-      f' {NEAREST} {describe.percent(x.neighbours)}',
+      f'test top-1 {text.percent(x.top1)},'
+      f' {NEAREST} {text.percent(x.neighbours)}',
       x.points,
     )
     for x in seen

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from jaxkd.catalog import lookup
-from jaxkd.describe import table
+from jaxkd.text import table
 
 FRACTIONS = ('top1', 'top5', 'best_top1_on_test')  # shown in per cent
 Recipe = Mapping[str, Mapping[str, Sequence[float]]]

@@ -9,32 +9,33 @@ import flax.linen as nn
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxkd import describe, formats, models, plots
+from jaxkd import models, plots, text
+from jaxkd.checkpoints import formats
+from jaxkd.checkpoints.card import fitted, module_of
+from jaxkd.checkpoints.native import load_checkpoint
 from jaxkd.evaluate import reliability, summary
-from jaxkd.finished import (
+from jaxkd.runs import describe
+from jaxkd.runs.artifacts import (
   data_settings,
   evaluator,
   find,
-  fitted,
   guide_of,
-  module_of,
 )
-from jaxkd.given import Network
-from jaxkd.run import CONFIG
-from jaxkd.saved import load_checkpoint
+from jaxkd.runs.pretrained import Network
+from jaxkd.runs.run import CONFIG
 from jaxkd.types import Variables
 
 ENSEMBLE = 'ensemble'  # what several networks are called
 
 # What is measured, as people call it, and how they are shown it.
 MEASURES = {
-  'top1': ('top-1', describe.percent),
-  'top5': ('top-5', describe.percent),
-  'nll': ('NLL (nats)', describe.number),
-  'brier': ('Brier score', describe.number),
-  'ece': ('ECE', describe.percent),
-  'posterior_square': ('squared distance to the posterior', describe.number),
-  'posterior_kl': ('KL(posterior || network) (nats)', describe.number),
+  'top1': ('top-1', text.percent),
+  'top5': ('top-5', text.percent),
+  'nll': ('NLL (nats)', text.number),
+  'brier': ('Brier score', text.number),
+  'ece': ('ECE', text.percent),
+  'posterior_square': ('squared distance to the posterior', text.number),
+  'posterior_kl': ('KL(posterior || network) (nats)', text.number),
 }
 
 
@@ -70,12 +71,12 @@ class Measured:
     ]
     for guide, result in self.guides.items():
       rows += [
-        (f'agreement with {guide}', describe.percent(result['agreement'])),
-        (f'KL({guide} || {self.name}) (nats)', describe.number(result['kl'])),
+        (f'agreement with {guide}', text.percent(result['agreement'])),
+        (f'KL({guide} || {self.name}) (nats)', text.number(result['kl'])),
       ]
     head = (f'{self.name}, {describe.model_name(self.card)}', 'test')
     return (
-      f'{describe.table([head, *rows], right=(1,))}\n\n'
+      f'{text.table([head, *rows], right=(1,))}\n\n'
       f'Measured on {self.images:,} test images of {self.data}.'
     )
 
