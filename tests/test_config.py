@@ -43,11 +43,11 @@ def test_the_file_describes_an_experiment(path):
   )
   made = experiment.build(config)
   text = made.describe()
-  assert made.stages
-  for stage in made.stages:
-    assert f': {stage.name} (' in text
-    for name in stage.graph.networks:
-      model = made.section(stage, name).name
+  assert made.phases
+  for phase in made.phases:
+    assert f': {phase.name} (' in text
+    for name in phase.graph.networks:
+      model = made.section(phase, name).name
       assert any(
         line.split()[:2] == [name, model] for line in text.splitlines()
       ), f'{name} ({model}) is not in the description'
@@ -181,7 +181,7 @@ def test_where_files_lie_is_no_difference(name):
     ('student.name', 'resnet8x5', "no model 'resnet8x5'. Did you mean"),
     ('teacher.loss', 'briar', "no teacher loss 'briar'. Did you mean 'brier'"),
     ('compute_dtype', 'float23', "no compute_dtype 'float23'"),
-    ('optimizer.rates', {'studnt': 0.1}, "'studnt', which learns in no stage"),
+    ('optimizer.rates', {'studnt': 0.1}, "'studnt', which learns in no phase"),
   ],
 )
 def test_build_explains_a_wrong_value(name, value, message):

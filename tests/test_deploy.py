@@ -55,7 +55,7 @@ def test_the_exported_student_is_the_plain_architecture(exported, workdir):
   report, file = exported
   variables, card = load_network(file)
   plain = tiny.experiment(**NETS, method=dict(name='plain'))
-  module = plain.program(plain.stages[0]).modules['student']
+  module = plain.program(plain.phases[0]).modules['student']
   shapes = jax.eval_shape(
     module.init, jax.random.key(0), np.zeros((1, 8, 8, 1))
   )
@@ -301,7 +301,7 @@ def starts(variables, **changes):
   """Returns a GPD program and where its networks start from known variables."""
   method = dict(name='gpd', static=None, noise=0.0)
   experiment = tiny.experiment(**NETS, method=method, **changes)
-  program = experiment.program(experiment.stages[-1])
+  program = experiment.program(experiment.phases[-1])
   known = fitted(program, {'student': variables}, seed=0)
   key = jax.random.key(0)
 

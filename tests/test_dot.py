@@ -17,7 +17,7 @@ from jaxkd.graph.program import bind
 from jaxkd.train import optimizer
 from jaxkd.train import state as states
 from jaxkd.train.dot import Split, TwoGradients
-from jaxkd.train.phase import train_stage
+from jaxkd.train.phase import train_phase
 from jaxkd.train.step import make_step
 
 STEPS, M, DELTA, DECAY = 12, 0.9, 0.075, 0.3
@@ -233,7 +233,7 @@ def task_of(**changes):
     optimizer__name='dot',
     **changes,
   )
-  return made.task(made.stages[-1])
+  return made.task(made.phases[-1])
 
 
 def test_a_resumed_training_ends_as_an_uninterrupted_one(tmp_path):
@@ -241,9 +241,9 @@ def test_a_resumed_training_ends_as_an_uninterrupted_one(tmp_path):
   task = task_of()
   key = jax.random.key(3)
   known = {'teacher': task.program.init_network('teacher', key)}
-  train_stage(dataclasses.replace(task, epochs=1), tmp_path / 'a', known, {})
-  resumed = train_stage(task, tmp_path / 'a', known, {})
-  whole = train_stage(task, tmp_path / 'b', known, {})
+  train_phase(dataclasses.replace(task, epochs=1), tmp_path / 'a', known, {})
+  resumed = train_phase(task, tmp_path / 'a', known, {})
+  whole = train_phase(task, tmp_path / 'b', known, {})
   digests = {tree.digest(x.variables['student']) for x in (resumed, whole)}
   assert len(digests) == 1
 
@@ -254,10 +254,10 @@ def test_where_labels_alone_teach_it_is_sgd():
     tiny.experiment(optimizer__name=name, optimizer__delta=delta)
     for name, delta in (('dot', 0.09), ('sgd', 0.075))
   )
-  assert isinstance(dot.optimizer(dot.stages[1], 1), TwoGradients)
+  assert isinstance(dot.optimizer(dot.phases[1], 1), TwoGradients)
   for made in (dot, sgd):
-    optimizer = made.optimizer(made.stages[0], 1)
+    optimizer = made.optimizer(made.phases[0], 1)
     assert not isinstance(optimizer, TwoGradients)
-  settings = [x.teacher_settings(x.stages[0]) for x in (dot, sgd)]
+  settings = [x.teacher_settings(x.phases[0]) for x in (dot, sgd)]
   assert settings[0] == settings[1]
   assert 'delta' not in settings[0]['optimizer']

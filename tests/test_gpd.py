@@ -16,7 +16,7 @@ from gpd_programs import GUIDED, batch_of, known_to, program_of, start
 from reparam_nets import SHAPE, difference
 
 from jaxkd import methods, reparam, tree
-from jaxkd.train import phase as stages
+from jaxkd.train import phase as phases
 from jaxkd.train import state as states
 from jaxkd.train.step import make_step
 
@@ -148,7 +148,7 @@ def test_fine_tuning_starts_from_the_plain_student():
   plain = nets.Branched()
   trained = nets.random_variables(plain)
   program = program_of(static=None, student_branches=4)
-  known = stages.fitted(program, {'student': trained}, seed=0)
+  known = phases.fitted(program, {'student': trained}, seed=0)
   assert {*known} == {'student'}
   student, teacher = forwards(program, known, batch_of()).values()
   want = nets.compiled(nets.forward(plain))(trained, batch_of()['image'])

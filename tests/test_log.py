@@ -24,19 +24,19 @@ def logged(tmp_path) -> pathlib.Path:
 
 def steps(folder: pathlib.Path) -> list[tuple[str, int]]:
   records = log.read(folder / METRICS)
-  return [(record['stage'], record['step']) for record in records]
+  return [(record['phase'], record['step']) for record in records]
 
 
 def test_records_are_what_was_written(logged):
   first, *_, last = log.read(logged / METRICS)
   assert first == {
-    'stage': 'teacher',
+    'phase': 'teacher',
     'epoch': 1,
     'step': 4,
     'train/loss': 1.0,
   }
   assert last == {
-    'stage': 'distil',
+    'phase': 'distil',
     'epoch': 3,
     'step': 12,
     'train/loss': 1 / 3,

@@ -88,7 +88,7 @@ def test_a_teacher_and_a_network_alone_have_no_guide(run):
 
 def test_a_given_teacher_is_read_where_it_was_given(given, run):
   assert not (given / 'networks/teacher').exists()
-  mark = json.loads((given / 'stages/distil.json').read_text())
+  mark = json.loads((given / 'phases/distil.json').read_text())
   assert set(mark['frozen']['teacher']) == MEASURED
   before = evaluate.evaluate(given)['guides']
   assert set(before) == {'teacher'}

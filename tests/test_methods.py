@@ -14,7 +14,7 @@ from jaxkd import methods
 from jaxkd.graph.program import bind
 from jaxkd.models.mobilenet import MobileNetV1
 from jaxkd.train import mesh as meshes
-from jaxkd.train import phase as stages
+from jaxkd.train import phase as phases
 from jaxkd.train.feed import Feed
 from jaxkd.train.state import learned
 from jaxkd.train.step import make_step
@@ -55,7 +55,7 @@ each = pytest.mark.parametrize('name', sorted(CASES))
 @functools.cache
 def task_of(name):
   experiment = tiny.experiment(**CASES[name])
-  task = experiment.task(experiment.stages[STAGES.get(name, -1)])
+  task = experiment.task(experiment.phases[STAGES.get(name, -1)])
 
   def build(_, width, branches):
     return NET.clone(width=width, branches=branches or 1)
@@ -83,7 +83,7 @@ def start(task):
 
   known = frozen(jax.random.key(7, impl='rbg'))
   task = dataclasses.replace(task, mesh=mesh)
-  state, _ = stages.start(task, known, NoCheckpoints())
+  state, _ = phases.start(task, known, NoCheckpoints())
   return feed_of(task, mesh), state
 
 

@@ -338,7 +338,7 @@ def test_a_teacher_may_be_stopped_early_and_leave_early(cache):
     teacher__epochs=1,
     method=dict(name='kd', guide_weight=ends),
   )
-  teacher, distil = made.stages
+  teacher, distil = made.phases
   assert (made.epochs(teacher), made.epochs(distil)) == (1, 4)
   _, guided = made.program(distil).graph.transfers
   weights = [float(guided.weight(jnp.float32(x))) for x in (0, 1.9, 2, 3.9)]

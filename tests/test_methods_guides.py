@@ -260,9 +260,9 @@ def test_a_network_of_its_own_has_a_section_and_is_described():
   made = tiny.experiment(
     method=dict(name='distil', teachers={'teacher': 1.0, 'second': second})
   )
-  section = made.section(made.stages[-1], 'second')
+  section = made.section(made.phases[-1], 'second')
   assert (section.name, section.width, section.checkpoint) == ('mlp128', 2, '')
-  assert made.section(made.stages[-1], 'teacher') is made.config.teacher
+  assert made.section(made.phases[-1], 'teacher') is made.config.teacher
   text = made.describe()
   lines = [x.split() for x in text.splitlines() if 'second ' in x]
   assert ['second', 'mlp128', 'x2', 'frozen'] in [line[:4] for line in lines]

@@ -68,12 +68,12 @@ def test_a_stage_has_an_epoch(method):
 def test_the_first_stage_has_a_constant_rate():
   method = dict(name='pretrained', pretraining_epochs=4)
   experiment = tiny.experiment(method=method, schedule__milestones=(0.5,))
-  lines = [x for x in experiment.describe().splitlines() if 'Stage' in x]
+  lines = [x for x in experiment.describe().splitlines() if 'Phase' in x]
   assert lines[1].endswith('(4 epochs, sgd at 0.05, constant schedule)')
   assert lines[2].endswith('(2 epochs, sgd at 0.05, milestones schedule)')
   sizes = []
-  for stage in experiment.stages[1:]:
-    optimizer = experiment.optimizer(stage, steps_per_epoch=1)
+  for phase in experiment.phases[1:]:
+    optimizer = experiment.optimizer(phase, steps_per_epoch=1)
     state, params = optimizer.init(jnp.ones(())), jnp.ones(())
     for _ in range(2):
       change, state = optimizer.update(jnp.ones(()), state, params)
@@ -88,7 +88,7 @@ def test_the_first_stage_has_a_constant_rate():
 def moved(index, **method):
   """Which parameters and statistics two steps of a stage change."""
   experiment = tiny.experiment(method=method, optimizer__weight_decay=0.1)
-  feed, state = start(experiment.task(experiment.stages[index]))
+  feed, state = start(experiment.task(experiment.phases[index]))
   # What a step is given is gone after it.
   before = jax.tree.map(np.array, state)
   for call in list(feed.calls(0, 0))[:2]:
@@ -129,7 +129,7 @@ def test_the_paraphraser_learns_alone_and_then_no_more():
 
 def first_state(stage, known):
   experiment = tiny.experiment(method=dict(name='ft'))
-  task = experiment.task(experiment.stages[stage])
+  task = experiment.task(experiment.phases[stage])
   teacher = jax.jit(functools.partial(task.program.init_network, 'teacher'))
   known = {'teacher': teacher(jax.random.key(0, impl='rbg')), **known}
   known = training.fitted(task.program, known, seed=0)
@@ -197,19 +197,19 @@ def test_a_run_goes_on_after_its_first_stage(tmp_path, cache, monkeypatch):
       raise Killed
     return train(task, *args)
 
-  whole, train = digest('whole'), run.train_stage
+  whole, train = digest('whole'), run.train_phase
   for folder in ('kept', 'lost'):
     with monkeypatch.context() as patch:
-      patch.setattr(run, 'train_stage', killed)
+      patch.setattr(run, 'train_phase', killed)
       with pytest.raises(Killed):
         digest(folder)
   assert digest('kept') == whole
-  left = {x: x / 'stages/pretrain.npz' for x in tmp_path.iterdir()}
+  left = {x: x / 'phases/pretrain.npz' for x in tmp_path.iterdir()}
   found, _ = native.load_network(left[tmp_path / 'lost'])
   assert found['params'][CTKD]['curriculum'] != 1  # where it starts
   left[tmp_path / 'lost'].unlink()
   assert digest('lost') != whole
-  assert not (tmp_path / 'kept/stages/train.npz').exists()  # it is the last
+  assert not (tmp_path / 'kept/phases/train.npz').exists()  # it is the last
 
 
 def test_seeds_together_go_on_too(cache, monkeypatch):

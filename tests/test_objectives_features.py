@@ -478,7 +478,7 @@ def test_what_distils_by_hints_is_described():
 
 def test_the_method_kd_is_distillation_by_the_objective_kd():
   method = dict(name='kd', temperature=2.0)
-  *_, kd = tiny.experiment(method=method).stages
+  *_, kd = tiny.experiment(method=method).phases
   arrows = [(t.guide, t.weight, str(t.objective)) for t in kd.graph.transfers]
   assert arrows == [
     ('labels', 0.1, 'cross_entropy()'),

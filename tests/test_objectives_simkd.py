@@ -270,7 +270,7 @@ def test_what_is_tested_saved_and_exported_is_the_whole_student(folder):
 
 def test_the_student_is_read_as_its_teacher_is(folder):
   given = experiment(folder, teacher__loss='square_logits')
-  *_, stage = given.stages
+  *_, stage = given.phases
   modules = given.program(stage).modules
   assert {models.read_out_of(x) for x in modules.values()} == {'clip'}
   assert models.reuses(modules['student'])['features'] == 64

@@ -105,7 +105,7 @@ NAMED = says(stem=S2, stage1=S1, stage2=S2, stage7=T2), says(stage1=T1, deep=T2)
 
 
 @pytest.mark.parametrize('name', ['at', 'nst'])
-def test_stages_of_each_network_can_be_named(name):
+def test_phases_of_each_network_can_be_named(name):
   settings = {'stages': ('stem', 'last'), 'guide_stages': ('deep', 'stage1')}
   objective = objectives.make({'name': name, **settings})
   loss = getattr(losses, {'at': 'attention'}.get(name, name))

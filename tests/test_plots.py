@@ -14,10 +14,10 @@ from jaxkd import plots
 ROOT = pathlib.Path(__file__).parents[1]
 
 
-def row(stage, epoch, trained=(), **top1):
+def row(phase, epoch, trained=(), **top1):
   """A row of metrics.jsonl; the NLL is ten times the error."""
   return (
-    {'stage': stage, 'epoch': epoch, 'step': 4 * epoch, 'train/loss': 1.0}
+    {'phase': phase, 'epoch': epoch, 'step': 4 * epoch, 'train/loss': 1.0}
     | {f'train/top1/{name}': 0.5 for name in trained}
     | {f'test/{name}/top1': x for name, x in top1.items()}
     | {f'test/{name}/nll': 10 * (1 - x) for name, x in top1.items()}
@@ -33,7 +33,7 @@ ROWS = [
 ]
 
 
-def test_curves_are_those_of_the_last_stage_that_tested():
+def test_curves_are_those_of_the_last_phase_that_tested():
   assert plots.curves(ROWS) == {
     'teacher': {'epoch': [1, 2, 3], 'top1': [0.75] * 3, 'nll': [2.5] * 3},
     'student': {
@@ -80,7 +80,7 @@ def test_gaps_compare_equal_epochs_only():
   assert 'other' not in gaps
 
 
-def test_frozen_is_what_its_last_stage_did_not_train():
+def test_frozen_is_what_its_last_phase_did_not_train():
   assert plots.frozen(ROWS) == {'teacher'}
   assert plots.frozen(ROWS[:2]) == set()
   assert plots.frozen([row('distil', 1, student=0.5)]) == set()
@@ -107,7 +107,7 @@ LONG = [
     (LONG, 'dynamic_teacher'),
     ([{'epoch': 1, 'test/student/top1': 0.5}], None),
   ],
-  ids=['stages', 'one epoch', 'long', 'student alone'],
+  ids=['phases', 'one epoch', 'long', 'student alone'],
 )
 def test_gap_draws_a_png(tmp_path, rows, guide):
   path = tmp_path / 'gap.png'
@@ -127,7 +127,7 @@ def test_another_student(tmp_path):
   assert path.exists()
 
 
-@pytest.mark.parametrize('rows', [[], [{'stage': 'a', 'epoch': 1, 'loss': 2}]])
+@pytest.mark.parametrize('rows', [[], [{'phase': 'a', 'epoch': 1, 'loss': 2}]])
 def test_rows_without_a_test_are_refused(tmp_path, rows):
   message = f"no test accuracy in {len(rows)} rows: .*'test/student/top1'"
   with pytest.raises(ValueError, match=message):

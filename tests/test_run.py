@@ -62,7 +62,7 @@ def test_the_summary_says_what_came_out(summary, folder):
 
 def test_the_log_has_each_epoch_of_each_stage(summary, folder):
   records = log.read(folder / 'first/metrics.jsonl')
-  assert [(r['stage'], r['epoch'], r['step']) for r in records] == [
+  assert [(r['phase'], r['epoch'], r['step']) for r in records] == [
     (stage, epoch, 6 * epoch)
     for stage in ('teacher', 'baseline', 'distil')
     for epoch in (1, 2)
@@ -330,7 +330,7 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(tmp_path):
   assert whole['networks'] == killed['networks']
   logs = [
     [
-      (r['stage'], r['step'], r['train/loss'])
+      (r['phase'], r['step'], r['train/loss'])
       for r in log.read(tmp_path / name / 'metrics.jsonl')
     ]
     for name in ('whole', 'killed')

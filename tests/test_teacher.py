@@ -71,15 +71,15 @@ class TestReadOut:
   )
   def test_fits_the_loss_or_is_chosen(self, changes, want):
     made = tiny.experiment(**changes)
-    for stage, name in zip(made.stages, ('teacher', 'student'), strict=True):
-      modules = made.program(stage).modules
+    for phase, name in zip(made.phases, ('teacher', 'student'), strict=True):
+      modules = made.program(phase).modules
       assert models.read_out_of(modules['teacher']) == want
       assert name in modules
     assert ('read by' in made.describe()) == (want != 'softmax')
 
   def test_networks_like_the_teacher_are_read_as_logits(self):
     made = tiny.experiment(method=dict(name='slkd'), **SQUARE)
-    modules = made.program(made.stages[-1]).modules
+    modules = made.program(made.phases[-1]).modules
     read = {n: models.read_out_of(m) for n, m in modules.items()}
     assert read.pop('teacher') == 'clip'
     assert set(read) == {'slt0', 'slt1', 'student'}
@@ -98,7 +98,7 @@ class TestReadOut:
       dict(teacher__checkpoint=str(exported)),
     ):
       made = tiny.experiment(cache=cache, **given)
-      program = made.program(made.stages[-1])
+      program = made.program(made.phases[-1])
       both = {
         name: program.init_network(name, jax.random.key(0))
         for name in ('teacher', 'student')
@@ -199,7 +199,7 @@ class TestCache:
 
   def key(self, **changes) -> str:
     made = tiny.experiment(**changes)
-    settings = made.teacher_settings(made.stages[0])
+    settings = made.teacher_settings(made.phases[0])
     settings['fingerprint'] = ''  # of the data, which is not the subject
     return TeacherCache('x').path(settings).name
 
@@ -241,10 +241,10 @@ class TestBlend:
   """Cross-entropy first, then the loss in its place."""
 
   def test_weights_at_some_epochs(self):
-    (stage,) = methods.teacher(
+    (phase,) = methods.teacher(
       'square_logits', scale=2.0, cross_entropy_epochs=3, blend_epochs=4
     )
-    labels, loss = stage.graph.transfers
+    labels, loss = phase.graph.transfers
     assert labels.objective.name == 'cross_entropy'
     assert loss.objective.name == 'square_logits'
     for epoch, want in {
@@ -349,4 +349,4 @@ def test_a_recipe_that_cannot_be_is_explained(changes, message):
 
 def test_a_recipe_that_is_not_used_may_be_any():
   made = tiny.experiment(teacher__checkpoint='there', teacher__stop=3)
-  assert [stage.name for stage in made.stages] == ['distil']
+  assert [phase.name for phase in made.phases] == ['distil']

@@ -175,7 +175,7 @@ def test_a_graph_lasts_as_long_as_its_stage():
   spec = dict(schedule='linear', start=1.0, end=0.0)
   made = tiny.experiment(method=dict(name='kd', guide_weight=spec), epochs=6)
   assert '1 to 0, from 0 to the end' in made.describe()
-  (_, guided) = made.program(made.stages[-1]).graph.transfers
+  (_, guided) = made.program(made.phases[-1]).graph.transfers
   assert guided.weight == Ramp(1.0, 0.0, 0.0, 6)
 
 

@@ -193,8 +193,8 @@ def _measure_program(
 
 
 def _guides(workdir: pathlib.Path, card: dict[str, Any]) -> dict[str, Network]:
-  """Reads the frozen networks of the stage of a run that trained a network."""
-  mark = workdir / 'stages' / f'{card.get("stage")}.json'
+  """Reads the frozen networks of the phase of a run that trained a network."""
+  mark = workdir / 'phases' / f'{card.get("phase")}.json'
   if not mark.exists():
     return {}
   names = json.loads(mark.read_text())['frozen']

@@ -107,7 +107,7 @@ class Learner:
 class Frozen:
   """A network in eval mode, outside of differentiation and of the optimizer.
 
-  Its variables come from a checkpoint or from an earlier stage.
+  Its variables come from a checkpoint or from an earlier phase.
   """
 
   like: str | None = None
@@ -357,8 +357,8 @@ class Update(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Stage:
-  """A graph, a duration and an optimizer; a method is a list of stages.
+class Phase:
+  """A graph, a duration and an optimizer; a method is a list of phases.
 
   epochs, learning_rate and schedule: None takes the run's own setting.
   stop: the training is broken off after so many epochs, although its schedule

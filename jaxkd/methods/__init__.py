@@ -1,4 +1,4 @@
-"""Methods: the topology of each paper, as a list of stages."""
+"""Methods: the topology of each paper, as a list of phases."""
 
 from jaxkd.methods.assistants import dgkd, takd
 from jaxkd.methods.born_again import ban

@@ -8,7 +8,7 @@ networks before it frozen, and the student is the last.
 from collections.abc import Sequence
 
 from jaxkd.catalog import check_whole
-from jaxkd.graph import Learner, Stage
+from jaxkd.graph import Learner, Phase
 from jaxkd.methods import networks, weights
 from jaxkd.methods.arrows import Spec, chosen
 from jaxkd.methods.chain import chain, everyone, previous
@@ -20,7 +20,7 @@ def takd(
   label_weight: weights.Spec = 0.1,
   guide_weight: weights.Spec = 0.9,
   objectives: Spec | None = None,
-) -> tuple[Stage, ...]:
+) -> tuple[Phase, ...]:
   """Teacher assistants (Mirzadeh et al., AAAI 2020): a chain.
 
   Each network is taught by the one before it alone, with the loss
@@ -55,7 +55,7 @@ def dgkd(
   guide_weight: weights.Spec = 1.0,
   dropped: int = 1,
   objectives: Spec | None = None,
-) -> tuple[Stage, ...]:
+) -> tuple[Phase, ...]:
   """Densely guided distillation (Son et al., ICCV 2021).
 
   Each network is taught by the teacher and by all assistants before it, with

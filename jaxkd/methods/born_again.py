@@ -6,7 +6,7 @@ learns from it, and so on.
 """
 
 from jaxkd.catalog import check_whole
-from jaxkd.graph import Learner, Stage
+from jaxkd.graph import Learner, Phase
 from jaxkd.methods import weights
 from jaxkd.methods.arrows import Spec, chosen
 from jaxkd.methods.chain import chain, previous
@@ -18,7 +18,7 @@ def ban(
   label_weight: weights.Spec = 0.0,
   guide_weight: weights.Spec = 1.0,
   objectives: Spec | None = None,
-) -> tuple[Stage, ...]:
+) -> tuple[Phase, ...]:
   """Generations of students, each the next one's teacher.
 
   The loss of each is l CE + g D(the generation before), D = KL at T = 1. The

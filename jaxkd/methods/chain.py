@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 
-from jaxkd.graph import Frozen, Graph, Learner, Network, Stage
+from jaxkd.graph import Frozen, Graph, Learner, Network, Phase
 from jaxkd.methods import networks, weights
 from jaxkd.methods.arrows import Spec, arrows, labelled
 from jaxkd.methods.weights import Kept
@@ -16,8 +16,8 @@ def chain(
   label_weight: weights.Spec,
   guide_weight: weights.Spec,
   dropped: int = 0,
-) -> tuple[Stage, ...]:
-  """Returns a stage for each link that has no checkpoint.
+) -> tuple[Phase, ...]:
+  """Returns a phase for each link that has no checkpoint.
 
   Args:
     links: by name, in the order of their training; the last is the student.
@@ -30,7 +30,7 @@ def chain(
       random; one at least stays.
   """
   before: dict[str, Frozen] = {'teacher': Frozen()}
-  stages = []
+  phases = []
   for name, link in links.items():
     guides = guides_of(tuple(before))
     drop = min(dropped, len(guides) - 1)
@@ -44,9 +44,9 @@ def chain(
     taking: dict[str, Network] = {guide: before[guide] for guide in guides}
     graph = Graph({**taking, name: link}, tuple(transfers))
     if not networks.is_given(link):
-      stages.append(Stage('distil' if name == 'student' else name, graph))
+      phases.append(Phase('distil' if name == 'student' else name, graph))
     before[name] = networks.frozen(link)
-  return tuple(stages)
+  return tuple(phases)
 
 
 def previous(before: tuple[str, ...]) -> tuple[str, ...]:

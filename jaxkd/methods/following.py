@@ -16,7 +16,7 @@ followed one after another, frozen, as in the paper.
 from collections.abc import Mapping, Sequence
 
 from jaxkd.catalog import check_whole
-from jaxkd.graph import Frozen, Graph, Learner, Stage
+from jaxkd.graph import Frozen, Graph, Learner, Phase
 from jaxkd.methods import networks, weights
 from jaxkd.methods.arrows import Spec, arrows, labelled
 
@@ -29,7 +29,7 @@ def pro_kd(
   guide_weight: weights.Spec = 1.0,
   checkpoints: Sequence[networks.Spec] = (),
   checkpoint_epochs: int = 1,
-) -> tuple[Stage, ...]:
+) -> tuple[Phase, ...]:
   """Distillation from a teacher while it is trained, then training on labels.
 
   Args:
@@ -44,7 +44,7 @@ def pro_kd(
       `jaxkd.methods.weights.make`.
     checkpoints: of a teacher, from early to late, each a mapping of the model's
       'name', its 'checkpoint', what else `networks.node` takes, and the
-      'temperature' that the objective then has. Each is a stage, `follow1`,
+      'temperature' that the objective then has. Each is a phase, `follow1`,
       `follow2`, ..., at a constant learning rate, whose optimizer starts anew.
       () trains the config's teacher in the student's steps.
     checkpoint_epochs: for which each checkpoint is followed.
@@ -58,10 +58,10 @@ def pro_kd(
   ):
     check_whole('pro_kd', name, epochs)
   to_student = label_weight, guide_weight
-  follow = [Stage('follow', _taught(Learner(), objective, *to_student))]
+  follow = [Phase('follow', _taught(Learner(), objective, *to_student))]
   if checkpoints:
     follow = [
-      Stage(
+      Phase(
         f'follow{n}',
         _taught(*_given(spec, objective), *to_student, name=f'teacher{n}'),
         checkpoint_epochs,
@@ -70,7 +70,7 @@ def pro_kd(
       for n, spec in enumerate(checkpoints, 1)
     ]
   tune = Graph({'student': Learner()}, (labelled('student'),))
-  return (*follow, Stage('tune', tune, tune_epochs, tune_learning_rate))
+  return (*follow, Phase('tune', tune, tune_epochs, tune_learning_rate))
 
 
 def _taught(

@@ -24,8 +24,8 @@ from jaxkd.graph import (
   Growth,
   Learner,
   Network,
+  Phase,
   Shared,
-  Stage,
 )
 from jaxkd.methods import weights
 from jaxkd.methods.arrows import Spec, arrows, labelled
@@ -46,7 +46,7 @@ def gpd(
   relative_noise: bool = False,
   scaling: str = 'copy',
   objectives: Spec | None = None,
-) -> tuple[Stage, ...]:
+) -> tuple[Phase, ...]:
   """Gap preserving distillation; all defaults but `static` are the authors'.
 
   Args:
@@ -91,7 +91,7 @@ def gpd(
     for name in pair if guide_dynamic else pair[1:]:
       transfers += arrows('teacher', name, static, static_weight)
   transfers += arrows(*pair, dynamic, weight)
-  return (Stage('gpd', Graph(networks, tuple(transfers))),)
+  return (Phase('gpd', Graph(networks, tuple(transfers))),)
 
 
 def _check(ratio: float, noise: float, sharing: bool) -> None:

@@ -7,7 +7,7 @@ learn from labels; there is no teacher that is ahead of them.
 from collections.abc import Sequence
 
 from jaxkd.catalog import lookup
-from jaxkd.graph import Graph, Learner, Stage
+from jaxkd.graph import Graph, Learner, Phase
 from jaxkd.methods import networks, weights
 from jaxkd.methods.arrows import Spec, arrows, chosen, labelled
 
@@ -19,7 +19,7 @@ def dml(
   guide_weight: weights.Spec = 1.0,
   order: str = 'batch',
   objectives: Spec | None = None,
-) -> tuple[Stage, ...]:
+) -> tuple[Phase, ...]:
   """Peers that teach each other.
 
   With K networks, the loss of network i is
@@ -61,7 +61,7 @@ def dml(
     for arrow in arrows(guide, learner, spec, share)
   ]
   turns = ORDERS[order](tuple(learners))
-  return (Stage('mutual', Graph(learners, tuple(transfers), turns)),)
+  return (Phase('mutual', Graph(learners, tuple(transfers), turns)),)
 
 
 ORDERS = {

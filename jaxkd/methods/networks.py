@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from jaxkd.catalog import call
-from jaxkd.graph import Frozen, Fusion, Graph, Learner, Model, Stage, Weight
+from jaxkd.graph import Frozen, Fusion, Graph, Learner, Model, Phase, Weight
 from jaxkd.methods import weights
 from jaxkd.methods.arrows import labelled
 
@@ -61,12 +61,12 @@ def is_given(network: Learner | Frozen) -> bool:
 class Guides(NamedTuple):
   """Several frozen networks that guide together.
 
-  stages: in which those are trained from labels that have no checkpoint.
+  phases: in which those are trained from labels that have no checkpoint.
   networks: by name.
   weights: by name.
   """
 
-  stages: tuple[Stage, ...]
+  phases: tuple[Phase, ...]
   networks: dict[str, Frozen]
   weights: dict[str, Weight]
 
@@ -108,7 +108,7 @@ def guides(spec: Mapping[str, Any]) -> Guides:
       f'the teachers {tuple(spec)}: expected one or more, none of which is the'
       ' student'
     )
-  stages, networks, shares = [], {}, {}
+  phases, networks, shares = [], {}, {}
   for name, given in spec.items():
     settings = given if isinstance(given, Mapping) else {'weight': given}
     settings = {'name': name, **settings}
@@ -116,5 +116,5 @@ def guides(spec: Mapping[str, Any]) -> Guides:
     networks[name] = network = node(Frozen, settings)
     if name != 'teacher' and not is_given(network):
       graph = Graph({name: node(Learner, settings)}, (labelled(name),))
-      stages.append(Stage(name, graph))
-  return Guides(tuple(stages), networks, shares)
+      phases.append(Phase(name, graph))
+  return Guides(tuple(phases), networks, shares)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from jaxkd import objectives
 from jaxkd.catalog import lookup
-from jaxkd.graph import LABELS, Frozen, Graph, Learner, Stage, Transfer
+from jaxkd.graph import LABELS, Frozen, Graph, Learner, Phase, Transfer
 from jaxkd.methods import networks, weights
 from jaxkd.methods.arrows import Spec, arrows, chosen
 from jaxkd.methods.weights import Ramp
@@ -21,27 +21,27 @@ def from_labels(name: str, network: Learner, objective: Objective) -> Graph:
   return Graph({name: network}, (Transfer(LABELS, name, objective),))
 
 
-def plain() -> tuple[Stage, ...]:
+def plain() -> tuple[Phase, ...]:
   """Plain training: the student learns from the labels alone."""
   graph = from_labels('student', Learner(), objectives.cross_entropy())
-  return (Stage('train', graph),)
+  return (Phase('train', graph),)
 
 
-def baseline() -> tuple[Stage, ...]:
+def baseline() -> tuple[Phase, ...]:
   """Plain training of the student's twin: same start, same order of data."""
   graph = from_labels('plain_student', TWIN, objectives.cross_entropy())
-  return (Stage('baseline', graph),)
+  return (Phase('baseline', graph),)
 
 
-def kd_baseline() -> tuple[Stage, ...]:
+def kd_baseline() -> tuple[Phase, ...]:
   """Hinton distillation of the student's twin, with the defaults of `kd`."""
-  (stage,) = kd()
+  (phase,) = kd()
   transfers = tuple(
     dataclasses.replace(transfer, learner='kd_student')
-    for transfer in stage.graph.transfers
+    for transfer in phase.graph.transfers
   )
   graph = Graph({'teacher': Frozen(), 'kd_student': TWIN}, transfers)
-  return (Stage('kd_baseline', graph),)
+  return (Phase('kd_baseline', graph),)
 
 
 def teacher(
@@ -53,7 +53,7 @@ def teacher(
   stop: int | None = None,
   cross_entropy_epochs: int = 0,
   blend_epochs: int = 0,
-) -> tuple[Stage, ...]:
+) -> tuple[Phase, ...]:
   """Trains a teacher from labels, by cross-entropy or by squared errors.
 
   Args:
@@ -92,7 +92,7 @@ def teacher(
     ]
   transfers = tuple(Transfer(LABELS, 'teacher', *pair) for pair in weighted)
   graph = Graph({'teacher': Learner()}, transfers)
-  return (Stage('teacher', graph, epochs, learning_rate, stop),)
+  return (Phase('teacher', graph, epochs, learning_rate, stop),)
 
 
 def kd(
@@ -100,7 +100,7 @@ def kd(
   label_weight: weights.Spec = 0.1,
   guide_weight: weights.Spec = 0.9,
   objectives: Spec | None = None,
-) -> tuple[Stage, ...]:
+) -> tuple[Phase, ...]:
   """Hinton distillation from a frozen teacher.
 
   Args:
@@ -131,7 +131,7 @@ def distil(
   teachers: Mapping[str, Any] | None = None,
   fuse: bool = False,
   label_objective: Spec = 'cross_entropy',
-) -> tuple[Stage, ...]:
+) -> tuple[Phase, ...]:
   """Distillation from frozen teachers by any objectives.
 
   Args:
@@ -170,7 +170,7 @@ def distil(
     networks={**guides.networks, 'student': Learner()},
     transfers=(*labels, *transfers),
   )
-  return (*guides.stages, Stage('distil', graph))
+  return (*guides.phases, Phase('distil', graph))
 
 
 class TeacherLoss(NamedTuple):

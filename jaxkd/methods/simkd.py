@@ -1,7 +1,7 @@
 """Reused classifiers, SimKD (Chen et al., CVPR 2022)."""
 
 from jaxkd import objectives
-from jaxkd.graph import Frozen, Graph, Learner, Reused, Stage, Transfer
+from jaxkd.graph import Frozen, Graph, Learner, Phase, Reused, Transfer
 from jaxkd.methods import weights
 from jaxkd.methods.arrows import labelled
 
@@ -10,7 +10,7 @@ def simkd(
   factor: int = 2,
   label_weight: weights.Spec = 0.0,
   guide_weight: weights.Spec = 1.0,
-) -> tuple[Stage, ...]:
+) -> tuple[Phase, ...]:
   """The student's features learn to be those that the teacher's head reads.
 
   The student is its own network as far as its deepest stage, a projector, and
@@ -35,4 +35,4 @@ def simkd(
     {'teacher': Frozen(), 'student': Learner(head=Reused('teacher', factor))},
     (*labels, features),
   )
-  return (Stage('simkd', graph),)
+  return (Phase('simkd', graph),)

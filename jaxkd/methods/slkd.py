@@ -13,7 +13,7 @@ import functools
 from collections.abc import Sequence
 
 from jaxkd.catalog import check_whole, lookup
-from jaxkd.graph import Frozen, Fusion, Graph, Learner, Stage
+from jaxkd.graph import Frozen, Fusion, Graph, Learner, Phase
 from jaxkd.methods import weights
 from jaxkd.methods.arrows import Spec, arrows, chosen, labelled
 
@@ -32,7 +32,7 @@ def slkd(
   order: str = 'parallel',
   warmup_epochs: int = 0,
   objectives: Spec | None = None,
-) -> tuple[Stage, ...]:
+) -> tuple[Phase, ...]:
   """Distillation from a teacher and from self-learning teachers.
 
   With CE the cross-entropy against labels and D the objective, the losses are
@@ -135,7 +135,7 @@ def _parallel(names, to_members, to_student, turns=()):
     'student': Learner(),
   }
   graph = Graph(networks, (*to_members, *to_student), turns)
-  return (Stage('slkd', graph),)
+  return (Phase('slkd', graph),)
 
 
 def _by_batch(names, to_members, to_student):
@@ -148,8 +148,8 @@ def _by_phase(names, to_members, to_student):
   trained = {name: Frozen(like='teacher') for name in names}
   teacher = {'teacher': Frozen()}
   return (
-    Stage('slts', Graph({**teacher, **learning}, tuple(to_members))),
-    Stage(
+    Phase('slts', Graph({**teacher, **learning}, tuple(to_members))),
+    Phase(
       'slkd',
       Graph({**teacher, **trained, 'student': Learner()}, tuple(to_student)),
     ),

@@ -29,9 +29,9 @@ AVERAGE = '_ema'  # ends the name under which a network's average is tested
 def curves(rows: Rows) -> dict[str, Curve]:
   """Returns the test results of each network by epoch.
 
-  A network is tested in the stage that trains it and, frozen, in the stages
-  that use it. The last stage that tested it counts, so that a teacher is what
-  the student saw of it. For one stage alone, pass its rows alone.
+  A network is tested in the phase that trains it and, frozen, in the phases
+  that use it. The last phase that tested it counts, so that a teacher is what
+  the student saw of it. For one phase alone, pass its rows alone.
 
   Args:
     rows: one dict per epoch, as in metrics.jsonl.
@@ -43,15 +43,15 @@ def curves(rows: Rows) -> dict[str, Curve]:
   Raises:
     ValueError: no row has a test accuracy.
 
-  >>> curves([{'stage': 'distil', 'epoch': 1, 'test/student/top1': 0.5}])
+  >>> curves([{'phase': 'distil', 'epoch': 1, 'test/student/top1': 0.5}])
   {'student': {'epoch': [1], 'top1': [0.5], 'nll': [nan]}}
   """
-  found, stages = {}, {}
+  found, phases = {}, {}
   for row in rows:
     for name in _tested(row):
-      if stages.get(name) != row.get('stage') or name not in found:
+      if phases.get(name) != row.get('phase') or name not in found:
         found[name] = {'epoch': [], 'top1': [], 'nll': []}
-        stages[name] = row.get('stage')
+        phases[name] = row.get('phase')
       nll = row.get(f'test/{name}/nll')
       found[name]['epoch'].append(row['epoch'])
       found[name]['top1'].append(row[f'test/{name}{TOP1}'])
@@ -74,9 +74,9 @@ def _tested(row: Mapping[str, Any]) -> list[str]:
 
 
 def frozen(rows: Rows) -> set[str]:
-  """Returns the networks that the last stage that tested them did not train.
+  """Returns the networks that the last phase that tested them did not train.
 
-  A stage logs the training accuracy of each network that it trains; where it
+  A phase logs the training accuracy of each network that it trains; where it
   logs none at all, nothing is known to be frozen.
   """
   found = {}

@@ -1,4 +1,4 @@
-"""Prints what will be trained before anything is: stages, networks, arrows."""
+"""Prints what will be trained before anything is: phases, networks, arrows."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ import flax.linen as nn
 
 from jaxkd import models, tree
 from jaxkd.text import table
-from jaxkd.graph import Frozen, Learner, Shared, Stage, Transfer
+from jaxkd.graph import Frozen, Learner, Shared, Phase, Transfer
 from jaxkd.graph.program import Program
 
 
@@ -36,24 +36,24 @@ def sizes(program: Program, name: str) -> tuple[int, int]:
   )
 
 
-def stage_text(
+def phase_text(
   number: int,
-  stage: Stage,
+  phase: Phase,
   program: Program,
   architectures: dict[str, str],
   note: str,
 ) -> str:
-  """Returns one stage as text.
+  """Returns one phase as text.
 
   Args:
     number: counted from 1.
-    stage: what to describe.
-    program: the stage's graph, bound.
+    phase: what to describe.
+    program: the phase's graph, bound.
     architectures: network -> name of its model.
     note: duration and optimizer.
   """
   networks = [('network', 'model', 'role', 'parameters', 'MACs')]
-  for name, network in stage.graph.networks.items():
+  for name, network in phase.graph.networks.items():
     parameters, macs = sizes(program, name)
     module = program.modules[name]
     networks.append(
@@ -66,7 +66,7 @@ def stage_text(
       )
     )
   transfers = [('guide', '', 'learner', 'weight', 'objective')]
-  for transfer in stage.graph.transfers:
+  for transfer in phase.graph.transfers:
     transfers.append(
       (
         str(transfer.guide),
@@ -77,12 +77,12 @@ def stage_text(
       )
     )
   parts = [
-    f'Stage {number}: {stage.name} ({note})',
+    f'Phase {number}: {phase.name} ({note})',
     _indent(table(networks, right=(3, 4))),
     _indent(table(transfers, right=(3,))),
   ]
-  if stage.graph.turns:
-    turns = ', then '.join(map(' and '.join, stage.graph.turns))
+  if phase.graph.turns:
+    turns = ', then '.join(map(' and '.join, phase.graph.turns))
     parts.append(f'  Updated one after another on each batch: {turns}')
   return '\n\n'.join(parts)
 

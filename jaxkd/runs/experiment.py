@@ -14,7 +14,7 @@ from jaxkd.runs import describe
 from jaxkd.catalog import UnknownNameError, call, lookup, suggestion
 from jaxkd.config import Config
 from jaxkd.data.base import Dataset
-from jaxkd.graph import OBJECTIVES, Frozen, Learner, Model, Stage
+from jaxkd.graph import OBJECTIVES, Frozen, Learner, Model, Phase
 from jaxkd.checkpoints import load
 from jaxkd.methods.offline import TEACHER_LOSSES
 from jaxkd.graph.program import Program, bind
@@ -38,8 +38,8 @@ LATER = (
 )
 
 
-def stages_of(config: Config) -> tuple[Stage, ...]:
-  """Returns the method's stages, after the teacher's where it needs one.
+def phases_of(config: Config) -> tuple[Phase, ...]:
+  """Returns the method's phases, after the teacher's where it needs one.
 
   Raises:
     KeyError: no method of that name.
@@ -67,27 +67,27 @@ def stages_of(config: Config) -> tuple[Stage, ...]:
       )
     # Its settings are the config's section on the teacher.
     return call('method teacher', lambda: train_teacher, arguments)
-  stages = call(f'method {name}', method, arguments)
-  _check_taught(config, stages)
+  phases = call(f'method {name}', method, arguments)
+  _check_taught(config, phases)
   if config.kd_baseline:
-    stages = (*methods.kd_baseline(), *stages)
+    phases = (*methods.kd_baseline(), *phases)
   if config.baseline:
-    stages = (*methods.baseline(), *stages)
+    phases = (*methods.baseline(), *phases)
   guided = any(
-    isinstance(stage.graph.networks.get('teacher'), Frozen) for stage in stages
+    isinstance(phase.graph.networks.get('teacher'), Frozen) for phase in phases
   )
   if guided and not config.teacher.checkpoint:
-    stages = (*train_teacher, *stages)
-  return stages
+    phases = (*train_teacher, *phases)
+  return phases
 
 
-def _check_taught(config: Config, stages: tuple[Stage, ...]) -> None:
+def _check_taught(config: Config, phases: tuple[Phase, ...]) -> None:
   """Refuses a trained teacher where the method itself trains it.
 
   It would begin where that one has ended, and another one would be compared.
   """
   learns = any(
-    isinstance(stage.graph.networks.get('teacher'), Learner) for stage in stages
+    isinstance(phase.graph.networks.get('teacher'), Learner) for phase in phases
   )
   if learns and (config.kd_baseline or config.teacher.checkpoint):
     raise ValueError(
@@ -102,11 +102,11 @@ def _check_taught(config: Config, stages: tuple[Stage, ...]) -> None:
 class Experiment:
   """A checked config, and what is made from it.
 
-  stages: in the order in which they are run.
+  phases: in the order in which they are run.
   """
 
   config: Config
-  stages: tuple[Stage, ...]
+  phases: tuple[Phase, ...]
 
   @functools.cached_property
   def dataset(self) -> Dataset:
@@ -136,9 +136,9 @@ class Experiment:
     section = self.config.data
     return data.known_shape(section.name, section.settings.to_dict())
 
-  def section(self, stage: Stage, name: str) -> Config:
+  def section(self, phase: Phase, name: str) -> Config:
     """Returns the section on a network: the config's, or a model's own."""
-    return self._architecture(stage.graph.architecture(name))
+    return self._architecture(phase.graph.architecture(name))
 
   def _architecture(self, of: str | Model) -> Config:
     if isinstance(of, Model):
@@ -146,8 +146,8 @@ class Experiment:
     sections = {name: self.config[name] for name in ARCHITECTURES}
     return lookup('architecture', sections, of)
 
-  def program(self, stage: Stage) -> Program:
-    """Returns the stage's graph with a module in each node.
+  def program(self, phase: Phase) -> Program:
+    """Returns the phase's graph with a module in each node.
 
     Raises:
       KeyError: no such model or compute type.
@@ -169,11 +169,11 @@ class Experiment:
         **section.settings.to_dict(),
       )
 
-    graph = stage.graph.lasting(self.length(stage))
+    graph = phase.graph.lasting(self.length(phase))
     program = bind(graph, build, self.image_shape)
-    if not self._reads_teacher(stage):
+    if not self._reads_teacher(phase):
       return program
-    heads = stage.graph.heads
+    heads = phase.graph.heads
     speaks = {'teacher', *(n for n in heads if heads[n].of == 'teacher')}
     modules = {
       name: models.wrap(module, self.teacher_read_out)
@@ -183,14 +183,14 @@ class Experiment:
     }
     return dataclasses.replace(program, modules=modules)
 
-  def _reads_teacher(self, stage: Stage) -> bool:
+  def _reads_teacher(self, phase: Phase) -> bool:
     """Is there the teacher, as its own training left it or as it goes on?
 
     Another network of its architecture, or a teacher that learns among others,
     learns by losses of logits.
     """
-    teacher = stage.graph.networks.get('teacher')
-    return isinstance(teacher, Frozen) or self.is_teacher(stage)
+    teacher = phase.graph.networks.get('teacher')
+    return isinstance(teacher, Frozen) or self.is_teacher(phase)
 
   @property
   def teacher_read_out(self) -> str:
@@ -207,84 +207,84 @@ class Experiment:
       return load.load_card(path).get('read_out', 'softmax')
     return section.read_out or TEACHER_LOSSES[section.loss].read_out
 
-  def epochs(self, stage: Stage) -> int:
-    """Returns for how many epochs a stage is trained."""
-    return self.length(stage) if stage.stop is None else stage.stop
+  def epochs(self, phase: Phase) -> int:
+    """Returns for how many epochs a phase is trained."""
+    return self.length(phase) if phase.stop is None else phase.stop
 
-  def length(self, stage: Stage) -> int:
-    """Returns how many epochs a stage's schedule is made for."""
-    return self.config.epochs if stage.epochs is None else stage.epochs
+  def length(self, phase: Phase) -> int:
+    """Returns how many epochs a phase's schedule is made for."""
+    return self.config.epochs if phase.epochs is None else phase.epochs
 
-  def learning_rate(self, stage: Stage) -> float:
-    """Returns a stage's peak learning rate."""
-    if stage.learning_rate is None:
+  def learning_rate(self, phase: Phase) -> float:
+    """Returns a phase's peak learning rate."""
+    if phase.learning_rate is None:
       return self.config.optimizer.learning_rate
-    return stage.learning_rate
+    return phase.learning_rate
 
-  def schedule(self, stage: Stage) -> str:
-    """Returns the name of a stage's schedule."""
-    return stage.schedule or self.config.schedule.name
+  def schedule(self, phase: Phase) -> str:
+    """Returns the name of a phase's schedule."""
+    return phase.schedule or self.config.schedule.name
 
-  def is_teacher(self, stage: Stage) -> bool:
-    """Is it the stage that trains the teacher?"""
-    return stage.graph.learners == ('teacher',)
+  def is_teacher(self, phase: Phase) -> bool:
+    """Is it the phase that trains the teacher?"""
+    return phase.graph.learners == ('teacher',)
 
-  def prepares(self, stage: Stage) -> bool:
-    """Does it train the teacher for the stages behind it?"""
-    return self.is_teacher(stage) and stage != self.stages[-1]
+  def prepares(self, phase: Phase) -> bool:
+    """Does it train the teacher for the phases behind it?"""
+    return self.is_teacher(phase) and phase != self.phases[-1]
 
-  def seed(self, stage: Stage) -> int:
-    """Returns a stage's seed; a teacher has its own."""
-    teacher = self.is_teacher(stage)
+  def seed(self, phase: Phase) -> int:
+    """Returns a phase's seed; a teacher has its own."""
+    teacher = self.is_teacher(phase)
     return self.config.teacher.seed if teacher else self.config.seed
 
-  def optimizer_name(self, stage: Stage) -> str:
-    """Returns which optimizer a stage has."""
+  def optimizer_name(self, phase: Phase) -> str:
+    """Returns which optimizer a phase has."""
     name = self.config.optimizer.name
-    return name if stage.graph.guided else optimizer.unguided(name)
+    return name if phase.graph.guided else optimizer.unguided(name)
 
   def optimizer(
-    self, stage: Stage, steps_per_epoch: int
+    self, phase: Phase, steps_per_epoch: int
   ) -> optax.GradientTransformation:
-    """Returns the stage's optimizer, with a rate for each owner if asked."""
+    """Returns the phase's optimizer, with a rate for each owner if asked."""
     settings = self.config.optimizer.to_dict()
     rates, rate = settings.pop('rates'), settings.pop('learning_rate')
     settings.pop('ema')
-    settings['name'] = self.optimizer_name(stage)
-    shape = {**self.config.schedule.to_dict(), 'name': self.schedule(stage)}
+    settings['name'] = self.optimizer_name(phase)
+    shape = {**self.config.schedule.to_dict(), 'name': self.schedule(phase)}
 
     def schedule(rate):
       return optimizer.make_schedule(
         learning_rate=rate,
-        epochs=self.length(stage),
+        epochs=self.length(phase),
         steps_per_epoch=steps_per_epoch,
         **shape,
       )
 
-    rate = self.learning_rate(stage)
+    rate = self.learning_rate(phase)
     schedules = schedule(rate)
     if rates:
-      owners = (*stage.graph.learners, OBJECTIVES)
+      owners = (*phase.graph.learners, OBJECTIVES)
       schedules = {o: schedule(rates.get(o, rate)) for o in owners}
     return optimizer.make_optimizer(schedules=schedules, **settings)
 
-  def task(self, stage: Stage) -> Task:
-    """Returns all that a stage's training is a function of."""
+  def task(self, phase: Phase) -> Task:
+    """Returns all that a phase's training is a function of."""
     steps = steps_per_epoch(self.dataset, self.config.batch_size)
     return Task(
-      name=stage.name,
-      program=self.program(stage),
+      name=phase.name,
+      program=self.program(phase),
       dataset=self.dataset,
       mesh=mesh.make_mesh(),
-      optimizer=self.optimizer(stage, steps),
-      epochs=self.epochs(stage),
+      optimizer=self.optimizer(phase, steps),
+      epochs=self.epochs(phase),
       batch_size=self.config.batch_size,
-      seed=self.seed(stage),
-      ema=0.0 if self.prepares(stage) else self.config.optimizer.ema,
+      seed=self.seed(phase),
+      ema=0.0 if self.prepares(phase) else self.config.optimizer.ema,
       every_steps=self.config.save_every_steps,
     )
 
-  def teacher_settings(self, stage: Stage) -> dict[str, Any]:
+  def teacher_settings(self, phase: Phase) -> dict[str, Any]:
     """Returns all that determines a trained teacher, as JSON values."""
     config = configs.resolved(self.config)
     teacher = config['teacher']
@@ -306,14 +306,14 @@ class Experiment:
       )
       given['start'] = card['params_sha256']
     optimizer = config['optimizer']
-    optimizer['name'] = self.optimizer_name(stage)
+    optimizer['name'] = self.optimizer_name(phase)
     for key in ('ema', 'delta'):  # not of its training
       del optimizer[key]
     return {
       'teacher': given,
       'optimizer': optimizer,
-      'learning_rate': self.learning_rate(stage),
-      'epochs': self.length(stage),
+      'learning_rate': self.learning_rate(phase),
+      'epochs': self.length(phase),
       'schedule': config['schedule'],
       'batch_size': config['batch_size'],
       'compute_dtype': config['compute_dtype'],
@@ -322,7 +322,7 @@ class Experiment:
     }
 
   def describe(self) -> str:
-    """Returns the stages, their networks and transfers, as text."""
+    """Returns the phases, their networks and transfers, as text."""
     config = self.config
     shape = 'x'.join(map(str, self.image_shape))
     head = (
@@ -331,16 +331,16 @@ class Experiment:
       f' seed {config.seed}'
     )
     texts = []
-    for number, stage in enumerate(self.stages, 1):
-      names = {n: self.section(stage, n).name for n in stage.graph.networks}
-      epochs, length = self.epochs(stage), self.length(stage)
+    for number, phase in enumerate(self.phases, 1):
+      names = {n: self.section(phase, n).name for n in phase.graph.networks}
+      epochs, length = self.epochs(phase), self.length(phase)
       note = (
         f'{epochs if epochs == length else f"{epochs} of {length}"} epochs,'
-        f' {self.optimizer_name(stage)} at'
-        f' {self.learning_rate(stage):g}, {self.schedule(stage)} schedule'
+        f' {self.optimizer_name(phase)} at'
+        f' {self.learning_rate(phase):g}, {self.schedule(phase)} schedule'
       )
       texts.append(
-        describe.stage_text(number, stage, self.program(stage), names, note)
+        describe.phase_text(number, phase, self.program(phase), names, note)
       )
     return '\n\n'.join([head, *texts])
 
@@ -356,22 +356,22 @@ def build(config: Config) -> Experiment:
   configs.check(config)
   if config.teacher.read_out:
     lookup('read-out', models.READ_OUTS, config.teacher.read_out)
-  stages = stages_of(config)
-  owners = {o for stage in stages for o in (*stage.graph.learners, OBJECTIVES)}
+  phases = phases_of(config)
+  owners = {o for phase in phases for o in (*phase.graph.learners, OBJECTIVES)}
   for owner in config.optimizer.rates:
     if owner not in owners:
       raise UnknownNameError(
-        f'config.optimizer.rates names {owner!r}, which learns in no stage.'
+        f'config.optimizer.rates names {owner!r}, which learns in no phase.'
         f' {suggestion(owner, owners)}'
       )
-  experiment = Experiment(config, stages)
-  if any(map(experiment.is_teacher, stages)):
+  experiment = Experiment(config, phases)
+  if any(map(experiment.is_teacher, phases)):
     configs.check_recipe(config)
   mesh.check_batch_size(mesh.make_mesh(), config.batch_size)
-  for stage in stages:
-    program, trained = experiment.program(stage), stage.graph.trained
+  for phase in phases:
+    program, trained = experiment.program(phase), phase.graph.trained
     for name, module in program.modules.items():
       models.check(module, program.input_shape, train=name in trained)
     program.rehearse()
-    experiment.optimizer(stage, steps_per_epoch=1)
+    experiment.optimizer(phase, steps_per_epoch=1)
   return experiment

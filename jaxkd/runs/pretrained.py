@@ -10,7 +10,7 @@ from jaxkd import config as configs
 from jaxkd import tree
 from jaxkd.config import BAYES, Config
 from jaxkd.runs.experiment import Experiment
-from jaxkd.graph import Stage
+from jaxkd.graph import Phase
 from jaxkd.checkpoints import load
 from jaxkd.train.evaluation import Evaluator
 from jaxkd.train.phase import fitted
@@ -46,14 +46,14 @@ def given(experiment: Experiment) -> dict[str, Network]:
 def _sections(experiment: Experiment) -> dict[str, Config]:
   """Returns what is said of each network that may have a checkpoint."""
   networks = {
-    name: (stage, network)
-    for stage in experiment.stages
-    for name, network in stage.graph.networks.items()
+    name: (phase, network)
+    for phase in experiment.phases
+    for name, network in phase.graph.networks.items()
   }
   used = {network.like or name for name, (_, network) in networks.items()}
   own = {
-    name: experiment.section(stage, name)
-    for name, (stage, network) in networks.items()
+    name: experiment.section(phase, name)
+    for name, (phase, network) in networks.items()
     if getattr(network, 'model', None)
   }
   config = experiment.config
@@ -78,19 +78,19 @@ def tested(
   Raises:
     ValueError: one of them is no better than guessing.
   """
-  learning = {n for stage in experiment.stages for n in stage.graph.trained}
-  stages: dict[str, Stage] = {}
-  for stage in reversed(experiment.stages):
-    stages |= dict.fromkeys(
-      (set(stage.graph.frozen) & set(found)) - learning, stage
+  learning = {n for phase in experiment.phases for n in phase.graph.trained}
+  phases: dict[str, Phase] = {}
+  for phase in reversed(experiment.phases):
+    phases |= dict.fromkeys(
+      (set(phase.graph.frozen) & set(found)) - learning, phase
     )
   results = {}
-  for name, stage in stages.items():
-    task = experiment.task(stage)
+  for name, phase in phases.items():
+    task = experiment.task(phase)
     known = fitted(task.program, {name: found[name][0]}, task.seed)
     test = Evaluator(task.dataset, task.mesh)
     results[name] = test(task.program.modules[name], known[name])
-    section = experiment.section(stage, name)
+    section = experiment.section(phase, name)
     _check_accuracy(experiment, name, section, results[name]['top1'])
   return results
 

@@ -10,8 +10,8 @@ A run lives in its workdir:
   reliability.png    how well a network is calibrated; --mode=eval draws it
   checkpoints/STAGE  states of the training, to resume from
   networks/NAME      trained networks: variables.npz and network.json
-  stages/STAGE.json  a finished stage: its networks, time and throughput
-  stages/STAGE.npz   what its objectives have learned, for the stages behind it
+  phases/STAGE.json  a finished phase: its networks, time and throughput
+  phases/STAGE.npz   what its objectives have learned, for the phases behind it
   summary.json       the result; the run is finished when it is there
 """
 
@@ -28,10 +28,10 @@ from jaxkd.checkpoints import native
 from jaxkd.disk import PARTIAL, write_json
 from jaxkd.runs.experiment import Experiment
 from jaxkd.runs.pretrained import Network, given, tested
-from jaxkd.graph import OBJECTIVES, Stage
+from jaxkd.graph import OBJECTIVES, Phase
 from jaxkd.train import log
 from jaxkd.runs.provenance import provenance
-from jaxkd.train.phase import train_stage
+from jaxkd.train.phase import train_phase
 from jaxkd.runs.teacher_cache import TeacherCache
 from jaxkd.types import Tree, Variables
 
@@ -121,11 +121,11 @@ class Run:
     self._claim(found)
     for note in self.experiment.dataset.notes:
       tqdm.write(f'data: {note}')
-    for stage in self.experiment.stages:
+    for phase in self.experiment.phases:
       found |= (
-        self._done(stage, found)
-        or self._cached(stage)
-        or self._train(stage, found, measured)
+        self._done(phase, found)
+        or self._cached(phase)
+        or self._train(phase, found, measured)
       )
     summary = self._summary({name: card for name, (_, card) in found.items()})
     write_json(self.workdir / 'summary.json', summary)
@@ -134,38 +134,38 @@ class Run:
   def _folder(self, name: str) -> pathlib.Path:
     return self.workdir / 'networks' / name
 
-  def _mark(self, stage: Stage) -> pathlib.Path:
-    return self.workdir / 'stages' / f'{stage.name}.json'
+  def _mark(self, phase: Phase) -> pathlib.Path:
+    return self.workdir / 'phases' / f'{phase.name}.json'
 
-  def _finish_stage(
+  def _finish_phase(
     self,
-    stage: Stage,
+    phase: Phase,
     networks: dict[str, Network],
     frozen: dict[str, dict[str, Any]],
     cost: dict[str, Any],
   ) -> None:
-    """Writes what a stage has made, and last the mark that it has.
+    """Writes what a phase has made, and last the mark that it has.
 
     Args:
-      stage: the one that is done.
+      phase: the one that is done.
       networks: by name, what it has trained.
       frozen: by name, how good its frozen networks are.
       cost: time and throughput.
     """
     for name, network in networks.items():
       native.save_network(self._folder(name), *network)
-    self._mark(stage).parent.mkdir(exist_ok=True)
+    self._mark(phase).parent.mkdir(exist_ok=True)
     mark = {'networks': list(networks), 'frozen': frozen, **cost}
-    write_json(self._mark(stage), mark)
+    write_json(self._mark(phase), mark)
 
   def _done(
-    self, stage: Stage, found: dict[str, Network]
+    self, phase: Phase, found: dict[str, Network]
   ) -> dict[str, Network] | None:
-    """Returns the networks of a finished stage, None if it is not finished."""
-    if not self._mark(stage).exists():
+    """Returns the networks of a finished phase, None if it is not finished."""
+    if not self._mark(phase).exists():
       return None
-    mark = json.loads(self._mark(stage).read_text())
-    carried = self._mark(stage).with_suffix('.npz')
+    mark = json.loads(self._mark(phase).read_text())
+    carried = self._mark(phase).with_suffix('.npz')
     if carried.exists():
       self._carried |= native.load_network(carried)[0]['params']
     networks = {
@@ -173,52 +173,52 @@ class Run:
     }
     return networks | _measured(found, mark['frozen'])
 
-  def _cached(self, stage: Stage) -> dict[str, Network] | None:
+  def _cached(self, phase: Phase) -> dict[str, Network] | None:
     """Returns a teacher that an earlier run has trained in the same way.
 
     A run whose result is the teacher trains it all the same.
     """
-    started = (self.workdir / 'checkpoints' / stage.name).exists()
-    if started or not self.experiment.prepares(stage):
+    started = (self.workdir / 'checkpoints' / phase.name).exists()
+    if started or not self.experiment.prepares(phase):
       return None
-    settings = self.experiment.teacher_settings(stage)
+    settings = self.experiment.teacher_settings(phase)
     found = self._cache.load(settings)
     if found is None:
       return None
     path = str(self._cache.path(settings))
     tqdm.write(f'teacher: trained before, from {path}')
     networks = {'teacher': found}
-    self._finish_stage(stage, networks, {}, {'seconds': 0.0, 'cached': path})
+    self._finish_phase(phase, networks, {}, {'seconds': 0.0, 'cached': path})
     return networks
 
   def _train(
     self,
-    stage: Stage,
+    phase: Phase,
     found: dict[str, Network],
     measured: dict[str, dict[str, float]],
   ) -> dict[str, Network]:
-    """Trains a stage; its networks are on disk when this returns.
+    """Trains a phase; its networks are on disk when this returns.
 
     Args:
-      stage: to train.
-      found: by network, those of checkpoints and of earlier stages.
+      phase: to train.
+      found: by network, those of checkpoints and of earlier phases.
       measured: by network, how good those of checkpoints are.
     """
     known = {name: variables for name, (variables, _) in found.items()}
     known[OBJECTIVES] = self._carried
-    task = self.experiment.task(stage)
-    trained = train_stage(task, self.workdir, known, measured)
-    self._carry(stage, trained.objectives)
+    task = self.experiment.task(phase)
+    trained = train_phase(task, self.workdir, known, measured)
+    self._carry(phase, trained.objectives)
     networks, frozen = {}, {}
     for name, variables in trained.variables.items():
-      if name in stage.graph.frozen:
+      if name in phase.graph.frozen:
         frozen[name] = trained.record.last[name]
       else:
-        card = self._card(stage, name.removesuffix('_ema'), variables)
+        card = self._card(phase, name.removesuffix('_ema'), variables)
         result = trained.results[name]
         networks[name] = variables, {'network': name, **card, **result}
-    if self.experiment.is_teacher(stage):
-      settings = self.experiment.teacher_settings(stage)
+    if self.experiment.is_teacher(phase):
+      settings = self.experiment.teacher_settings(phase)
       path = self._cache.store(settings, *networks['teacher'])
       tqdm.write(f'teacher: kept in {path}')
     cost = {
@@ -227,41 +227,41 @@ class Run:
       'training_seconds': trained.record.seconds,
       'images_per_second': trained.record.images_per_second,
     }
-    self._finish_stage(stage, networks, frozen, cost)
+    self._finish_phase(phase, networks, frozen, cost)
     return networks | _measured(found, frozen)
 
-  def _carry(self, stage: Stage, learned: dict[str, Tree]) -> None:
-    """Keeps what later stages go on with: where they have the transfer, too.
+  def _carry(self, phase: Phase, learned: dict[str, Tree]) -> None:
+    """Keeps what later phases go on with: where they have the transfer, too.
 
     Args:
-      stage: that has just been trained.
+      phase: that has just been trained.
       learned: by transfer, its objectives' parameters.
     """
-    stages = self.experiment.stages
+    phases = self.experiment.phases
     names = {
       transfer.name
-      for later in stages[stages.index(stage) + 1 :]
+      for later in phases[phases.index(phase) + 1 :]
       for transfer in later.graph.transfers
     }
     kept = {name: own for name, own in learned.items() if name in names}
     if kept:
-      path = self._mark(stage).with_suffix('.npz')
+      path = self._mark(phase).with_suffix('.npz')
       native.save_file(path, {'params': kept}, {})
     self._carried |= kept
 
   def _card(
-    self, stage: Stage, name: str, variables: Variables
+    self, phase: Phase, name: str, variables: Variables
   ) -> dict[str, Any]:
     """Returns what a network is, but for how good it is."""
-    section = self.experiment.section(stage, name)
+    section = self.experiment.section(phase, name)
     particular = {x: section[x].to_dict() for x in ('settings', 'taps')}
-    network = stage.graph.networks[name]
-    program = self.experiment.program(stage)
+    network = phase.graph.networks[name]
+    program = self.experiment.program(phase)
     params, macs = describe.sizes(program, name)
     reused = models.reuses(program.modules[name])
     dataset = self.experiment.dataset
     return {
-      'stage': stage.name,
+      'phase': phase.name,
       'model': section.name,
       'width': section.width * network.width,
       'branches': getattr(program.modules[name], 'branches', 1),
@@ -285,11 +285,11 @@ class Run:
   def _summary(self, cards: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Returns the run's result; the fields are the design's."""
     config, dataset = self.experiment.config, self.experiment.dataset
-    stages = {
-      stage.name: json.loads(self._mark(stage).read_text())
-      for stage in self.experiment.stages
+    phases = {
+      phase.name: json.loads(self._mark(phase).read_text())
+      for phase in self.experiment.phases
     }
-    last = stages[self.experiment.stages[-1].name]
+    last = phases[self.experiment.phases[-1].name]
     teacher = cards.get('teacher')
     return {
       'networks': {name: _reported(card) for name, card in cards.items()},
@@ -297,9 +297,9 @@ class Run:
       'data': dataset.name,
       'epochs': config.epochs,
       'seed': config.seed,
-      'seconds': sum(stage['seconds'] for stage in stages.values()),
+      'seconds': sum(phase['seconds'] for phase in phases.values()),
       'images_per_second': last['images_per_second'],
-      'stages': stages,
+      'phases': phases,
       'provenance': {
         **provenance(),
         'data_fingerprint': dataset.fingerprint,

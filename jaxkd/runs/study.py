@@ -148,7 +148,7 @@ def _check_seeds(name: str, runs: list[Experiment], together: bool) -> None:
   """Refuses seeds that are one run, or that cannot be trained together."""
   seen = {}
   for run in runs:
-    seeds = [run.seed(stage) for stage in run.stages]
+    seeds = [run.seed(phase) for phase in run.phases]
     identity = json.dumps([seeds, configs.resolved(run.config)['data']])
     if identity in seen:
       raise ValueError(
@@ -175,7 +175,7 @@ class Study:
 
     Raises:
       KeyError, ValueError: as a run's config would, naming the recipe; seeds
-        that make no difference; figures of networks that are in no stage; the
+        that make no difference; figures of networks that are in no phase; the
         folder holds a study of another config.
     """
     self.settings = config.study
@@ -200,8 +200,8 @@ class Study:
         settings.baseline,
       )
     networks = {'target'} if settings.together else set()
-    for stage in experiment.stages:
-      networks |= set(stage.graph.networks)
+    for phase in experiment.phases:
+      networks |= set(phase.graph.networks)
     for key in (*settings.columns, settings.outcome, settings.against):
       network, slash, metric = key.partition('/')
       base = network.removesuffix('_best').removesuffix('_ema')

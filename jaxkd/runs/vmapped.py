@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxkd.runs.experiment import Experiment
 from jaxkd.runs.pretrained import given, tested
-from jaxkd.graph import LABELS, OBJECTIVES, Stage, Transfer
+from jaxkd.graph import LABELS, OBJECTIVES, Phase, Transfer
 from jaxkd.train import mesh as meshes
 from jaxkd.train.evaluation import Evaluator
 from jaxkd.train.vmapped import train_together
@@ -43,8 +43,8 @@ def run_together(experiments: list[Experiment]) -> list[Networks]:
     known.append({name: arrays for name, (arrays, _) in networks.items()})
   found: list[Networks] = [{} for _ in experiments]
   evaluators = [_evaluators(experiment) for experiment in experiments]
-  for stage in experiments[0].stages:
-    tasks = [experiment.task(stage) for experiment in experiments]
+  for phase in experiments[0].phases:
+    tasks = [experiment.task(phase) for experiment in experiments]
     for n, outcome in enumerate(train_together(tasks, known)):
       own = {**known[n].get(OBJECTIVES, {}), **outcome.objectives}
       known[n] |= {**outcome.last, OBJECTIVES: own}
@@ -56,7 +56,7 @@ def run_together(experiments: list[Experiment]) -> list[Networks]:
         found[n][name] = test(module, variables) | _on_train(
           train(module, variables), len(train.dataset.test)
         )
-      found[n] |= _target(stage, train, modules, known[n])
+      found[n] |= _target(phase, train, modules, known[n])
   return found
 
 
@@ -81,7 +81,7 @@ def _evaluators(experiment: Experiment) -> tuple[Evaluator, Evaluator]:
 
 
 def _target(
-  stage: Stage,
+  phase: Phase,
   train: Evaluator,
   modules: Mapping[str, nn.Module],
   known: Mapping[str, Variables],
@@ -92,7 +92,7 @@ def _target(
   labels by cross-entropy: the gradient is then that of the weighted mean of
   their probabilities.
   """
-  arrows = [t for t in stage.graph.transfers if t.learner == 'student']
+  arrows = [t for t in phase.graph.transfers if t.learner == 'student']
   posterior = train.dataset.test.posterior
   if posterior is None or not arrows or not all(map(_is_mean, arrows)):
     return {}

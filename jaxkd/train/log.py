@@ -13,22 +13,22 @@ from jaxkd.disk import replacing
 class Log:
   """One JSON object per epoch, and the same numbers for TensorBoard.
 
-  Opening the log of a stage drops what was logged after the step from which
-  the stage goes on, since those epochs are about to be run again.
+  Opening the log of a phase drops what was logged after the step from which
+  the phase goes on, since those epochs are about to be run again.
   """
 
-  def __init__(self, folder: pathlib.Path, stage: str, step: int):
-    self._stage = stage
+  def __init__(self, folder: pathlib.Path, phase: str, step: int):
+    self._phase = phase
     self._path = folder / 'metrics.jsonl'
     keep = [
       record
       for record in read(self._path)
-      if record['stage'] != stage or record['step'] <= step
+      if record['phase'] != phase or record['step'] <= step
     ]
     with replacing(self._path) as partial:
       partial.write_text(''.join(json.dumps(record) + '\n' for record in keep))
     self._events = SummaryWriter(
-      str(folder / 'tensorboard' / stage), purge_step=step + 1
+      str(folder / 'tensorboard' / phase), purge_step=step + 1
     )
 
   def write(self, epoch: int, step: int, metrics: dict[str, float]) -> None:
@@ -36,14 +36,14 @@ class Log:
 
     Args:
       epoch: epochs done.
-      step: steps done in this stage.
+      step: steps done in this phase.
       metrics: by name with slashes. A value that is not finite becomes null.
     """
     finite = {
       name: value if math.isfinite(value) else None
       for name, value in metrics.items()
     }
-    record = {'stage': self._stage, 'epoch': epoch, 'step': step, **finite}
+    record = {'phase': self._phase, 'epoch': epoch, 'step': step, **finite}
     with self._path.open('a') as file:
       file.write(json.dumps(record) + '\n')
     for name, value in metrics.items():
@@ -65,7 +65,10 @@ def read(path: pathlib.Path) -> list[dict[str, Any]]:
   records = []
   for line in path.read_text().splitlines():
     try:
-      records.append(json.loads(line))
+      record = json.loads(line)
     except json.JSONDecodeError:
       break
+    if 'stage' in record:  # what version 0.1 called a phase
+      record['phase'] = record.pop('stage')
+    records.append(record)
   return records

@@ -34,7 +34,7 @@ class Record:
   seconds: of training steps, without compilation and evaluation.
   images: trained on during these seconds.
   steps: of this epoch that `sums` are over.
-  wall: seconds since the stage began, everything included but interruptions.
+  wall: seconds since the phase began, everything included but interruptions.
   """
 
   best: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -53,9 +53,9 @@ class Record:
 
 @dataclasses.dataclass
 class Loop:
-  """Trains one stage to its end, from its start or from its last save.
+  """Trains one phase to its end, from its start or from its last save.
 
-  stage: its name.
+  phase: its name.
   program: the graph with its modules.
   feed: training batches for the step.
   test: evaluates networks, after every epoch.
@@ -65,7 +65,7 @@ class Loop:
   every_steps: saves inside an epoch; 0 saves after each epoch only.
   """
 
-  stage: str
+  phase: str
   program: Program
   feed: Feed
   test: Evaluator
@@ -99,7 +99,7 @@ class Loop:
       leave=False,
     ) as bar:
       for epoch in range(first, self.epochs):
-        bar.set_description(f'{self.stage} {epoch + 1}/{self.epochs}')
+        bar.set_description(f'{self.phase} {epoch + 1}/{self.epochs}')
         state = self._epoch(state, record, epoch, done, bar)
         done = 0
         self._finish_epoch(state, record, epoch)
@@ -177,7 +177,7 @@ class Loop:
       for name, result in record.last.items()
     )
     tqdm.write(
-      f'{self.stage} {epoch + 1}/{self.epochs}: loss'
+      f'{self.phase} {epoch + 1}/{self.epochs}: loss'
       f' {means["train/loss"]:.4f}, test top-1 {shown},'
       f' {record.images_per_second:.0f} images/s'
     )
@@ -213,7 +213,7 @@ class Loop:
     )
     raise DivergedError(
       f'{what} is not a finite number at step {step} (epoch {epoch + 1} of'
-      f' {self.epochs}, stage {self.stage}); {kept}. Try a lower'
+      f' {self.epochs}, phase {self.phase}); {kept}. Try a lower'
       f' --config.optimizer.learning_rate or --config.optimizer.clip_norm,'
       f' or --config.schedule.warmup_epochs=1, in a new workdir'
     )

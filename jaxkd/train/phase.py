@@ -1,4 +1,4 @@
-"""One stage, from what is known before it to what is known after it."""
+"""One phase, from what is known before it to what is known after it."""
 
 import dataclasses
 import functools
@@ -28,9 +28,9 @@ from jaxkd.types import Tree, Variables
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-  """All that a stage's training is a function of, besides known weights.
+  """All that a phase's training is a function of, besides known weights.
 
-  name: of the stage.
+  name: of the phase.
   program: its graph, with modules.
   dataset: to train and to test on.
   mesh: the devices.
@@ -56,7 +56,7 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-  """What a stage leaves behind.
+  """What a phase leaves behind.
 
   variables: network -> arrays of the last epoch; 'NAME_ema' where averaged.
   objectives: transfer -> what its objective has learned.
@@ -71,18 +71,18 @@ class Trained:
   record: Record
 
 
-def train_stage(
+def train_phase(
   task: Task,
   folder: pathlib.Path,
   known: Mapping[str, Variables],
   measured: Mapping[str, dict[str, float]],
 ) -> Trained:
-  """Trains a stage, or goes on with it from its last save.
+  """Trains a phase, or goes on with it from its last save.
 
   Args:
     task: what to train.
     folder: the run's; gets checkpoints/, metrics.jsonl and tensorboard/.
-    known: variables by network, from checkpoints and earlier stages, and what
+    known: variables by network, from checkpoints and earlier phases, and what
       objectives have learned; see `state.init`.
     measured: by frozen network, what `Evaluator` has said of it already.
 
@@ -108,7 +108,7 @@ def train_stage(
   log = Log(folder, task.name, int(state.step))
   test = Evaluator(task.dataset, task.mesh)
   loop = Loop(
-    stage=task.name,
+    phase=task.name,
     program=task.program,
     feed=feed,
     test=test,

@@ -67,10 +67,10 @@ def init(
     program: the graph with its modules.
     optimizer: over the learning owners.
     key: the run's.
-    known: variables by name of a start, from checkpoints and earlier stages;
+    known: variables by name of a start, from checkpoints and earlier phases;
       every frozen network must be there. The others start from random values.
       Under 'objectives', by transfer, what objectives have learned in earlier
-      stages and go on with.
+      phases and go on with.
     examples: size of the training set.
     ema: whether to carry the moving average of what is learned.
 
@@ -83,7 +83,7 @@ def init(
     if name in program.graph.frozen and name not in known:
       raise UnknownNameError(
         f'{name!r} is frozen and has no weights: train it in an earlier'
-        f' stage, or name its checkpoint'
+        f' phase, or name its checkpoint'
       )
     variables = program.start(name, key, known)
     stats[name] = variables['batch_stats']
@@ -114,7 +114,7 @@ def init(
 def _continued(
   own: Mapping[str, Tree], known: Mapping[str, Tree]
 ) -> dict[str, Tree]:
-  """Returns what objectives start with, in parts from earlier stages.
+  """Returns what objectives start with, in parts from earlier phases.
 
   Args:
     own: by transfer, parameters (or, where they learn no more, memory) by name
@@ -124,7 +124,7 @@ def _continued(
 
   def part(transfer: str, name: str, fresh: Tree) -> Tree:
     found = known.get(transfer, {}).get(name)
-    what = f'what {transfer!r} has learned in an earlier stage as {name!r}'
+    what = f'what {transfer!r} has learned in an earlier phase as {name!r}'
     return fresh if found is None else tree.fit(found, fresh, what)
 
   return {

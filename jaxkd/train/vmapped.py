@@ -1,4 +1,4 @@
-"""One stage for several seeds at once, in memory: whole trainings under `vmap`.
+"""One phase for several seeds at once, in memory: whole trainings under `vmap`.
 
 For networks so small that a training of their own would mostly wait for Python.
 Nothing is saved on the way. On a CPU, networks with convolutions had better be
@@ -60,7 +60,7 @@ class _Now(NamedTuple):
 def train_together(
   tasks: Sequence[Task], known: Sequence[Mapping[str, Variables]]
 ) -> list[Outcome]:
-  """Trains one stage for several seeds.
+  """Trains one phase for several seeds.
 
   Each is trained as it would be alone, up to rounding.
 
@@ -103,7 +103,7 @@ def train_together(
     for seed in seeds[~np.isfinite(loss)]:
       raise DivergedError(
         f'the training loss of seed {seed} is not a finite number in epoch'
-        f' {epoch + 1} of {task.epochs}, stage {task.name}; try a lower'
+        f' {epoch + 1} of {task.epochs}, phase {task.name}; try a lower'
         ' --config.optimizer.learning_rate'
       )
   last = jax.vmap(functools.partial(_everything, task))(now.state)
