@@ -173,7 +173,7 @@ def test_one_that_is_trained_can_be_saved(folder):
 
 
 def test_the_example_of_the_readme_is_a_pair(tmp_path, monkeypatch):
-  text = (pathlib.Path(__file__).parents[1] / 'README.md').read_text()
+  text = (pathlib.Path(__file__).parents[1] / 'docs/networks.md').read_text()
   (code,) = re.findall(r'```python\n# (?=mine)(.*?)```', text, re.DOTALL)
   (tmp_path / 'mine.py').write_text(f'# {code}')
   monkeypatch.syspath_prepend(tmp_path)

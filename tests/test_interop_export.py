@@ -21,7 +21,7 @@ from jaxkd import models, tree
 from jaxkd.interop import export
 from jaxkd.types import Outputs
 
-README = (pathlib.Path(__file__).parents[1] / 'README.md').read_text()
+README = (pathlib.Path(__file__).parents[1] / 'docs/export.md').read_text()
 CARD = {
   'model': 'resnet8',
   'class_names': ['ant', 'bee', 'cat', 'dog', 'eel'],

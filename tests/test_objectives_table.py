@@ -12,7 +12,7 @@ from jaxkd import objectives
 from jaxkd.objectives import table
 from jaxkd.objectives.base import Objective, pointwise
 
-README = pathlib.Path(__file__).parents[1] / 'README.md'
+README = pathlib.Path(__file__).parents[1] / 'docs' / 'objectives.md'
 START, END = table.MARKS
 
 each = pytest.mark.parametrize('name', sorted(objectives.CATALOG))
