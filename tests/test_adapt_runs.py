@@ -228,12 +228,12 @@ class TestNames:
       (
         'foreign:Setup',
         dict(width=2),
-        "takes no 'width', so that it cannot be 2 instead of 1",
+        "takes no 'width', so it must be 1, got 2",
       ),
       (
         'foreign:Setup',
         dict(dtype=jnp.bfloat16),
-        "'dtype', so that it cannot be bfloat16 instead of float32",
+        "'dtype', so it must be float32, got bfloat16",
       ),
       ('foreign:four', {}, 'is made for 4 classes, and has to have 3'),
     ],
@@ -253,7 +253,7 @@ class TestConfig:
       (dict(teacher__settings=dict(dtype=1)), 'a matter of compute_dtype'),
       (dict(student__settings=dict(feature=4)), "no setting 'feature'"),
       (dict(student__taps=dict(a='hidden3')), "no module 'hidden3'. Did you"),
-      (dict(student__taps=dict(stage1='head')), "a tap 'stage1' of its own"),
+      (dict(student__taps=dict(stage1='head')), "already has a tap 'stage1'"),
       (dict(student__name='foreign:Wide', student__branches=2), "'branches'"),
     ],
   )
