@@ -215,7 +215,7 @@ def test_impossible_sizes_are_refused(make, message):
 @both
 def test_depthwise_convolutions_of_stride_1_have_the_branches(name):
   _, variables = shapes(name, branches=2)
-  branched = reparam.prefixes(variables['params'])
+  branched = reparam.branched_prefixes(variables['params'])
   ends = 'conv_depthwise/'
   blocks = {p.removesuffix(ends) for p in branched if p.endswith(ends)}
   assert len(blocks) == len(branched)
@@ -239,7 +239,7 @@ def test_any_width_grows_out_of_any_smaller_one(family, ratios, scaling):
 
   def results(variables, image):
     grown = reparam.expand(variables, plan)
-    params = reparam.stored(grown['params'], plan)
+    params = reparam.unscale(grown['params'], plan)
     logits = [
       nets.forward(net)(v, image)
       for net, v in ((narrow, variables), (wide, {**grown, 'params': params}))

@@ -39,8 +39,8 @@ def widen_heads(heads: Iterable[int], width: float) -> tuple[int, ...]:
   if min(wide) < 1 or not whole:
     least = math.gcd(*heads)
     raise ValueError(
-      f'width {width} does not give whole numbers of attention heads for '
-      f'heads {heads}: use a multiple of 1 / {least}'
+      f'width {width} times the attention heads {heads} must be whole numbers:'
+      f' use a multiple of 1 / {least}'
     )
   return wide
 
@@ -55,8 +55,8 @@ def check_sides(image: Array, patch: int) -> None:
   if h % patch or w % patch:
     raise ValueError(
       f'an image of {h} x {w} cannot be divided into patches of {patch} x'
-      f' {patch}: resize it to multiples of {patch}, or set `patch` to a divisor'
-      f' of {math.gcd(h, w)}'
+      f' {patch}: resize it to multiples of {patch}, or set `patch` to a'
+      f' divisor of {math.gcd(h, w)}'
     )
 
 

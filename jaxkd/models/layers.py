@@ -117,7 +117,9 @@ class Conv(nn.Module):
     kernel = self.param('kernel', self.kernel_init, shape, jnp.float32)
     branched = self.branches > 1 and self.size == 3 and self.stride == 1
     if branched:
-      kernel = branching.merged({'kernel': kernel, **self._branches(shape)})
+      kernel = branching.merged_kernel(
+        {'kernel': kernel, **self._branches(shape)}
+      )
     x = self._convolved(x.astype(self.dtype), kernel.astype(self.dtype))
     if self.use_bias or (branched and self.branch_bias):
       bias = self.param('bias', self.bias_init, (self.features,))
