@@ -169,7 +169,7 @@ def gap(
   _decorate(nll, 'Test NLL (nats)', epochs, '' if logged else 'not logged')
   _decorate(
     gap_panel,
-    f'Top-1 gap to {student} (points)',
+    f'Top-1 lead over {student} (points)',
     epochs,
     '' if differences else 'no other network',
   )

@@ -73,7 +73,7 @@ def reliability(
     _draw_histogram(histogram, bins, most)
     if column == 0:
       label(diagram, y='Accuracy')
-      label(histogram, y='Examples (%)')
+      label(histogram, y='Share (%)')
   for n in range(len(networks), rows * columns):
     row, column = divmod(n, columns)
     for empty in panels[2 * row : 2 * row + 2, column]:
@@ -105,7 +105,7 @@ def _draw_diagram(axes: Any, name: str, bins: Bins) -> None:
       linewidth=min(0.8, 12 * width),
       label=part,
     )
-  style = dict(color=INK, linewidth=1.2, label='perfect calibration')
+  style = dict(color=INK, linewidth=1.2, label='calibrated')
   axes.plot([0, 1], [0, 1], '--', **style)
   gap = np.abs(accuracy - confidence)
   error = 100 * np.sum(bins['share'][filled] * gap)
