@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-CARD = 'network.json'  # the model card beside, or inside, a network's arrays
+CARD = 'network.json'  # the model card, beside or in a file of variables
 PARTIAL = '.partial'  # suffix of unfinished files, which nothing reads
 
 

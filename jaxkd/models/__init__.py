@@ -150,7 +150,7 @@ def build(
 
 
 def _hashable(value: Any) -> Any:
-  """Returns a setting with tuples in place of lists, which JSON has only."""
+  """Returns a setting with lists, for example from JSON, as tuples."""
   if isinstance(value, list | tuple):
     return tuple(_hashable(x) for x in value)
   return value

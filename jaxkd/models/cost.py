@@ -112,7 +112,7 @@ def _count_equation(
 
 
 def _is_layer(left: Sources, right: Sources) -> bool:
-  """Returns whether operands depend on the image and on parameters only."""
+  """Returns whether one operand is an activation and one are parameters."""
   return PARAMS in (left, right) and bool(IMAGE & (left | right))
 
 

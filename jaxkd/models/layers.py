@@ -106,7 +106,7 @@ class Conv(nn.Module):
   dtype: Any = jnp.float32
 
   def __post_init__(self):
-    """Refuses an impossible number of branches before anything is traced."""
+    """Checks the number of branches before anything is traced."""
     branching.check(self.branches)
     super().__post_init__()
 

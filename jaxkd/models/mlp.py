@@ -41,7 +41,7 @@ class MLP(nn.Module):
   dtype: Any = jnp.float32
 
   def __post_init__(self):
-    """Refuses an impossible size before anything is traced."""
+    """Checks the sizes before anything is traced."""
     if not self.features and self.width != 1:
       raise ValueError(
         f'the width of a linear classifier must be 1, got {self.width}: it has'

@@ -144,7 +144,7 @@ class MobileNetV1(nn.Module):
   dtype: Any = jnp.float32
 
   def __post_init__(self):
-    """Refuses an impossible size before anything is traced."""
+    """Checks the sizes before anything is traced."""
     widen((self.stem, *channels(self.stages)), self.width)
     super().__post_init__()
 
@@ -194,7 +194,7 @@ class MobileNetV2(nn.Module):
   dtype: Any = jnp.float32
 
   def __post_init__(self):
-    """Refuses an impossible size before anything is traced."""
+    """Checks the sizes before anything is traced."""
     widen((self.stem, *channels(self.stages), self.last), self.width)
     super().__post_init__()
 

@@ -91,7 +91,7 @@ class ReadOut(NetworkWrapper, nn.Module):
   how: str
 
   def __post_init__(self):
-    """Refuses an unknown read-out before anything is traced."""
+    """Checks the read-out before anything is traced."""
     lookup('read-out', READ_OUTS, self.how)
     super().__post_init__()
 

@@ -93,7 +93,7 @@ class ResNet(nn.Module):
   dtype: Any = jnp.float32
 
   def __post_init__(self):
-    """Refuses an impossible size before anything is traced."""
+    """Checks the sizes before anything is traced."""
     if self.stem not in STRIDE:
       raise ValueError(f'the stem of a ResNet has size 3 or 7, got {self.stem}')
     if len(self.channels) != 1 + len(self.blocks):

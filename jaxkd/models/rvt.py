@@ -119,7 +119,7 @@ class RVT(nn.Module):
   patch: int = 16
 
   def __post_init__(self):
-    """Refuses an impossible size before anything is traced."""
+    """Checks the sizes before anything is traced."""
     widen_heads(self.heads, self.width)
     widen((STEM,), self.width)
     if self.patch < STEM_STRIDE or self.patch % STEM_STRIDE:

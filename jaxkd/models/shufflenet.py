@@ -43,13 +43,11 @@ def replicas_of(width: float) -> int:
   """Returns the number of replicas of a network of some width.
 
   Raises:
-    ValueError: not a whole number. Then, a wide network could not shuffle the
-      copies of a narrow network's channels as the narrow network does.
+    ValueError: not a whole number.
   """
   if width < 1 or width != math.floor(width):
     raise ValueError(
-      'width of a ShuffleNet must be a whole number of at least 1, got'
-      f' {width}: its channels are repeated as a whole'
+      f'width of a ShuffleNet must be a whole number of at least 1, got {width}'
     )
   return int(width)
 
@@ -66,9 +64,8 @@ def check_groups(groups: int, stem: int, stages: Stages) -> None:
       for channels in (outputs // BOTTLENECK, outputs):
         if channels < 1 or channels % groups:
           raise ValueError(
-            f'a stage of {features} channels after {before} has convolutions of'
-            f' {channels} channels, which cannot be divided into {groups}'
-            ' groups'
+            f'convolutions of {channels} channels, in a stage of {features}'
+            f' after {before}, cannot have {groups} groups'
           )
     before = features
 
@@ -146,8 +143,7 @@ def apply_stages(
     x: the input of the first stage.
 
   Returns:
-    The last map, and the taps 'stage<i>_pre' and 'stage<i>': the last unit's
-    output before and after the activation.
+    The last map, and the taps 'stage<i>_pre' and 'stage<i>' of each stage.
   """
   taps = {}
   for i, (features, n) in enumerate(stages, start=1):
@@ -163,10 +159,9 @@ class GroupedConv(nn.Module):
 
   It is one matrix product per group: on a CPU (64 images, sizes of V1), one
   batched product takes 1.6 times as long, and the gradient of XLA's grouped
-  convolution takes 2 to 14 times as long as that.
-  With more replicas, groups become larger, not more: r g groups would make r
-  networks that are connected only in the head. The attribute is not called
-  `groups`, as that of `Conv`, because the channels of a group are not adjacent.
+  convolution takes 2 to 14 times as long as that. With more replicas, groups
+  become larger, not more: r g groups would make r networks that are connected
+  only in the head. (Not called `groups`: those of `Conv` are contiguous.)
 
   Attributes:
     features: output channels of all replicas.
@@ -321,7 +316,7 @@ class ShuffleNetV1(nn.Module):
   dtype: Any = jnp.float32
 
   def __post_init__(self):
-    """Refuses an impossible size before anything is traced."""
+    """Checks the sizes before anything is traced."""
     replicas_of(self.width)
     check_groups(self.groups, self.stem, self.stages)
     super().__post_init__()
@@ -350,9 +345,8 @@ class ShuffleNetV1(nn.Module):
 
     stem = nn.relu(layer(image, train, 'stem', r * self.stem))
     x, taps = apply_stages(self.stages, apply_unit, nn.relu, stem)
-    pooled = global_average(x)
-    taps = {'stem': stem, **taps, 'pooled': pooled}
-    return Outputs(head(pooled, self.num_classes), taps)
+    taps = {'stem': stem, **taps, 'pooled': global_average(x)}
+    return Outputs(head(taps['pooled'], self.num_classes), taps)
 
 
 class ShuffleNetV2(nn.Module):
@@ -380,7 +374,7 @@ class ShuffleNetV2(nn.Module):
   dtype: Any = jnp.float32
 
   def __post_init__(self):
-    """Refuses an impossible size before anything is traced."""
+    """Checks the sizes before anything is traced."""
     replicas_of(self.width)
     check_halves(self.stages)
     super().__post_init__()
@@ -402,6 +396,5 @@ class ShuffleNetV2(nn.Module):
     stem = nn.relu(layer(image, train, 'stem', r * self.stem))
     x, taps = apply_stages(self.stages, apply_unit, activation, stem)
     x = nn.relu(layer(x, train, 'last', r * self.last))
-    pooled = global_average(x)
-    taps = {'stem': stem, **taps, 'pooled': pooled}
-    return Outputs(head(pooled, self.num_classes), taps)
+    taps = {'stem': stem, **taps, 'pooled': global_average(x)}
+    return Outputs(head(taps['pooled'], self.num_classes), taps)

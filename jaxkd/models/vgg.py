@@ -62,7 +62,7 @@ class VGG(nn.Module):
   dtype: Any = jnp.float32
 
   def __post_init__(self):
-    """Refuses an impossible size before anything is traced."""
+    """Checks the sizes before anything is traced."""
     if self.depth not in CONVOLUTIONS:
       raise ValueError(
         f'a VGG has depth {", ".join(map(str, CONVOLUTIONS))}, got {self.depth}'

@@ -75,7 +75,7 @@ class ViT(nn.Module):
   patch: int = 16
 
   def __post_init__(self):
-    """Refuses an impossible size before anything is traced."""
+    """Checks the sizes before anything is traced."""
     widen_heads((self.heads,), self.width)
     if self.patch < 1:
       raise ValueError(f'patch must be at least 1 pixel, got {self.patch}')

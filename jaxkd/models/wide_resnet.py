@@ -77,7 +77,7 @@ class WideResNet(nn.Module):
   dtype: Any = jnp.float32
 
   def __post_init__(self):
-    """Refuses an impossible size before anything is traced."""
+    """Checks the sizes before anything is traced."""
     blocks_per_stage(FAMILY, self.depth, OTHERS)
     widen(CHANNELS, self.width)
     super().__post_init__()
