@@ -217,7 +217,7 @@ class TestNames:
       ('forein:Compact', {}, "'forein' cannot be imported .No module named"),
       ('foreign:Compct', {}, "foreign has no 'Compct'. Did you mean 'Compact'"),
       ('foreign:NETWORK', {}, 'is a Compact; name a class, or a function'),
-      ('foreign:made', {}, 'it can be a Linen module, or a function of rngs'),
+      ('foreign:made', {}, 'must return a Linen module or a function of rngs'),
       ('foreign:Compact', {}, "needs the setting 'sizes'"),
       ('foreign:Nnx', {}, "needs the setting 'channels'"),
       (
@@ -235,7 +235,7 @@ class TestNames:
         dict(dtype=jnp.bfloat16),
         "'dtype', so it must be float32, got bfloat16",
       ),
-      ('foreign:four', {}, 'is made for 4 classes, and has to have 3'),
+      ('foreign:four', {}, 'must have 3 classes, got 4'),
     ],
   )
   def test_mistakes(self, name, settings, message):
