@@ -1,12 +1,12 @@
-r"""Times a method's step against the sum of what it cannot do without.
+r"""Times a method's step against the sum of its indispensable parts.
 
   python -m benchmarks.parts --pair=resnet20:resnet8 --method=gpd --branches=6
 
-The parts are a plain training step of each network that learns, by itself, and
-the forward pass of each frozen one, on the same batches. The step and its parts
-take turns, call by call. What the step needs beyond the sum is the method's
-own: its objectives, its sharing, its larger optimizer. Memory is the compiler's
-count for each device.
+The parts are a plain training step of each learner, and a forward pass of each
+frozen network, on the same batches. The step and its parts take turns, call by
+call. The difference between the step and the sum is the overhead of the method:
+its objectives, parameter sharing and the larger optimizer state. Memory is
+estimated by the compiler, per device.
 """
 
 import argparse
@@ -51,12 +51,18 @@ def alone(task: Task, name: str) -> Task:
 
 
 def training(task: Task, sizes: Sizes) -> Steps:
-  """Returns the training steps of a task."""
+  """Returns the training steps of a task, for timing."""
   return Steps(feed_of(task, sizes), functools.partial(start, task))
 
 
 def forward(task: Task, name: str, sizes: Sizes) -> Steps:
-  """Returns forward passes of a frozen network on training batches."""
+  """Returns forward passes of a frozen network, for timing.
+
+  Args:
+    task: with the network.
+    name: of the network.
+    sizes: of data and batches.
+  """
   program: Program = task.program
 
   def step(variables, batch):
@@ -72,7 +78,7 @@ def forward(task: Task, name: str, sizes: Sizes) -> Steps:
 
 
 def cases_of(task: Task, sizes: Sizes) -> dict[str, Steps]:
-  """Returns the step of a task, under 'step', and its parts by network."""
+  """Returns 'step', the step of a task, and its parts, by name."""
   graph = task.program.graph
   return (
     {'step': training(task, sizes)}
@@ -84,9 +90,15 @@ def cases_of(task: Task, sizes: Sizes) -> dict[str, Steps]:
 def report(
   times: dict[str, list[float]], memory: dict[str, dict[str, int]]
 ) -> dict:
-  """Returns medians in milliseconds, their ratio, and memory in MiB.
+  """Returns times and memory of the step and its parts, as in the JSON output.
 
-  The ratio is the median over rounds of step / sum of parts in that round.
+  Args:
+    times: milliseconds by case and round; the first case is the step.
+    memory: bytes by case and kind.
+
+  Returns:
+    'ms', the medians; 'ratio', the median over rounds of step / sum of parts;
+    'ratios', its minimum and maximum; 'memory_mib'.
   """
   whole, *parts = times.values()
   ratios = [w / sum(p) for w, *p in zip(whole, *parts, strict=True)]
@@ -102,13 +114,16 @@ def report(
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-  """Returns the command's arguments; None takes the process's own."""
+  """Returns the parsed arguments; None parses those of the process."""
   parser = argparse.ArgumentParser(
     prog='python -m benchmarks.parts', allow_abbrev=False
   )
   add_arguments(parser)
   parser.add_argument(
-    '--branches', type=positive, default=1, help="of the student's convolutions"
+    '--branches',
+    type=positive,
+    default=1,
+    help="number of branches of the student's convolutions",
   )
   return parser.parse_args(argv)
 
@@ -123,27 +138,27 @@ def main(arguments: argparse.Namespace) -> None:
     case.compile()
   times = measure(list(cases.values()), calls_of(arguments))
   memory = {name: case.memory() for name, case in cases.items()}
-  found = report(dict(zip(cases, times, strict=True)), memory)
+  results = report(dict(zip(cases, times, strict=True)), memory)
   rows = [('', 'ms/step', 'state and data, MiB', 'temporary, MiB')]
-  for name, ms in found['ms'].items():
-    mib = found['memory_mib'][name]
+  for name, ms in results['ms'].items():
+    mib = results['memory_mib'][name]
     sizes_shown = (f'{mib["arguments"]:.1f}', f'{mib["temporary"]:.1f}')
     rows.append((name, f'{ms:.2f}', *sizes_shown))
   print(table(rows, right=(1, 2, 3)))
-  least, most = found['ratios']
+  low, high = results['ratios']
   print(
-    f'\nstep / sum of parts: {found["ratio"]:.3f} (of single rounds'
-    f' {least:.2f} to {most:.2f}), on {jax.device_count()} x'
+    f'\nstep / sum of parts: {results["ratio"]:.3f} (single rounds:'
+    f' {low:.2f} to {high:.2f}), on {jax.device_count()} x'
     f' {jax.devices()[0].device_kind}'
   )
   if arguments.json:
-    print(json.dumps(found))
+    print(json.dumps(results))
 
 
 if __name__ == '__main__':
-  given = parse()
-  meshes.use_cores(given.batch)
+  parsed = parse()
+  meshes.use_cores(parsed.batch)
   try:
-    main(given)
+    main(parsed)
   except (KeyError, ValueError) as error:
     sys.exit(f'benchmarks: {error}')

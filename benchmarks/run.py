@@ -3,10 +3,11 @@ r"""Times the real training step: augmentation, teacher, student, update.
   python -m benchmarks.run --pair=resnet32x4:resnet8x4 --method=kd --batch=64 \
     --against=resnet32x4:resnet8x4/plain --json
 
-Data are synthetic and frozen networks random, which changes no shape and hence
-no time. Of a method with several stages the last is timed. Cases that are
-compared take turns, call by call, so that whatever else the machine does hits
-all of them alike. On accelerators a call is a chunk of steps, as in training.
+Data are synthetic and frozen networks random, which affects no shapes and hence
+not the time. For a method with several phases, the last one is timed. Cases
+that are compared take turns, call by call, so that other load on the machine
+affects all of them alike. On accelerators a call is a chunk of steps, as in
+training.
 """
 
 import argparse
@@ -33,18 +34,18 @@ from jaxkd.train.feed import CHUNK, Call, Feed
 from jaxkd.train.phase import Task, initial_key
 from jaxkd.train.step import make_step
 
-CALLS = 20  # timed calls of each case, if --steps does not say
+CALLS = 20  # default number of timed calls of each case
 WARM_UP = 2  # calls before the first timed one
 
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-  """What all cases have in common.
+  """The sizes of batches and data, the same for all cases.
 
-  batch: examples of a step.
+  batch: examples per step.
   image_size: height and width.
   num_classes: K.
-  chunk: steps in one call.
+  chunk: steps per call.
   """
 
   batch: int
@@ -54,32 +55,32 @@ class Sizes:
 
 
 class Timed(Protocol):
-  """What `measure` times."""
+  """Something that `measure` can time."""
 
   def call(self) -> int:
-    """Runs one call to its end; returns how many steps it was."""
+    """Runs one call to completion; returns the number of steps."""
     ...
 
 
 class Steps:
-  """Steps over a feed, ready to be timed.
+  """Steps over a feed, for timing.
 
-  compile_seconds: of tracing and compilation.
+  compile_seconds: time of tracing and compilation.
   """
 
   def __init__(self, feed: Feed, start: Callable[[], Any]):
-    """Builds what can be built without compiling.
+    """Prepares the steps; nothing is compiled.
 
     Args:
       feed: batches for a step.
-      start: makes the step's state.
+      start: returns the initial state of the step.
     """
     self.compile_seconds = 0.0
     self._feed, self._start = feed, start
     self._calls = self._endless()
 
   def compile(self) -> None:
-    """Makes the state, compiles the step and times the latter."""
+    """Initialises the state, and compiles the step and times that."""
     self.state = self._start()
     jax.block_until_ready(self.state)
     start = time.perf_counter()
@@ -87,11 +88,11 @@ class Steps:
     self.compile_seconds = time.perf_counter() - start
 
   def memory(self) -> dict[str, int]:
-    """Returns what the compiled step needs; see `Feed.memory`."""
+    """Returns the memory of the compiled step; see `Feed.memory`."""
     return self._feed.memory()
 
   def call(self) -> int:
-    """Runs one call to its end; returns how many steps it was."""
+    """Runs one call to completion; returns the number of steps."""
     call = next(self._calls)
     self.state, metrics = call.run(self.state)
     jax.block_until_ready((self.state, metrics))
@@ -103,19 +104,19 @@ class Steps:
 
 
 class Case(Steps):
-  """The training of one pair by one method."""
+  """The training of one pair of models by one method."""
 
   def __init__(self, pair: str, method: str, sizes: Sizes):
-    """Builds what can be built without compiling.
+    """Prepares the steps; nothing is compiled.
 
     Args:
       pair: 'TEACHER:STUDENT', two names of models.
-      method: a name of a method.
+      method: the name of a method.
       sizes: of data and batches.
 
     Raises:
       KeyError: an unknown model or method, with suggestions.
-      ValueError: a pair that is not a pair, or sizes that cannot be.
+      ValueError: a malformed pair, or impossible sizes.
     """
     self.pair, self.method, self.sizes = pair, method, sizes
     task = last_task(pair, method, sizes)
@@ -123,7 +124,7 @@ class Case(Steps):
 
   @property
   def name(self) -> str:
-    """As --against takes it."""
+    """'TEACHER:STUDENT/METHOD', as an argument of --against."""
     return f'{self.pair}/{self.method}'
 
 
@@ -133,23 +134,23 @@ def last_task(
   sizes: Sizes,
   branches: int = 1,
 ) -> Task:
-  """Returns the last stage of a method, on all devices.
+  """Returns the task of the last phase of a method, on all devices.
 
   Args:
     pair: 'TEACHER:STUDENT', two names of models.
-    method: its name, or a mapping with its arguments beside 'name'.
+    method: its name, or a mapping of 'name' and arguments.
     sizes: of data and batches.
-    branches: of the student's convolutions.
+    branches: number of branches of the student's convolutions.
   """
   teacher, colon, student = pair.partition(':')
   if not colon:
     raise ValueError(
-      f'the pair {pair!r} should be TEACHER:STUDENT, for example'
+      f'--pair must be TEACHER:STUDENT, got {pair!r}: use for example'
       f' resnet32x4:resnet8x4'
     )
-  for name in (teacher, student):  # also the one that the method does not use
+  for name in (teacher, student):  # even if the method uses only one of them
     lookup('model', models.CATALOG, name)
-  call = sizes.batch * sizes.chunk
+  examples = sizes.batch * sizes.chunk  # of a call
   config = configs.default()
   config.batch_size = sizes.batch
   config.teacher.name = teacher
@@ -160,8 +161,8 @@ def last_task(
   config.data.image_size = sizes.image_size
   config.data.settings = dict(
     num_classes=sizes.num_classes,
-    # An epoch is a whole number of calls, with each class in it.
-    train_size=call * -(-sizes.num_classes // call),
+    # An epoch is a whole number of calls and contains all classes.
+    train_size=examples * -(-sizes.num_classes // examples),
     test_size=1,
   )
   experiment = Experiment(config, phases_of(config))
@@ -170,7 +171,7 @@ def last_task(
 
 
 def feed_of(task: Task, sizes: Sizes) -> Feed:
-  """Returns the task's training batches for its step."""
+  """Returns the feed of the task's training step."""
   steps = len(task.dataset.train) // task.batch_size
   step = make_step(
     task.program, task.optimizer, seed=task.seed, steps_per_epoch=steps
@@ -186,7 +187,7 @@ def feed_of(task: Task, sizes: Sizes) -> Feed:
 
 
 def start(task: Task) -> states.State:
-  """Returns the state before the first step, frozen networks random."""
+  """Returns the state before the first step, with random frozen networks."""
 
   @functools.partial(jax.jit, out_shardings=meshes.whole(task.mesh))
   def init(key):
@@ -210,11 +211,11 @@ def measure(
   calls: int,
   clock: Callable[[], float] = time.perf_counter,
 ) -> list[list[float]]:
-  """Returns the milliseconds of one step, by case and call.
+  """Returns the milliseconds per step, for each case and call.
 
   Args:
-    cases: take turns.
-    calls: timed, of each case.
+    cases: which take turns.
+    calls: number of timed calls of each case.
     clock: returns seconds.
   """
   for _, case in itertools.product(range(WARM_UP), cases):
@@ -229,7 +230,7 @@ def measure(
 
 
 def result(case: Case, milliseconds: list[float]) -> dict[str, Any]:
-  """Returns what is reported about a case."""
+  """Returns the results of a case, as in the JSON output."""
   median = statistics.median(milliseconds)
   return {
     'ms_per_step': median,
@@ -250,7 +251,7 @@ def result(case: Case, milliseconds: list[float]) -> dict[str, Any]:
 
 
 def results_table(results: list[dict[str, Any]]) -> str:
-  """Returns a row for each case; the last column compares medians."""
+  """Returns a table with a row per case; the last column compares medians."""
   head = ('case', 'ms/step', 'min', 'max', 'images/s', 'compile', 'ratio')
   rows: list[tuple[str, ...]] = [head]
   for case in results:
@@ -276,7 +277,7 @@ def positive(text: str) -> int:
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-  """Returns the command's arguments; None takes the process's own."""
+  """Returns the parsed arguments; None parses those of the process."""
   parser = argparse.ArgumentParser(
     prog='python -m benchmarks.run',
     description='Times the real training step, compilation excluded.',
@@ -288,13 +289,13 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     action='append',
     default=[],
     metavar='TEACHER:STUDENT/METHOD',
-    help='another case, timed in turns with the first; repeatable',
+    help='a case to compare with, timed in turns; repeatable',
   )
   return parser.parse_args(argv)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-  """Adds what says which training is timed, and how."""
+  """Adds the arguments that define the training and its timing."""
   add = parser.add_argument
   add('--pair', required=True, metavar='TEACHER:STUDENT')
   add('--method', required=True, help="'plain' trains the student alone")
@@ -306,7 +307,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def sizes_of(arguments: argparse.Namespace) -> Sizes:
-  """Returns what all cases of a command have in common."""
+  """Returns the sizes that a command's arguments define."""
   return Sizes(
     batch=arguments.batch,
     image_size=arguments.image_size,
@@ -316,25 +317,25 @@ def sizes_of(arguments: argparse.Namespace) -> Sizes:
 
 
 def calls_of(arguments: argparse.Namespace) -> int:
-  """Returns how many calls of each case a command times."""
+  """Returns the number of timed calls of each case."""
   if not arguments.steps:
     return CALLS
   return -(-arguments.steps // sizes_of(arguments).chunk)
 
 
 def _cases(arguments: argparse.Namespace) -> list[Case]:
-  """Returns the case in question and those it is compared with."""
+  """Returns the first case and those it is compared with."""
   sizes = sizes_of(arguments)
-  named = [(arguments.pair, arguments.method)]
+  names = [(arguments.pair, arguments.method)]
   for case in arguments.against:
     pair, slash, method = case.rpartition('/')
     if not slash:
       raise ValueError(
-        f'--against={case} should be TEACHER:STUDENT/METHOD, for example'
-        f' {arguments.pair}/plain'
+        f'--against must be TEACHER:STUDENT/METHOD, got {case!r}: use for'
+        f' example {arguments.pair}/plain'
       )
-    named.append((pair, method))
-  return [Case(pair, method, sizes) for pair, method in named]
+    names.append((pair, method))
+  return [Case(pair, method, sizes) for pair, method in names]
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -360,6 +361,6 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 if __name__ == '__main__':
-  given = parse()
-  meshes.use_cores(given.batch)
-  sys.exit(main(given))
+  parsed = parse()
+  meshes.use_cores(parsed.batch)
+  sys.exit(main(parsed))

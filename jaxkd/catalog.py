@@ -1,4 +1,4 @@
-"""Literal dicts of named things, and helpful answers to wrong settings."""
+"""Look-up in catalogues, and helpful messages for wrong names and settings."""
 
 import difflib
 import inspect
@@ -8,30 +8,36 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 T = TypeVar('T')
-COLLECTING = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+# The kinds of parameters that collect any number of arguments.
+VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 class UnknownNameError(KeyError):
-  """A name that is in no catalogue; prints as a sentence, not as a repr."""
+  """An unknown name; its message is printed as it is, not as a repr."""
 
   def __str__(self) -> str:
     return str(self.args[0])
 
 
-def suggestion(name: str, known: Iterable[str]) -> str:
-  """Returns 'Did you mean ...? ' or '', then the list of all names."""
-  known = sorted(known)
-  near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+def suggestion(name: str, names: Iterable[str]) -> str:
+  """Returns 'Did you mean ...? ' or '', followed by the list of all names."""
+  names = sorted(names)
+  near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
   hint = f'Did you mean {" or ".join(map(repr, near))}? ' if near else ''
-  return f'{hint}Known: {", ".join(known)}'
+  return f'{hint}Available: {", ".join(names)}'
 
 
 def lookup(kind: str, catalog: Mapping[str, T], name: str) -> T:
   """Returns `catalog[name]`.
 
+  Args:
+    kind: the kind of thing that is looked up, for the message.
+    catalog: named things.
+    name: a key of `catalog`.
+
   Raises:
-    UnknownNameError: a `KeyError` that names `kind`, the nearest names, and all
-      of them.
+    UnknownNameError: not a key; a `KeyError` that lists the most similar names
+      and all names.
   """
   if name not in catalog:
     raise UnknownNameError(f'no {kind} {name!r}. {suggestion(name, catalog)}')
@@ -39,35 +45,41 @@ def lookup(kind: str, catalog: Mapping[str, T], name: str) -> T:
 
 
 def is_number(value: Any) -> bool:
-  """Is it a finite real number? (A boolean is none.)"""
+  """Returns whether a value is a finite real number; a boolean is not."""
   real = isinstance(value, numbers.Real) and not isinstance(value, bool)
   return real and math.isfinite(value)
 
 
 def check_whole(owner: str, name: str, value: Any, least: int = 1) -> None:
-  """Refuses a count that is no whole number, or too small.
+  """Checks that a setting is a whole number of at least `least`.
 
   Args:
-    owner: whose setting it is, for the message.
-    name: of the setting.
-    value: what somebody has set it to.
-    least: the smallest number that can be.
+    owner: the function or object that has the setting, for the message.
+    name: the setting's name.
+    value: the setting's value.
+    least: the smallest allowed value.
 
   Raises:
-    ValueError: with all of these.
+    ValueError: not a whole number, or below `least`.
   """
   whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
   if not whole or value < least:
     raise ValueError(
-      f'{owner} has {name}={value!r}: expected a whole number, {least} or more'
+      f'{owner}: {name} must be a whole number of at least {least}, got'
+      f' {value!r}'
     )
 
 
 def call(kind: str, function: Callable[..., T], arguments: dict[str, Any]) -> T:
-  """Returns `function(**arguments)`, explaining an argument it does not take.
+  """Returns `function(**arguments)`, whose arguments are settings of a user.
+
+  Args:
+    kind: the function's name in messages, such as 'method kd'.
+    function: the function.
+    arguments: keyword arguments.
 
   Raises:
-    ValueError: an argument is unknown (with suggestions) or missing.
+    ValueError: a setting is unknown (with suggestions) or missing.
   """
   parameters = inspect.signature(function).parameters
   for name in arguments:
@@ -76,11 +88,12 @@ def call(kind: str, function: Callable[..., T], arguments: dict[str, Any]) -> T:
         f'{kind} takes no setting {name!r}. {suggestion(name, parameters)}'
       )
   for name, parameter in parameters.items():
-    variable = parameter.kind in (
-      parameter.VAR_POSITIONAL,
-      parameter.VAR_KEYWORD,
-    )
-    needed = parameter.default is parameter.empty and not variable
-    if needed and name not in arguments:
+    if is_required(parameter) and name not in arguments:
       raise ValueError(f'{kind} needs the setting {name!r}')
   return function(**arguments)
+
+
+def is_required(parameter: inspect.Parameter) -> bool:
+  """Returns whether a function cannot be called without a parameter."""
+  has_default = parameter.default is not parameter.empty
+  return not has_default and parameter.kind not in VARIADIC

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Atomic writing of files: a reader sees a complete file or none."""
 
 import contextlib
 import json
@@ -7,16 +7,16 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-CARD = 'network.json'  # the model card beside, or inside, a network's arrays
-PARTIAL = '.partial'  # what a kill may leave behind, and nothing reads
+CARD = 'network.json'  # the model card, beside or in a file of variables
+PARTIAL = '.partial'  # suffix of unfinished files, which nothing reads
 
 
 @contextlib.contextmanager
 def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
-  """Gives a path to write to, whose file takes its place if all goes well.
+  """Yields a temporary path that is renamed to `path` on success.
 
   Args:
-    path: of the file; its folder is there.
+    path: the path of the file; its folder exists.
   """
   partial = path.with_name(path.name + PARTIAL)
   yield partial
@@ -24,7 +24,7 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
-  """Writes a value as JSON."""
+  """Writes a value to a JSON file, atomically."""
   text = json.dumps(value, indent=2) + '\n'
   with replacing(path) as partial:
     partial.write_text(text)

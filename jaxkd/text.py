@@ -2,11 +2,11 @@
 
 
 def table(rows: list[tuple[str, ...]], right: tuple[int, ...] = ()) -> str:
-  """Returns rows as aligned columns.
+  """Returns a table with aligned columns.
 
   Args:
-    rows: of equal length; the first is the head.
-    right: the columns that are aligned to the right.
+    rows: the cells of each row, all of one length; the first row is the header.
+    right: indices of the columns that are aligned to the right.
   """
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   lines = []
@@ -20,10 +20,10 @@ def table(rows: list[tuple[str, ...]], right: tuple[int, ...] = ()) -> str:
 
 
 def percent(fraction: float | None) -> str:
-  """Returns a fraction in per cent; a dash for what is not known."""
+  """Returns a fraction as a percentage, or '-' for None."""
   return '-' if fraction is None else f'{100 * fraction:.2f} %'
 
 
 def number(value: float | None) -> str:
-  """Returns a number to three places; a dash for what is not known."""
+  """Returns a number with three decimal places, or '-' for None."""
   return '-' if value is None else f'{value:.3f}'

@@ -1,4 +1,4 @@
-"""Trees of arrays by name: list, select, compare, count, digest."""
+"""Trees of arrays by name: list, select, count, compare, fit and digest."""
 
 import hashlib
 import re
@@ -21,7 +21,7 @@ def leaves(tree: Tree) -> dict[str, Any]:
 
 
 def from_leaves(named: dict[str, Any]) -> Tree:
-  """Returns the nested dicts that `leaves` took apart."""
+  """Returns nested dicts of leaves by name, 'a/b/c': inverts `leaves`."""
   tree: Tree = {}
   for name, leaf in named.items():
     *parents, last = name.split('/')
@@ -40,16 +40,16 @@ def shapes(net: Any, input_shape: tuple[int, int, int]) -> Tree:
     input_shape: [H, W, C] of one image.
 
   Returns:
-    'params' and 'batch_stats', the latter {} if it has none, and what else it
-    has.
+    The module's collections as trees of `jax.ShapeDtypeStruct`: 'params',
+    'batch_stats' ({} if it has none) and any others.
   """
   image = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
-  found = jax.eval_shape(net.init, jax.random.key(0), image)
-  return {'batch_stats': {}, **found}
+  variables = jax.eval_shape(net.init, jax.random.key(0), image)
+  return {'batch_stats': {}, **variables}
 
 
 def select(tree: Tree, pattern: str) -> Tree:
-  """Returns a tree of bools: does the regular expression occur in the name?"""
+  """Returns a tree of bools: whether a regular expression matches the name."""
   return jax.tree_util.tree_map_with_path(
     lambda path, _: bool(
       re.search(pattern, jax.tree_util.keystr(path, simple=True, separator='/'))
@@ -59,14 +59,19 @@ def select(tree: Tree, pattern: str) -> Tree:
 
 
 def count(tree: Tree) -> int:
-  """Returns how many numbers the tree holds."""
+  """Returns the number of entries of all arrays of a tree."""
   return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
 
 
-def differences(found: Tree, wanted: Tree) -> list[str]:
-  """Returns a line for each leaf that is missing, extra or of another shape."""
-  have = {name: tuple(leaf.shape) for name, leaf in leaves(found).items()}
-  want = {name: tuple(leaf.shape) for name, leaf in leaves(wanted).items()}
+def differences(tree: Tree, model: Tree) -> list[str]:
+  """Returns a line for each leaf that is missing, extra or of another shape.
+
+  Args:
+    tree: a tree of arrays, as read from a checkpoint.
+    model: the tree of arrays or of `jax.ShapeDtypeStruct` that it should be.
+  """
+  have = {name: tuple(leaf.shape) for name, leaf in leaves(tree).items()}
+  want = {name: tuple(leaf.shape) for name, leaf in leaves(model).items()}
   lines = [f'  - {n} {want[n]}: missing' for n in want if n not in have]
   lines += [
     f'  + {n} {have[n]}: not in the model' for n in have if n not in want
@@ -79,29 +84,30 @@ def differences(found: Tree, wanted: Tree) -> list[str]:
   return lines
 
 
-def fit(found: Tree, wanted: Tree, what: str) -> Tree:
-  """Returns `found` in the structure of `wanted`, or explains why it cannot.
+def fit(tree: Tree, model: Tree, what: str) -> Tree:
+  """Returns the leaves of `tree` in the structure of `model`.
 
   Args:
-    found: a tree of arrays, as read from a file.
-    wanted: a tree of arrays or of `jax.ShapeDtypeStruct`.
-    what: how to call `found` in the message.
+    tree: a tree of arrays, as read from a checkpoint.
+    model: a tree of arrays or of `jax.ShapeDtypeStruct`.
+    what: the name of `tree` in the message.
 
   Raises:
-    ValueError: with every leaf that is missing, extra or of another shape.
+    ValueError: a leaf is missing, extra or of another shape; the message lists
+      all of them.
   """
-  lines = differences(found, wanted)
+  lines = differences(tree, model)
   if lines:
     raise ValueError(f'{what} does not fit the model:\n' + '\n'.join(lines))
-  have = leaves(found)
-  _, structure = jax.tree.flatten(wanted)
-  return jax.tree.unflatten(structure, [have[name] for name in leaves(wanted)])
+  named = leaves(tree)
+  _, structure = jax.tree.flatten(model)
+  return jax.tree.unflatten(structure, [named[name] for name in leaves(model)])
 
 
 def digest(tree: Tree) -> str:
-  """Returns the SHA-256 of names, types, shapes and bytes, names in order.
+  """Returns the SHA-256 of the leaves' sorted names, types, shapes and bytes.
 
-  Two trees have the same digest exactly if they are equal bit for bit.
+  Two trees have the same digest if and only if they are equal bit for bit.
   """
   sha = hashlib.sha256()
   for name, leaf in sorted(leaves(tree).items()):

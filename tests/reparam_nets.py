@@ -263,7 +263,7 @@ def copied(variables, plan):
       (narrow,), (wide,) = axis.narrow, axis.wide
       places = np.arange(wide) % narrow
       array = np.take(array, places, axis=i)
-      if axis.reads:
+      if axis.is_input:
         times = np.bincount(places)[places]
         array = array / times.reshape(
           [-1 if j == i else 1 for j in range(array.ndim)]

@@ -458,10 +458,10 @@ class TestMistakes:
     ('make', 'message'),
     [
       (lambda: models.adapt(foreign.Nnx), 'takes a Linen module, .* from_nnx'),
-      (lambda: models.adapt(Fixed()), 'no attribute num_classes: give it'),
+      (lambda: models.adapt(Fixed()), 'no attribute num_classes: pass'),
       (
         lambda: models.adapt(Fixed(), 1),
-        "needs 'switch' beside the image: give mode='switch'",
+        "needs 'switch' in addition to the image: pass mode='switch'",
       ),
       (
         lambda: models.adapt(Fixed(), 1, mode='swich'),
@@ -469,9 +469,9 @@ class TestMistakes:
       ),
       (
         lambda: models.adapt(foreign.Compact([4]), taps={'a': 'head:out'}),
-        "tap 'a' is 'head:out'; it has to be the path of a module",
+        "tap 'a' must be the path of a module",
       ),
-      (lambda: models.from_nnx(foreign.made(3), 3), 'nnx_variables of it'),
+      (lambda: models.from_nnx(foreign.made(3), 3), 'nnx_variables returns'),
     ],
   )
   def test_when_it_is_made(self, make, message):
@@ -493,19 +493,19 @@ class TestMistakes:
       ),
       (
         lambda: models.adapt(Scanned(), taps={'a': 'layers/Dense_0'}),
-        "what 'layers/Dense_0' does stays inside a transformation",
+        "the values in 'layers/Dense_0' stay inside a transformation",
       ),
       (
         lambda: models.adapt(Holder(), taps={'a': 'pair'}),
-        "tap 'a': pair:output is a tuple, no array",
+        "tap 'a': pair:output must be an array, got a tuple",
       ),
       (
         lambda: models.adapt(Said('outputs'), taps={'own': 'head'}),
-        "Said has a tap 'own' of its own",
+        "Said already has a tap 'own'",
       ),
       (
         lambda: models.adapt(foreign.Compact([4]), num_classes=5),
-        r'returned an array \(1, 3\), but logits are \[B, 5\]',
+        r'must return logits \[B, 5\], .* got an array \(1, 3\)',
       ),
       (lambda: models.adapt(Cached()), "in the collection 'cache'"),
       (lambda: models.adapt(Normed()), 'but its __call__ takes none of train'),
@@ -513,7 +513,10 @@ class TestMistakes:
         lambda: models.from_nnx(Buffered, 1),
         "Buffered has the nnx.Variable 'mean'",
       ),
-      (lambda: models.from_nnx(lambda rngs: None, 1), 'made None, which is no'),
+      (
+        lambda: models.from_nnx(lambda rngs: None, 1),
+        'must return an nnx.M',
+      ),
     ],
   )
   def test_when_it_is_looked_at(self, net, message):

@@ -217,7 +217,7 @@ class TestNames:
       ('forein:Compact', {}, "'forein' cannot be imported .No module named"),
       ('foreign:Compct', {}, "foreign has no 'Compct'. Did you mean 'Compact'"),
       ('foreign:NETWORK', {}, 'is a Compact; name a class, or a function'),
-      ('foreign:made', {}, 'it can be a Linen module, or a function of rngs'),
+      ('foreign:made', {}, 'must return a Linen module or a function of rngs'),
       ('foreign:Compact', {}, "needs the setting 'sizes'"),
       ('foreign:Nnx', {}, "needs the setting 'channels'"),
       (
@@ -228,14 +228,14 @@ class TestNames:
       (
         'foreign:Setup',
         dict(width=2),
-        "takes no 'width', so that it cannot be 2 instead of 1",
+        "takes no 'width', so it must be 1, got 2",
       ),
       (
         'foreign:Setup',
         dict(dtype=jnp.bfloat16),
-        "'dtype', so that it cannot be bfloat16 instead of float32",
+        "'dtype', so it must be float32, got bfloat16",
       ),
-      ('foreign:four', {}, 'is made for 4 classes, and has to have 3'),
+      ('foreign:four', {}, 'must have 3 classes, got 4'),
     ],
   )
   def test_mistakes(self, name, settings, message):
@@ -253,7 +253,7 @@ class TestConfig:
       (dict(teacher__settings=dict(dtype=1)), 'a matter of compute_dtype'),
       (dict(student__settings=dict(feature=4)), "no setting 'feature'"),
       (dict(student__taps=dict(a='hidden3')), "no module 'hidden3'. Did you"),
-      (dict(student__taps=dict(stage1='head')), "a tap 'stage1' of its own"),
+      (dict(student__taps=dict(stage1='head')), "already has a tap 'stage1'"),
       (dict(student__name='foreign:Wide', student__branches=2), "'branches'"),
     ],
   )

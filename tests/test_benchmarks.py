@@ -163,10 +163,10 @@ def test_the_median_is_reported():
     (['--pair=mlpp:mlp', '--method=plain'], "no model 'mlpp'"),
     (['--pair=mlp:vgg7', '--method=kd'], "no model 'vgg7'. Did you mean 'vgg"),
     (['--pair=mlp:mlp', '--method=kdd'], "no method 'kdd'. Did you mean 'kd'"),
-    (['--pair=mlp', '--method=kd'], "'mlp' should be TEACHER:STUDENT"),
+    (['--pair=mlp', '--method=kd'], "must be TEACHER:STUDENT, got 'mlp'"),
     (
       ['--pair=mlp:mlp', '--method=kd', '--against=plain'],
-      '--against=plain should be TEACHER:STUDENT/METHOD',
+      "--against must be TEACHER:STUDENT/METHOD, got 'plain'",
     ),
     (
       ['--pair=mlp:mlp', '--method=kd', '--against=mlp:mlp/plan'],

@@ -76,5 +76,5 @@ def test_the_command_prints_a_row_for_each(clock, capsys):
 def test_mistakes_are_explained():
   with pytest.raises(KeyError, match="'pkd'.*pkt"):
     bench.main(bench.parse(['--pair=mlp:mlp', '--only=pkd']))
-  with pytest.raises(ValueError, match='should be TEACHER:STUDENT'):
+  with pytest.raises(ValueError, match='must be TEACHER:STUDENT'):
     bench.main(bench.parse(['--pair=mlp', '--only=at']))

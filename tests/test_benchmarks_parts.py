@@ -50,5 +50,5 @@ def test_the_command_ends_with_json(capsys):
 
 
 def test_a_pair_must_be_a_pair():
-  with pytest.raises(ValueError, match='should be TEACHER:STUDENT'):
+  with pytest.raises(ValueError, match='must be TEACHER:STUDENT'):
     parts.main(parts.parse(['--pair=mlp', '--method=gpd']))

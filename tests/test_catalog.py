@@ -19,14 +19,14 @@ def test_lookup_suggests_and_lists():
   with pytest.raises(KeyError) as error:
     catalog.lookup('number', NUMBERS, 'thre')
   assert str(error.value) == (
-    "no number 'thre'. Did you mean 'three'? Known: one, three, two"
+    "no number 'thre'. Did you mean 'three'? Available: one, three, two"
   )
 
 
 def test_lookup_does_not_suggest_what_is_far_away():
   with pytest.raises(KeyError) as error:
     catalog.lookup('number', NUMBERS, 'zzz')
-  assert str(error.value) == "no number 'zzz'. Known: one, three, two"
+  assert str(error.value) == "no number 'zzz'. Available: one, three, two"
 
 
 def test_the_nearest_names_come_first():

@@ -220,7 +220,7 @@ def test_branches_have_to_be_merged_first():
   given = jax.tree.map(lambda x: np.ones(x.shape, np.float32), shapes)
   with pytest.raises(ValueError, match='resnet8 has convolutions with branche'):
     interop.to_state_dict('resnet8', given)
-  assert not reparam.prefixes(reparam.merge(given)['params'])
+  assert not reparam.branched_prefixes(reparam.merge(given)['params'])
 
 
 def test_a_network_of_ones_own_has_no_names_there():

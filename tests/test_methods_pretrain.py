@@ -59,9 +59,7 @@ def test_the_paraphraser_comes_first_and_the_student_next():
 
 @pytest.mark.parametrize('method', [methods.pretrained, methods.ft])
 def test_a_stage_has_an_epoch(method):
-  with pytest.raises(
-    ValueError, match='pretraining_epochs=0: expected a whole'
-  ):
+  with pytest.raises(ValueError, match='pretraining_epochs must be .* got 0'):
     method(pretraining_epochs=0)
 
 

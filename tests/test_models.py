@@ -195,7 +195,10 @@ def test_unknown_names_get_suggestions():
     (lambda: VGG(12, 10), '8, 11, 13, 16, 19, got 12'),
     (lambda: ResNet(5, BASIC, (1,), (4, 4), 10), 'size 3 or 7, got 5'),
     (lambda: ResNet(3, BASIC, (1,), (4,), 10), r'got \(4,\) for .* \(1,\)'),
-    (lambda: models.build('linear', 10, width=2), 'no hidden .* width 2 could'),
+    (
+      lambda: models.build('linear', 10, width=2),
+      'must be 1, got 2',
+    ),
     (lambda: models.build('resnet8', 10, width=0.03), 'no channel of 16'),
     (lambda: models.build('wrn_16_2', 10, width=0.03), 'no channel of 16'),
     (lambda: models.build('vgg8', 10, width=0), 'width 0 .* no channel'),

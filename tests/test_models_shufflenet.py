@@ -193,7 +193,7 @@ def test_any_image_size_will_do(name, image):
 @both
 @pytest.mark.parametrize('width', [0, 0.5, 1.5, -1])
 def test_a_width_that_is_not_whole_is_refused(name, width):
-  message = rf'ShuffleNet .* width is 1, 2, 3, \.\.\., got {width}$'
+  message = rf'width of a ShuffleNet must .* of at least 1, got {width}$'
   with pytest.raises(ValueError, match=message):
     models.build(name, 10, width=width)
 
@@ -201,10 +201,10 @@ def test_a_width_that_is_not_whole_is_refused(name, width):
 @pytest.mark.parametrize(
   'make, message',
   [
-    (lambda: ShuffleNetV1(3, 24, ((250, 1),), 10), ' 56 channels, which 3'),
-    (lambda: ShuffleNetV1(3, 24, ((240, 1), (240, 1)), 10), ' 0 channels, wh'),
-    (lambda: ShuffleNetV1(4, 24, ((240, 1),), 10), '54 channels, which 4 gr'),
-    (lambda: ShuffleNetV2(24, ((116, 1), (117, 1)), 9, 10), 'stage of 117'),
+    (lambda: ShuffleNetV1(3, 24, ((250, 1),), 10), ' 56 channels, .* 3 groups'),
+    (lambda: ShuffleNetV1(3, 24, ((240, 1), (240, 1)), 10), ' 0 channels, '),
+    (lambda: ShuffleNetV1(4, 24, ((240, 1),), 10), '54 channels, .* 4 groups'),
+    (lambda: ShuffleNetV2(24, ((116, 1), (117, 1)), 9, 10), 'got 117'),
   ],
 )
 def test_impossible_sizes_are_refused(make, message):
@@ -215,7 +215,7 @@ def test_impossible_sizes_are_refused(make, message):
 @both
 def test_depthwise_convolutions_of_stride_1_have_the_branches(name):
   _, variables = shapes(name, branches=2)
-  branched = reparam.prefixes(variables['params'])
+  branched = reparam.branched_prefixes(variables['params'])
   ends = 'conv_depthwise/'
   blocks = {p.removesuffix(ends) for p in branched if p.endswith(ends)}
   assert len(blocks) == len(branched)
@@ -239,7 +239,7 @@ def test_any_width_grows_out_of_any_smaller_one(family, ratios, scaling):
 
   def results(variables, image):
     grown = reparam.expand(variables, plan)
-    params = reparam.stored(grown['params'], plan)
+    params = reparam.unscale(grown['params'], plan)
     logits = [
       nets.forward(net)(v, image)
       for net, v in ((narrow, variables), (wide, {**grown, 'params': params}))

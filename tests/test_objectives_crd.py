@@ -273,9 +273,9 @@ def test_adds_the_published_number_of_parameters(guide, learner):
 @pytest.mark.parametrize(
   ('settings', 'message'),
   [
-    (dict(negatives=0), 'crd has negatives=0: expected a whole number, 1 or'),
-    (dict(negatives=1.5), 'negatives=1.5: expected a whole number'),
-    (dict(dim=0), 'crd has dim=0: expected a whole number, 1 or more'),
+    (dict(negatives=0), 'crd: negatives must be a whole number of at least 1'),
+    (dict(negatives=1.5), 'negatives must be a whole number .* got 1.5'),
+    (dict(dim=0), 'crd: dim must be a whole number of at least 1, got 0'),
     (dict(temperature=0.0), 'crd needs a temperature above 0, got 0.0'),
     (dict(momentum=1.0), 'crd has momentum=1.0: .* from 0 to below 1'),
     (dict(momentum=np.nan), 'momentum=nan'),

@@ -202,9 +202,9 @@ def test_tokens_lie_as_the_other_networks_map(first):
 
 
 def test_tokens_that_are_no_grid_are_explained():
-  with pytest.raises(ValueError, match='9 tokens are no grid of 4:16, with or'):
+  with pytest.raises(ValueError, match='9 tokens, .* not a grid .* 4:16'):
     seen(draw(2, 9, 5), draw(2, 4, 16, 1))
-  with pytest.raises(ValueError, match='8 tokens are no grid of 1:1'):
+  with pytest.raises(ValueError, match='8 tokens, .* not a grid .* 1:1'):
     seen(draw(2, 8, 5), draw(2, 8, 5))
 
 

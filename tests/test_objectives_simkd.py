@@ -209,7 +209,7 @@ def test_impossible_classifiers_are_refused():
 
 @pytest.mark.parametrize('factor', [0, 1.5])
 def test_a_factor_is_a_whole_number(factor):
-  message = f'has factor={factor}: expected a whole number, 1 or more'
+  message = f'factor must be a whole number of at least 1, got {factor}'
   with pytest.raises(ValueError, match=message):
     objectives.simkd(factor)
   head = Learner(head=Reused('teacher', factor))

@@ -371,7 +371,7 @@ def test_impossible_settings_are_explained():
   for ft in (objectives.ft, paraphraser):
     with pytest.raises(ValueError, match='ft has rate=0: a factor has this'):
       ft(rate=0)
-  with pytest.raises(ValueError, match='cc has width=0: expected a whole numb'):
+  with pytest.raises(ValueError, match='cc: width must be a whole .* got 0'):
     objectives.cc(width=0)
   with pytest.raises(ValueError, match='ft has reconstruction=-1: expected 0'):
     objectives.ft(reconstruction=-1)

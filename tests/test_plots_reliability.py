@@ -100,6 +100,6 @@ def test_a_png_is_drawn(tmp_path, networks, size):
 
 
 def test_nothing_to_draw_is_refused(tmp_path):
-  with pytest.raises(ValueError, match='no network to draw: give its bins'):
+  with pytest.raises(ValueError, match='at least one entry'):
     plots.reliability({}, tmp_path / 'x.png')
   assert not list(tmp_path.iterdir())

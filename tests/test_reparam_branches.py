@@ -13,7 +13,7 @@ from jax import lax
 from reparam_nets import SHAPE, difference
 
 from jaxkd import reparam, tree
-from jaxkd.models.layers import BatchNorm, Conv
+from jaxkd.models.layers import Conv
 
 DOUBLE = np.float64
 SIZES = {  # inputs, outputs, groups
@@ -26,7 +26,9 @@ SIZES = {  # inputs, outputs, groups
 BRANCHED = [
   name
   for name in nets.FAMILIES
-  if reparam.prefixes(nets.shapes(nets.family(name, branches=2))['params'])
+  if reparam.branched_prefixes(
+    nets.shapes(nets.family(name, branches=2))['params']
+  )
 ]
 
 
@@ -102,7 +104,7 @@ def test_fewer_branches_are_the_first_of_the_six(branches):
   variables, _, parts = convolutions('dense')
   arrays = {**variables['params'], **variables['batch_stats']}
   scales = arrays['branch_scale'][:branches]
-  kernel = reparam.merged({**arrays, 'branch_scale': scales})
+  kernel = reparam.merged_kernel({**arrays, 'branch_scale': scales})
   x = np.random.default_rng(3).normal(size=(2, 5, 4, 3))
   got = convolve(*(np.float32(array) for array in (x, kernel)))
   want = sum(s * part for s, part in zip(scales, parts, strict=False))
@@ -158,7 +160,7 @@ def test_only_3_x_3_convolutions_of_stride_1_have_branches():
   for size, stride, want in ((3, 1, 2), (3, 2, 0), (1, 1, 0), (5, 1, 0)):
     conv = Conv(4, size, stride, branches=2)
     shapes = jax.eval_shape(conv.init, jax.random.key(0), image)['params']
-    assert len(reparam.prefixes(shapes)) == bool(want)
+    assert len(reparam.branched_prefixes(shapes)) == bool(want)
     assert set(shapes) - {'kernel', 'bias'} == (
       {'branch_scale', 'branch_pool'} if want else set()
     )
@@ -175,7 +177,7 @@ def test_added_branches_leave_a_trained_network_as_it_is():
   plain = nets.random_variables(net)
 
   def all_of_them(plain, key, image):
-    added = reparam.add(plain, branched.init(key, image))
+    added = reparam.add_branches(plain, branched.init(key, image))
     wide = reparam.expand(added, plan)
     return (
       added,
@@ -281,31 +283,6 @@ def test_a_branch_is_cut_before_it_is_merged(orders, branch):
 # Folding
 
 
-def test_batch_norm_folds_into_the_convolution_in_front_of_it():
-  rng = np.random.default_rng(0)
-  kernel, x = rng.normal(size=(3, 3, 2, 4)), rng.normal(size=(2, 5, 5, 2))
-  bias, scale, shift, mean = rng.normal(size=(4, 4))
-  var = rng.uniform(0.1, 2, 4)
-  norm = {
-    'params': {'scale': scale, 'bias': shift},
-    'batch_stats': {'mean': mean, 'var': var},
-  }
-  arrays = jax.tree.map(np.float32, (kernel, bias, scale, shift, mean, var))
-  for epsilon in (1e-5, 1e-1):
-    folded = reparam.fold_batch_norm(
-      reparam.Affine(*arrays[:2]), *arrays[2:], epsilon
-    )
-    a = scale / np.sqrt(var + epsilon)
-    assert difference(folded.kernel, kernel * a) <= 1e-6
-    assert difference(folded.bias, shift + (bias - mean) * a) <= 1e-6
-  layer = Conv(4, use_bias=True)
-  y = layer.apply({'params': {'kernel': kernel, 'bias': bias}}, x)
-  want = BatchNorm(epsilon=epsilon).apply(norm, y, train=False)
-  params = {'kernel': folded.kernel, 'bias': folded.bias}
-  got = layer.apply({'params': params}, x)
-  assert difference(got, want) <= 1e-5
-
-
 # By hand, layer by layer: where a family's biases can go.
 PAIRS = {
   'conv_stem': 'bn_stem',
@@ -323,15 +300,15 @@ PAIRS = {
 
 def test_followers_are_the_batch_norms_behind_their_layers():
   net = nets.family('resnet')
-  assert reparam.followers(net, SHAPE) == PAIRS
-  found = reparam.followers(nets.Mixed(), SHAPE)
+  assert reparam.batch_norms_after(net, SHAPE) == PAIRS
+  found = reparam.batch_norms_after(nets.Mixed(), SHAPE)
   # What is added to something else before it is normalised has none.
   assert found == {
     'first': 'norm0',
     'depthwise': 'norm1',
     'middle': 'norm2',
   }
-  assert 'stem/conv0' in reparam.followers(nets.family('vgg'), SHAPE)
+  assert 'stem/conv0' in reparam.batch_norms_after(nets.family('vgg'), SHAPE)
 
 
 class Twice(nn.Module):
@@ -348,14 +325,14 @@ class Twice(nn.Module):
 
 
 def test_a_layer_that_two_norms_read_has_no_follower():
-  assert reparam.followers(Twice(), SHAPE) == {}
+  assert reparam.batch_norms_after(Twice(), SHAPE) == {}
 
 
 @pytest.mark.parametrize('name', nets.FAMILIES)
 def test_every_bias_that_branches_bring_has_a_batch_norm_behind_it(name):
   net, branched = nets.family(name), nets.family(name, branches=2)
   plain, more = (tree.leaves(nets.shapes(x)['params']) for x in (net, branched))
-  behind = reparam.followers(net, SHAPE)
+  behind = reparam.batch_norms_after(net, SHAPE)
   for path in more.keys() - plain.keys():
     layer, _, kind = path.rpartition('/')
     assert kind.startswith('branch_') or layer in behind, path
@@ -384,4 +361,4 @@ def test_merging_leaves_a_network_without_branches_alone():
   variables = nets.random_variables(nets.family('resnet'))
   merged = reparam.merge(variables)
   jax.tree.map(np.testing.assert_array_equal, merged, variables)
-  assert reparam.prefixes(variables['params']) == []
+  assert reparam.branched_prefixes(variables['params']) == []

@@ -45,10 +45,12 @@ def pair(name, ratio, branches):
 def check_axis(axis):
   """First copies are the narrow entries, and every copy is counted."""
   sources, copies = axis.sources, axis.copies
-  np.testing.assert_array_equal(sources[axis.firsts], np.arange(copies.size))
+  np.testing.assert_array_equal(
+    sources[axis.first_copies], np.arange(copies.size)
+  )
   assert copies.size == sum(axis.narrow) and copies.sum() == sum(axis.wide)
   assert copies.min() >= 1
-  assert axis.grows or np.array_equal(axis.firsts, np.arange(copies.size))
+  assert axis.grows or np.array_equal(axis.first_copies, np.arange(copies.size))
 
 
 def shared(plan):
@@ -92,7 +94,7 @@ def test_every_network_sits_in_one_of_twice_the_width(name, branches):
         assert axis.wide == tuple(2 * n for n in axis.narrow), path
   # What comes from outside does not grow: the classes.
   assert not plan.params['head/kernel'].axes[1].grows
-  assert plan.params['head/kernel'].axes[0].reads
+  assert plan.params['head/kernel'].axes[0].is_input
   assert not plan.params['head/bias'].grows
   assert all(leaf.grows for leaf in plan.stats.values() if len(leaf.axes) == 1)
 
@@ -216,7 +218,7 @@ def test_the_copies_of_pieces_stand_piece_by_piece(sizes, ratio):
     for n, s in zip(sizes, starts, strict=False)
   ]
   np.testing.assert_array_equal(axis.sources, np.concatenate(want))
-  assert axis.even and axis.grows == (ratio > 1)
+  assert axis.uniform and axis.grows == (ratio > 1)
 
 
 @hypothesis.given(st.integers(1, 9), st.integers(0, 20))
@@ -224,7 +226,7 @@ def test_channels_have_as_many_copies_as_their_place_says(narrow, more):
   axis = Axis((narrow,), (narrow + more,))
   check_axis(axis)
   np.testing.assert_array_equal(axis.sources, np.arange(narrow + more) % narrow)
-  assert axis.even == (more % narrow == 0)
+  assert axis.uniform == (more % narrow == 0)
 
 
 class Chain(nn.Module):

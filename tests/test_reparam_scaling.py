@@ -131,7 +131,7 @@ def scaled(make, ratio, scaling):
     grown = reparam.expand(variables, plan)
     found = [variables['params'], grown['params']]
     pulled = []
-    for function in (reparam.stored, reparam.extract):
+    for function in (reparam.unscale, reparam.extract):
       function = functools.partial(function, plan=plan)
       result, pull = jax.vjp(function, grown['params'])
       found.append(result)
@@ -176,7 +176,7 @@ def test_official_activations_are_copies_divided_by_the_ratio():
   plan = reparam.make_plan(narrow, wide, SHAPE, scaling='official')
   variables = nets.random_variables(narrow)
   stored = reparam.expand(variables, plan)
-  computed = {'params': reparam.stored(stored['params'], plan)}
+  computed = {'params': reparam.unscale(stored['params'], plan)}
   small = nets.compiled(narrow.apply)(variables, nets.images())
   run = nets.compiled(wide.apply)
   published, ours = (

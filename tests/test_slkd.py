@@ -84,7 +84,7 @@ SCHEDULE = dict(schedule='linear', start=1.0, end=0.0)
   ('settings', 'message'),
   [
     (dict(members=0, use_teacher=False), 'without a guide: set members'),
-    (dict(members=-1), 'members=-1'),
+    (dict(members=-1), 'members must .* got -1'),
     (dict(fusion=(1.0,)), r'members=2, but fusion=\(1.0,\) weighs 1'),
     (dict(order='paralel'), "no order 'paralel'. Did you mean 'parallel'"),
     (dict(order='batch', detach=False), "takes order='parallel' and members"),
@@ -92,7 +92,7 @@ SCHEDULE = dict(schedule='linear', start=1.0, end=0.0)
     (dict(members=0, order='phase'), "set order to 'parallel', not 'phase'"),
     (dict(objective='kt'), "no objective 'kt'"),
     (dict(warmup_epochs=-1), 'warm'),
-    (dict(members=1.5), 'slkd has members=1.5: expected a whole number, 0'),
+    (dict(members=1.5), 'slkd: members must be a whole .* 0, got 1.5'),
     (dict(label_weight=SCHEDULE), "^label_weight of slkd .*'linear'"),
     (dict(process_weight=SCHEDULE), "^process_weight of slkd .*'linear'"),
     (dict(process_label_weight=SCHEDULE), '^process_label_weight of slkd'),

@@ -59,7 +59,7 @@ def test_a_warm_up_has_one_value_for_each_epoch():
 
 def test_no_epochs_warm_up_nothing():
   assert warm_up(0.9, 0) == 0.9
-  with pytest.raises(ValueError, match='warmup_epochs=-3: expected a whole'):
+  with pytest.raises(ValueError, match='warmup_epochs must be .* got -3'):
     warm_up(0.9, -3)
 
 
@@ -130,7 +130,7 @@ def test_a_number_is_a_constant_weight():
     (dict(schedule='step', start=1, end=-1, epoch=2), 'end of .*; got -1'),
     (dict(schedule='step', start=1, end=0, epoch=None), 'epoch of .* got None'),
     (dict(schedule='constant', weight=True), 'weight of .* got True'),
-    (dict(schedule='warm_up', weight=1, epochs=1.5), 'epochs=1.5: .* whole'),
+    (dict(schedule='warm_up', weight=1, epochs=1.5), 'epochs must .* 1.5'),
   ],
 )
 def test_a_schedule_that_is_none_is_explained(spec, message):

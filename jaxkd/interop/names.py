@@ -15,7 +15,7 @@ import flax.linen as nn
 import numpy as np
 
 from jaxkd.models.mlp import MLP
-from jaxkd.models.mobilenet import MobileNetV1, MobileNetV2, Stage
+from jaxkd.models.mobilenet import MobileNetV1, MobileNetV2, StageRows
 from jaxkd.models.resnet import ResNet
 from jaxkd.models.resnet_cifar import ResNetCifar
 from jaxkd.models.rvt import RVT
@@ -122,7 +122,7 @@ def _indexed(layers: dict[int, str]) -> Rules:
   )
 
 
-def _stages(stages: tuple[Stage, ...]) -> list[str]:
+def _stages(stages: tuple[StageRows, ...]) -> list[str]:
   """Returns our prefixes of all blocks, in order."""
   return [
     f'stage{i}_block{j}'

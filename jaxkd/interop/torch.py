@@ -103,7 +103,7 @@ def to_state_dict(
       PyTorch's module has not.
   """
   _check(name)
-  if reparam.prefixes(variables['params']):
+  if reparam.branched_prefixes(variables['params']):
     raise ValueError(
       f'this {name} has convolutions with branches, and its PyTorch module has'
       ' none: merge them by --mode=export, or by jaxkd.reparam.merge'

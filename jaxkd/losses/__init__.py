@@ -1,8 +1,8 @@
 """Losses: pure functions of arrays, learner first, guide second.
 
-Losses of logits and of features return one value per example, [B]; those of the
-relations of a batch return a scalar. Nothing else here reduces over the batch,
-and nothing weighs or stops gradients: that is the caller's decision.
+Losses of logits and of features return one value per example, [B]; losses over
+the relations of a batch return a scalar. No other loss reduces over the batch,
+and none applies a weight or stops gradients: that is left to the caller.
 """
 
 from jaxkd.losses.contrastive import crd_nce

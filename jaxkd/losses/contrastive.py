@@ -1,4 +1,4 @@
-"""Losses that tell an example's own pair from others."""
+"""Contrastive losses: positive pairs against negative pairs."""
 
 import math
 
@@ -11,22 +11,23 @@ from jaxkd.types import Array
 
 
 def crd_nce(scores: Array, examples: int) -> Array:
-  """Contrastive distillation's noise contrastive estimation.
+  """Noise-contrastive estimation (NCE) of contrastive distillation (CRD).
 
-  With P a score, K negatives and c = K / N, the chance of having been drawn as
-  a pair is P / (P + c) for the positive one and c / (P + c) for the others.
+  For a score P, K negatives and c = K / N, a pair is positive with probability
+  P / (P + c) and negative with probability c / (P + c).
 
   Args:
-    scores: P = exp(cosine / T) / Z, positive: [B, 1 + K], the pair itself
-      first and the negatives behind it.
-    examples: N, of the training set, from which negatives are drawn.
+    scores: P = exp(cosine / T) / Z, positive: [B, 1 + K], of the positive pair
+      and of K negative pairs.
+    examples: N, the number of training examples that negatives are sampled
+      from.
 
   Returns:
-    Nats, summed over the pair and its negatives: [B]. Contrastive distillation
-    adds those of the student's and of the teacher's anchors.
+    Loss in nats, summed over the positive and the negatives: [B]. CRD adds the
+    losses with the student's and with the teacher's features as anchors.
 
   Raises:
-    ValueError: no examples to draw from, or no negatives drawn.
+    ValueError: no examples, or no negatives.
 
   References:
     Tian et al., ICLR 2020, https://arxiv.org/abs/1910.10699, eq. 9 to 13 and
@@ -41,15 +42,15 @@ def crd_nce(scores: Array, examples: int) -> Array:
     raise ValueError(f'crd_nce needs 1 or more examples, got {examples}')
   if negatives < 1:
     raise ValueError(
-      'crd_nce needs scores of a pair and of 1 or more negatives behind it, got'
+      'crd_nce needs scores of a positive pair and of 1 or more negatives, got'
       f' {scores.shape[1]} score for each example'
     )
   scores = at_least_float32(scores)
   noise = negatives / examples
   total = noise + 1e-7
-  # -log(P / (P + c)) and -log(c / (P + c)), of any P: those of almost all
-  # negatives are far below c.
+  # -log(P / (P + c)) and -log(c / (P + c)), without cancellation for P << c,
+  # which holds for almost all negatives.
   score = jnp.maximum(scores[:, 0], jnp.finfo(scores.dtype).tiny)
-  missed = jax.nn.softplus(math.log(total) - jnp.log(score))
-  mistaken = jnp.log1p((scores[:, 1:] + 1e-7) / noise)
-  return missed + jnp.sum(mistaken, axis=1)
+  positive = jax.nn.softplus(math.log(total) - jnp.log(score))
+  negative = jnp.log1p((scores[:, 1:] + 1e-7) / noise)
+  return positive + jnp.sum(negative, axis=1)

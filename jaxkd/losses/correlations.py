@@ -1,6 +1,6 @@
 """Losses of logits that compare correlations and differences.
 
-Over the batch they are one number, the mean that is published, unless said.
+They return a scalar, as published: the mean over the batch.
 """
 
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ from jaxkd.types import Array
 def pearson(x: Array, y: Array, axis: int = -1) -> Array:
   """Returns the Pearson correlation of x and y along an axis: [...].
 
-  Where one of them is constant, it is 0 and so is its gradient.
+  If x or y is constant, the correlation and its gradient are 0.
   """
   x, y = centred(x, axis), centred(y, axis)
   lengths = jnp.squeeze(norm(x, axis) * norm(y, axis), axis)
-  # 1e-8 is in the published code of DIST: it silences classes to which nearly
-  # no probability is given in a batch.
+  # 1e-8 is from the published code of DIST: it suppresses classes that have
+  # nearly no probability in a batch.
   rho = jnp.sum(x * y, axis) / (lengths + 1e-8)
   return jnp.where(lengths > 0, rho, 0)
 
@@ -37,19 +37,19 @@ def dist(
   """Distillation from a stronger teacher: T² (beta inter + gamma intra).
 
   Both are means of 1 - Pearson's correlation of the softened probabilities of
-  student and teacher: 'inter' of each example's row of classes, 'intra' of each
-  class's column of examples. An affine map of the teacher's probabilities
-  changes neither.
+  student and teacher [B, K]: 'inter' over the classes of each example (rows),
+  'intra' over the examples of each class (columns). They are invariant to
+  affine maps of the teacher's probabilities.
 
   Args:
     student: logits [B, K].
     teacher: logits [B, K]; the caller decides whether gradients flow here.
-    beta: weight of the relations between classes.
-    gamma: weight of the relations within classes.
+    beta: weight of the inter-class relations.
+    gamma: weight of the intra-class relations.
     temperature: T > 0, in units of logits.
 
   Returns:
-    The mean over the batch, a scalar without unit; float32 or better. In a
+    The mean over the batch, a dimensionless scalar; float32 or better. In a
     batch of one, the columns are constant and 'intra' is 1.
 
   Raises:
@@ -84,17 +84,17 @@ def mlkd(
 ) -> Array:
   """Multi-level logit distillation, summed over temperatures.
 
-  With P [B, K] the softened probabilities, the levels at one temperature are
-  the instances, T² KL(teacher ‖ student); the batch, |ΔPPᵀ|² / B; and the
+  With P [B, K] the softened probabilities, there are three levels at each
+  temperature: instances, T² KL(teacher ‖ student); batch, |ΔPPᵀ|² / B; and
   classes, |ΔPᵀP|² / K, where Δ is the difference of student and teacher.
 
   Args:
     student: logits [B, K].
     teacher: logits [B, K]; the caller decides whether gradients flow here.
     temperatures: each T > 0, in units of logits.
-    instance_weight: of the instances' level, in nats.
-    batch_weight: of the batch's level, without unit.
-    class_weight: of the classes' level, without unit.
+    instance_weight: weight of the instance level, which is in nats.
+    batch_weight: weight of the batch level, which is dimensionless.
+    class_weight: weight of the class level, which is dimensionless.
 
   Returns:
     The mean over the batch, a scalar; float32 or better.
@@ -105,10 +105,10 @@ def mlkd(
   References:
     Jin, Wang and Lin, CVPR 2023, https://doi.org/10.1109/CVPR52729.2023.02325.
     Temperatures and equal weights are the published code's. Deviation: that
-    code also shows both networks a second, strongly augmented view, whose
-    instances and cross-entropy it adds, and multiplies the first view's levels
-    by the share of examples (or classes) whose confidence is at most the
-    median, about a half.
+    code also applies both networks to a second, strongly augmented view, whose
+    instance level and cross-entropy it adds, and multiplies the levels of the
+    first view by the fraction of examples (or classes) whose confidence is at
+    most the median, about a half.
 
   >>> z = jnp.array([[2.0, 1.0, 0.0], [0.0, 3.0, 0.0]])
   >>> mlkd(z, z)
@@ -133,43 +133,44 @@ def mlkd(
 
 
 def _square_gap(products: str, q: Array, p: Array) -> Array:
-  """Returns the squared distance of two Gram matrices."""
+  """Returns the squared Frobenius distance of two Gram matrices."""
   return jnp.sum(jnp.square(einsum(products, q, q) - einsum(products, p, p)))
 
 
 def comparative(
   student: Array, target: Array, positives: int = 1, negatives: int = 1
 ) -> Array:
-  """Comparative distillation: what differs between groups of examples.
+  """Comparative distillation: differences between groups of examples.
 
-  A comparison is the mean output of some examples less that of some others. The
-  loss is the squared error of the student's comparisons, a mean over classes
-  and over all comparisons that the batch has to offer. Sampling without
-  replacement, this is (1 / positives + 1 / negatives) times the variance of
-  the residuals student - target over the batch (that with B - 1 below), which
-  is how it is computed.
+  A comparison is the mean output of some examples minus the mean output of
+  other examples. The loss is the squared error of the student's comparisons,
+  averaged over classes and over all possible comparisons in the batch. For
+  sampling without replacement, this equals (1 / positives + 1 / negatives)
+  times the unbiased variance of the residuals student - target over the batch,
+  which is how it is computed.
 
-  A vector added to all of the student's logits changes nothing. The arg-max
-  rests on the final bias, which the loss leaves alone: let it start at 0.
+  The loss is invariant to a vector that is added to all of the student's
+  logits. The arg-max depends on the final bias, which the loss does not train:
+  initialise it with 0.
 
   Args:
     student: logits [B, K].
     target: the teacher's logits [B, K], or one-hot labels.
-    positives: examples on one side of a comparison; 1 and 1 are pairs, 2 and 1
-      triples.
-    negatives: examples on the other side.
+    positives: number of examples on one side of a comparison; 1 and 1 are
+      pairs, 2 and 1 triples.
+    negatives: number of examples on the other side.
 
   Returns:
-    The mean over the batch's comparisons, a scalar in squared units of logits;
-    float32 or better; 0 for a batch that is too small for any.
+    The mean over all comparisons, a scalar in squared units of logits; float32
+    or better; 0 if the batch is too small for a comparison.
 
   Raises:
     ValueError: a side without examples.
 
   References:
     https://arxiv.org/abs/2311.02253, WACV 2025. Deviation: the published code
-    draws 100,000 comparisons of the data set in advance and shows each example
-    as often as they contain it.
+    samples 100,000 comparisons from the data set in advance and uses each
+    example as often as they contain it.
 
   >>> z = jnp.array([[2.0, 1.0], [0.0, 3.0], [1.0, 2.0]])
   >>> comparative(z, jnp.zeros((3, 2)))

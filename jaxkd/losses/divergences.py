@@ -1,4 +1,4 @@
-"""Divergences of the learner's softened output from the guide's."""
+"""Divergences of the learner's softened probabilities from the guide's."""
 
 import math
 
@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jaxkd.losses.temperature import check_temperature, log_soft
 from jaxkd.types import Array
 
-# Of the series in `_second_difference`: the next one is below float64's digits.
+# Number of terms of the series in `_second_difference`: the next one is below
+# the precision of float64.
 TERMS = 18
 
 
@@ -25,21 +26,21 @@ def alpha_beta(
     D = -1/(ab) sum [p^a q^b - a/(a+b) p^(a+b) - b/(a+b) q^(a+b)].
   (a, b) = (1, 0) is KL(p ‖ q), (0, 1) KL(q ‖ p), (1, 1) half the squared
   distance, (1/2, 1/2) twice the squared distance of the square roots, and
-  (0, 0) half the squared distance of the logarithms. A smaller a also heeds
-  where p is small, a larger b where q is large.
+  (0, 0) half the squared distance of the logarithms. A smaller a puts more
+  weight on classes where p is small, a larger b on classes where q is large.
 
   It is computed as sum (log q - log p)² exp[x, y, z], the second divided
   difference of exp at x = (a+b) log p, y = a log p + b log q and
-  z = (a+b) log q: the same function, without a case for a, b or a + b at or
-  near 0. There, the published code lacks a factor 1/a or 1/b, which matters
-  where the other one is not 1.
+  z = (a+b) log q: the same function, without special cases for a, b or a + b at
+  or near 0. In these cases, the published code lacks a factor 1/a or 1/b, which
+  matters if the other one is not 1.
 
   Args:
     student: logits [..., K].
     teacher: logits [..., K]; the caller decides whether gradients flow here.
     alpha: a.
-    beta: b. With a negative one, and with a negative a, D grows without bound
-      as probabilities vanish.
+    beta: b. If a or b is negative, D grows without bound as probabilities
+      vanish.
     temperature: T > 0, in units of logits, of both softmaxes.
 
   Returns:
@@ -74,13 +75,14 @@ def alpha_beta(
 def _second_difference(low: Array, middle: Array, high: Array) -> Array:
   """Returns the second divided difference of exp at three sorted nodes.
 
-  It is exp'' / 2 at a point between them: half of e^x if all of them are x.
+  It equals exp'' / 2 at a point between them: e^x / 2 if all nodes are x.
   """
   span = high - low
   near = span < 1
-  # The definition divides by the span. Where that would cost digits, a series
-  # of positive terms is taken: homogeneous polynomials of the distances x <= y
-  # from the lowest node. Each sees harmless nodes where the other one counts.
+  # The definition divides by the span. If the span is small, this would cancel,
+  # and a series of positive terms is used instead: homogeneous polynomials of
+  # the distances x <= y from the lowest node. Each of the two formulas gets
+  # harmless inputs where the other one is used.
   x, y = jnp.where(near, middle - low, 0), jnp.where(near, span, 0)
   power = polynomial = jnp.ones_like(x)
   series = polynomial / 2
@@ -98,5 +100,5 @@ def _second_difference(low: Array, middle: Array, high: Array) -> Array:
 
 def _mean_decay(t: Array) -> Array:
   """Returns (1 - e^-t) / t, the mean of e^-x for x from 0 to t."""
-  some = t > 0
-  return jnp.where(some, -jnp.expm1(-t) / jnp.where(some, t, 1), 1)
+  positive = t > 0
+  return jnp.where(positive, -jnp.expm1(-t) / jnp.where(positive, t, 1), 1)

@@ -1,7 +1,7 @@
-"""Losses of one stage's features against another network's.
+"""Losses between the features of one stage of two networks.
 
-Maps are [B, H, W, C] in a size that both networks share. All losses compute in
-float32 at least and return one value per example.
+Maps are [B, H, W, C] and have the same height and width in both networks. All
+losses compute in at least float32 and return one value per example.
 """
 
 import math
@@ -20,15 +20,15 @@ def hint(student: Array, teacher: Array) -> Array:
   """Hint loss of FitNets: mean squared difference of features.
 
   Args:
-    student: features [B, ...], as wide as the teacher's (by a regressor).
+    student: features [B, ...] in the teacher's shape (after a regressor).
     teacher: features [B, ...].
 
   Returns:
-    Squared features, averaged over all but B: [B].
+    Squared features, averaged over all axes but B: [B].
 
   References:
     Romero et al., ICLR 2015, https://arxiv.org/abs/1412.6550, eq. 3, with the
-    mean for half of the sum.
+    mean instead of half the sum.
 
   >>> hint(jnp.zeros((1, 2)), jnp.array([[1.0, 3.0]]))
   Array([5.], dtype=float32)
@@ -38,21 +38,21 @@ def hint(student: Array, teacher: Array) -> Array:
 
 
 def _attention_map(x: Array) -> Array:
-  """Returns where a map [B, ..., C] has its energy, a unit vector [B, HW]."""
+  """Returns the normalised attention map of a map [B, ..., C]: [B, HW]."""
   return unit(flat(jnp.mean(jnp.square(at_least_float32(x)), axis=-1)))
 
 
 def _attention_gap(student: Array, teacher: Array) -> Array:
-  """Returns the difference of attention maps, [B, HW]."""
+  """Returns the difference of the attention maps, [B, HW]."""
   chex.assert_equal_shape_prefix([student, teacher], student.ndim - 1)
   return _attention_map(student) - _attention_map(teacher)
 
 
 def attention(student_map: Array, teacher_map: Array) -> Array:
-  """Attention transfer: squared difference of maps of energy.
+  """Attention transfer: squared difference of attention maps.
 
-  A map's energy is the mean of f² over its channels; it is flattened and
-  divided by its length.
+  An attention map is the mean of f² over the channels, flattened and divided by
+  its Euclidean norm.
 
   Args:
     student_map: [B, H, W, C].
@@ -63,8 +63,8 @@ def attention(student_map: Array, teacher_map: Array) -> Array:
 
   References:
     Zagoruyko and Komodakis, ICLR 2017, https://arxiv.org/abs/1612.03928, eq. 2.
-    As in the published code, the squared difference is averaged over H and W,
-    where the paper has the length of the difference.
+    As in the published code, the squared difference is averaged over H and W;
+    the paper has the norm of the difference.
 
   >>> one, other = jnp.eye(2).reshape(2, 1, 1, 2, 1)
   >>> attention(one, other)
@@ -74,19 +74,19 @@ def attention(student_map: Array, teacher_map: Array) -> Array:
 
 
 def factor(student: Array, teacher: Array) -> Array:
-  """Factor transfer: absolute difference of the factors' maps of energy.
+  """Factor transfer: absolute difference of the factors' attention maps.
 
   Args:
     student: the translator's map [B, H, W, C].
     teacher: the paraphraser's map [B, H, W, C'] of the same size.
 
   Returns:
-    The mean over H and W of what `attention` squares: [B].
+    The absolute difference, see `attention`, averaged over H and W: [B].
 
   References:
     Kim, Park and Kwak, NeurIPS 2018, https://arxiv.org/abs/1802.04977. As in
-    the benchmark's code, what is compared is the factors' energy and not the
-    factors themselves.
+    the benchmark's code, the attention maps of the factors are compared, not
+    the factors themselves.
 
   >>> one, other = jnp.eye(2).reshape(2, 1, 1, 2, 1)
   >>> factor(one, other)
@@ -98,9 +98,9 @@ def factor(student: Array, teacher: Array) -> Array:
 def nst(student: Array, teacher: Array) -> Array:
   """Neuron selectivity transfer: maximum mean discrepancy between channels.
 
-  A channel is the unit vector of its activations over the map, the kernel the
-  squared inner product of two of them: k(s, s) + k(t, t) - 2 k(s, t), each the
-  mean over all pairs of channels.
+  It is k(s, s) + k(t, t) - 2 k(s, t), each the mean of the kernel over all
+  pairs of channels. A channel is represented by its activations over the map,
+  normalised to unit length; the kernel is the squared inner product.
 
   Args:
     student: map [B, H, W, C].
@@ -124,9 +124,9 @@ def nst(student: Array, teacher: Array) -> Array:
   )
   pixels, c_s, c_t = s.shape[1], s.shape[2], t.shape[2]
 
-  # The sum over pairs of (a · b)² is |AᵀB|² and also <AAᵀ, BBᵀ>, so that the
-  # discrepancy is a distance of Gram matrices of the pixels. Both ways are the
-  # same; which one is less work depends on the shapes.
+  # The sum over pairs of (a · b)² is |AᵀB|² and also <AAᵀ, BBᵀ>, so the
+  # discrepancy is a distance of Gram matrices of the pixels. The two formulas
+  # are equal; which one needs fewer operations depends on the shapes.
   def pixel_gram(x):
     return einsum('bpc,bqc->bpq', x, x) / x.shape[2]
 
@@ -143,14 +143,14 @@ def hcl(
 ) -> Array:
   """Hierarchical context loss: squared difference at several resolutions.
 
-  The maps as they are have weight 1, their averages over l x l windows half of
-  the weight before; levels that are no smaller than the map are left out. The
-  sum is divided by the sum of the weights.
+  The maps themselves have weight 1; pooled to l x l, each level has half the
+  weight of the previous one. Levels that are not smaller than the map are left
+  out. The sum is divided by the sum of the weights.
 
   Args:
     student: map [B, H, W, C].
     teacher: map [B, H, W, C].
-    levels: l, from fine to coarse.
+    levels: l of each level, from fine to coarse.
 
   Returns:
     Squared features, averaged over H, W, C and resolutions: [B].
@@ -164,7 +164,7 @@ def hcl(
   """
   chex.assert_rank([student, teacher], 4)
   chex.assert_equal_shape([student, teacher])
-  # Pooling is linear: the difference is pooled, once for each level.
+  # Pooling is linear, so the difference can be pooled.
   gap = at_least_float32(student) - at_least_float32(teacher)
   used = [level for level in levels if level < min(gap.shape[1:3])]
   pooled = [adaptive_average_pool(gap, (level, level)) for level in used]
@@ -174,22 +174,23 @@ def hcl(
 
 
 def ofd_margin(scale: Array, bias: Array) -> Array:
-  """The expected negative response of each channel behind a BatchNorm.
+  """The expected value of the negative responses of each channel.
 
-  A channel is taken to be normal with mean `bias` and standard deviation
-  |scale|. One that is negative with a probability of at most 0.001 has
-  -3 |scale|; one without spread has min(bias, 0), the limit.
+  The output of BatchNorm is assumed to be normally distributed with mean `bias`
+  and standard deviation |scale|. If a channel is negative with a probability of
+  at most 0.001, its margin is -3 |scale|; if scale is 0, it is min(bias, 0),
+  the limit.
 
   Args:
     scale: of the BatchNorm before the activation, [C].
-    bias: likewise, [C].
+    bias: of the same BatchNorm, [C].
 
   Returns:
     Margins for `ofd`: [C], at most 0.
 
   References:
     Heo et al., ICCV 2019, https://arxiv.org/abs/1904.01866, section 3.2; the
-    bound and what replaces the mean beyond it from the published code.
+    bound and the value beyond it are from the published code.
 
   >>> ofd_margin(jnp.array([2.0, 0.0]), jnp.array([9.0, -1.0]))
   Array([-6., -1.], dtype=float32)
@@ -201,15 +202,15 @@ def ofd_margin(scale: Array, bias: Array) -> Array:
   negative = normal.cdf(-x)
   mean = bias - scale * normal.pdf(x) / jnp.maximum(negative, 1e-3)
   margin = jnp.where(negative > 1e-3, mean, -3 * scale)
-  return jnp.minimum(margin, 0)  # changes only a channel without spread
+  return jnp.minimum(margin, 0)  # changes only channels with scale 0
 
 
 def ofd(student: Array, teacher: Array, margin: Array) -> Array:
-  """Overhaul of feature distillation: partial squared difference.
+  """Overhaul of feature distillation (OFD): partial squared difference.
 
-  Taken before the activation. The teacher's responses under the margin count
-  as the margin; where the target is not positive, a student's response under
-  it costs nothing.
+  Applied to maps before the activation. The target is the teacher's response,
+  but at least the margin. Where the target is not positive, the loss is zero if
+  the student's response is below it.
 
   Args:
     student: the connector's map [B, H, W, C].
@@ -231,17 +232,17 @@ def ofd(student: Array, teacher: Array, margin: Array) -> Array:
   s, t = flat(student), flat(teacher)
   floor = jnp.broadcast_to(margin, student.shape).reshape(s.shape)
   target = jnp.maximum(t, floor.astype(t.dtype))
-  counts = (s > target) | (target > 0)
-  return jnp.sum(jnp.where(counts, jnp.square(s - target), 0), axis=1)
+  active = (s > target) | (target > 0)
+  return jnp.sum(jnp.where(active, jnp.square(s - target), 0), axis=1)
 
 
 def activation_boundary(
   student: Array, teacher: Array, margin: float = 1.0
 ) -> Array:
-  """Activation boundaries: hinge on which neurons of the teacher respond.
+  """Activation boundaries: squared hinge loss on the signs of the responses.
 
-  Taken before the activation. The student should be at least `margin` where
-  the teacher is positive, and at most -margin where it is not.
+  Applied to maps before the activation. The student should be at least `margin`
+  where the teacher is positive, and at most -margin elsewhere.
 
   Args:
     student: the connector's map [B, ...].
@@ -249,51 +250,51 @@ def activation_boundary(
     margin: in units of the student's features.
 
   Returns:
-    Squared features, summed over all but B: [B].
+    Squared features, summed over all axes but B: [B].
 
   References:
     Heo et al., AAAI 2019, https://arxiv.org/abs/1811.03233, eq. 4. The
-    benchmark's code weighs it by 3 / 1000.
+    benchmark's code has a weight of 3 / 1000.
 
   >>> activation_boundary(jnp.array([[0.0, 2.0]]), jnp.array([[-1.0, 1.0]]))
   Array([1.], dtype=float32)
   """
   chex.assert_equal_shape([student, teacher])
   s, t = flat(student), flat(teacher)
-  short = jnp.where(t > 0, margin - s, margin + s)
-  return jnp.sum(jnp.square(jnp.maximum(short, 0)), axis=1)
+  violation = jnp.where(t > 0, margin - s, margin + s)
+  return jnp.sum(jnp.square(jnp.maximum(violation, 0)), axis=1)
 
 
-_LEAST_VARIANCE = 1e-5
+_MIN_VARIANCE = 1e-5
 
 
 def vid_log_scale(variance: float = 5.0) -> float:
-  """The value of VID's parameter that stands for a variance above 1e-5.
+  """Returns the `log_scale` of `vid` for a variance above 1e-5.
 
   >>> round(vid_log_scale(), 5)
   4.99323
   """
-  return math.log(math.expm1(variance - _LEAST_VARIANCE))
+  return math.log(math.expm1(variance - _MIN_VARIANCE))
 
 
 def vid(student: Array, teacher: Array, log_scale: Array) -> Array:
-  """Variational information distillation: normal negative log-likelihood.
+  """Variational information distillation: Gaussian negative log-likelihood.
 
   (s - t)² / (2 σ²) + log(σ²) / 2, with σ² = log(1 + exp(log_scale)) + 1e-5 for
-  each channel; the constant of the density is left out.
+  each channel; the constant log(2π) / 2 is left out.
 
   Args:
     student: the regressor's map [B, ..., C], the mean.
     teacher: map [B, ..., C].
-    log_scale: what is learned of the variances, [C]; starts at
+    log_scale: the trained parameter of the variances, [C]; initialised with
       `vid_log_scale()`.
 
   Returns:
-    Nats, averaged over all but B: [B]; can be negative.
+    Loss in nats, averaged over all axes but B: [B]; can be negative.
 
   References:
     Ahn et al., CVPR 2019, https://arxiv.org/abs/1904.05835, eq. 5 and 6, with
-    the mean for the sum; the constants from the published code.
+    the mean instead of the sum; the constants are from the published code.
 
   >>> zeros = jnp.zeros((1, 3))
   >>> vid(zeros, zeros, jnp.full(3, vid_log_scale(1.0))).round(4)
@@ -302,7 +303,7 @@ def vid(student: Array, teacher: Array, log_scale: Array) -> Array:
   chex.assert_equal_shape([student, teacher])
   chex.assert_shape(log_scale, student.shape[-1:])
   error = jnp.square(at_least_float32(student) - at_least_float32(teacher))
-  # Of channels, before it is spread over positions: each logarithm once.
-  variance = jax.nn.softplus(at_least_float32(log_scale)) + _LEAST_VARIANCE
+  # Per channel, so that each logarithm is computed only once.
+  variance = jax.nn.softplus(at_least_float32(log_scale)) + _MIN_VARIANCE
   scaled = error * jnp.broadcast_to(1 / variance, error.shape)
   return (jnp.mean(flat(scaled), axis=1) + jnp.mean(jnp.log(variance))) / 2

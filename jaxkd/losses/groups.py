@@ -1,7 +1,7 @@
-"""KL divergence in groups of classes, and the losses that weigh its parts.
+"""KL divergence decomposed by groups of classes, and losses that weight parts.
 
-With P and Q the masses that teacher and student give to groups of classes, and
-p_g, q_g their distributions inside of group g,
+With P and Q the probabilities of groups of classes (teacher and student), and
+p_g and q_g the distributions within group g,
   KL(p ‖ q) = KL(P ‖ Q) + sum over g of P_g KL(p_g ‖ q_g).
 """
 
@@ -19,9 +19,10 @@ from jaxkd.types import Array
 class GroupedKL(NamedTuple):
   """The parts of KL(teacher ‖ student) for G groups of classes.
 
-  teacher: log masses of the groups, [..., G]; -inf for a group without classes.
-  student: likewise.
-  within: KL inside of each group, in nats, [..., G].
+  teacher: the teacher's log-probabilities of the groups, [..., G]; -inf for a
+    group without classes.
+  student: the student's log-probabilities of the groups, [..., G].
+  within: KL within each group, in nats, [..., G].
   """
 
   teacher: Array
@@ -30,14 +31,14 @@ class GroupedKL(NamedTuple):
 
   @property
   def between(self) -> Array:
-    """KL of the groups' masses, in nats: [...]."""
+    """KL of the groups' probabilities, in nats: [...]."""
     return _kl(self.teacher, self.student)
 
   @property
   def total(self) -> Array:
     """KL of the whole distributions, in nats: [...]."""
-    inside = jnp.sum(jnp.exp(self.teacher) * self.within, axis=-1)
-    return self.between + inside
+    within = jnp.sum(jnp.exp(self.teacher) * self.within, axis=-1)
+    return self.between + within
 
 
 def grouped_kl(
@@ -47,14 +48,14 @@ def grouped_kl(
   num_groups: int,
   temperature: float = 1.0,
 ) -> GroupedKL:
-  """Takes KL(teacher ‖ student) at temperature T apart; no factor T².
+  """Decomposes KL(teacher ‖ student) at temperature T; without the factor T².
 
   Args:
     student: logits [..., K].
     teacher: logits [..., K]; the caller decides whether gradients flow here.
-    groups: the group of each class, integers [..., K], or [K] if it is the same
-      for all examples, from 0 to G - 1.
-    num_groups: G. Groups may be empty: they have no mass and no divergence.
+    groups: the group of each class, integers from 0 to G - 1, [..., K], or [K]
+      if it is the same for all examples.
+    num_groups: G. Groups may be empty: their probability and KL are 0.
     temperature: T > 0, in units of logits.
 
   Raises:
@@ -76,7 +77,7 @@ def grouped_kl(
 def log_soft_grouped(
   logits: Array, groups: Array, num_groups: int, temperature: float
 ) -> tuple[Array, Array]:
-  """Returns softmax(logits / T) as groups and as classes inside of groups.
+  """Returns log softmax(logits / T) of groups, and of classes within groups.
 
   Args:
     logits: [..., K].
@@ -85,31 +86,33 @@ def log_soft_grouped(
     temperature: T.
 
   Returns:
-    The logarithms of the groups' masses, [..., G], and those of the
-    probabilities inside of each group, [..., G, K], which are 0 for the classes
-    that are not in it. In float32 at least: T² magnifies what rounding costs.
+    The log-probabilities of the groups, [..., G], and the log-probabilities
+    within each group, [..., G, K], which are 0 for classes outside the group.
+    In at least float32, because T² magnifies rounding errors.
   """
   z = at_least_float32(logits) / temperature
   member = jax.nn.one_hot(
     jnp.broadcast_to(groups, z.shape), num_groups, axis=-2, dtype=bool
   )
   z = jnp.expand_dims(z, -2)
-  # Each group from its own top, or the differences in a group whose logits are
-  # far below another's would be rounded away. That of an empty one is -inf.
+  # Each group is shifted by its own maximum, so that a group whose logits are
+  # far below another's keeps its precision. For an empty group it is -inf.
   top = jnp.max(z, axis=-1, where=member, initial=-jnp.inf)
   top = jax.lax.stop_gradient(top)
   z = jnp.where(member, z - jnp.expand_dims(top, -1), 0)
   log_size = jnp.log(jnp.sum(jnp.exp(z), axis=-1, where=member))
   log_mass = jax.nn.log_softmax(top + log_size)
-  inside = jnp.where(member, z - jnp.expand_dims(log_size, -1), 0)
-  return log_mass, inside
+  log_within = jnp.where(member, z - jnp.expand_dims(log_size, -1), 0)
+  return log_mass, log_within
 
 
 def _kl(log_p: Array, log_q: Array) -> Array:
-  """Returns sum p log(p / q) over the last axis; nothing where p is 0."""
-  some = log_p > -jnp.inf
+  """Returns sum p log(p / q) over the last axis; terms with p = 0 are 0."""
+  positive = log_p > -jnp.inf
   return jnp.sum(
-    jnp.exp(log_p) * jnp.where(some, log_p - log_q, 0), axis=-1, where=some
+    jnp.exp(log_p) * jnp.where(positive, log_p - log_q, 0),
+    axis=-1,
+    where=positive,
   )
 
 
@@ -119,28 +122,28 @@ def primary_classes(
   coverage: float = 0.93,
   size: int | None = None,
 ) -> Array:
-  """Returns which classes are an example's primary ones: its n largest logits.
+  """Returns the primary classes of each example: its n largest logits.
 
-  n is the smallest number of classes that have the share `coverage` of the
-  batch's mean softmax, at temperature 1. The label's class is always one of the
-  n. No gradient flows.
+  n is the smallest number of classes whose total probability in the batch's
+  mean softmax, at temperature 1, is at least `coverage`. The label's class is
+  always among the n. No gradient flows.
 
   Args:
-    logits: [B, K], of the student in the published code.
+    logits: [B, K]; the student's in the published code.
     labels: class indices, integers [B].
-    coverage: share of the probability, 0 to 1.
-    size: n itself, instead of `coverage`.
+    coverage: total probability, 0 to 1.
+    size: n, which overrides `coverage`.
 
   Returns:
-    Booleans [B, K], n of them true for each example. They depend on the whole
-    batch.
+    Booleans [B, K], n of which are true for each example. They depend on the
+    whole batch.
 
   Raises:
-    ValueError: a coverage outside of [0, 1]; a size below 1.
+    ValueError: a coverage outside [0, 1]; a size below 1.
 
   References:
-    Zhao et al., AAAI 2023, https://arxiv.org/abs/2304.04462, section 3. With
-    85,742 classes, the published code tries every hundredth n.
+    Zhao et al., AAAI 2023, https://arxiv.org/abs/2304.04462, section 3. The
+    published code, for 85,742 classes, searches n in steps of one hundred.
 
   >>> z = jnp.log(jnp.array([[0.5, 0.3, 0.1, 0.1]]))
   >>> primary_classes(z, jnp.array([3]), coverage=0.75)
@@ -173,18 +176,18 @@ def grouped_kd(
 ) -> Array:
   """Grouped distillation: T² times weighted parts of KL for two groups.
 
-  The parts are the divergence of the groups' masses, that among the primary
-  classes and that among the secondary ones. `dkd` is the case in which the
-  label's class alone is primary.
+  The parts are the KL between the groups, within the primary classes and within
+  the secondary classes. `dkd` is the case in which only the label's class is
+  primary.
 
   Args:
     student: logits [..., K].
     teacher: logits [..., K]; the caller decides whether gradients flow here.
-    primary: booleans [..., K], true for the classes of the first group: see
+    primary: booleans [..., K], true for primary classes: see
       `primary_classes`.
-    binary_weight: of the groups.
-    primary_weight: of the divergence among the primary classes.
-    secondary_weight: of that among the others.
+    binary_weight: weight of the KL between the groups.
+    primary_weight: weight of the KL within the primary classes.
+    secondary_weight: weight of the KL within the secondary classes.
     temperature: T > 0, in units of logits.
 
   Returns:
@@ -205,11 +208,11 @@ def grouped_kd(
   check_temperature('grouped_kd', temperature)
   groups = jnp.where(primary, 0, 1)
   parts = grouped_kl(student, teacher, groups, 2, temperature)
-  inside = (
+  within = (
     primary_weight * parts.within[..., 0]
     + secondary_weight * parts.within[..., 1]
   )
-  return temperature**2 * (binary_weight * parts.between + inside)
+  return temperature**2 * (binary_weight * parts.between + within)
 
 
 def ltkd(
@@ -221,23 +224,25 @@ def ltkd(
   beta: float = 1.0,
   temperature: float = 4.0,
 ) -> Array:
-  """Long-tailed distillation: T² (alpha between + beta within) groups.
+  """Long-tailed distillation: T² (alpha KL between + beta KL within groups).
 
-  Between the groups, the teacher's masses are divided by their mean over the
-  batch and normalised, so that on the whole it favours none of them. Within,
-  all groups count alike and not by the teacher's mass.
+  Between the groups, the teacher's probabilities are divided by their mean over
+  the batch and normalised, which removes the teacher's bias towards frequent
+  classes. Within, all groups have the same weight instead of the teacher's
+  probability.
 
   Args:
     student: logits [B, K].
     teacher: logits [B, K]; the caller decides whether gradients flow here.
     groups: the group of each class, integers [K], from 0 to G - 1: in the paper
-      0 for the most frequent third, 1 for the middle and 2 for the rarest.
-    num_groups: G; each has a class.
-    alpha: weight of KL of the groups' masses.
-    beta: weight of the sum over groups of KL inside of them.
-    temperature: T > 0, in units of logits. The paper's alpha, beta and T are
-      not known here: the defaults are the weights that KL itself gives its
-      parts, and the T of the benchmark's other losses.
+      0 for the most frequent third of the classes, 1 for the middle and 2 for
+      the rarest third.
+    num_groups: G; no group is empty.
+    alpha: weight of the KL between the groups.
+    beta: weight of the sum over groups of the KL within them.
+    temperature: T > 0, in units of logits. The paper's alpha, beta and T were
+      not available: the default weights are those of the parts of KL itself,
+      and the default T is that of the benchmark's other losses.
 
   Returns:
     Loss in nats, one per example: [B]; float32 or better. It depends on the
@@ -256,7 +261,7 @@ def ltkd(
   chex.assert_rank(student, 2)
   check_temperature('ltkd', temperature)
   parts = grouped_kl(student, teacher, groups, num_groups, temperature)
-  # The logarithm of a sum over the batch; constants cancel in the softmax.
+  # The logarithm of the sum over the batch: constants cancel in the softmax.
   mass = jax.nn.logsumexp(parts.teacher, axis=0, keepdims=True)
   balanced = jax.nn.log_softmax(parts.teacher - mass)
   between = _kl(balanced, parts.student)

@@ -1,4 +1,4 @@
-"""Losses of logits against labels or against other logits."""
+"""Losses of logits against labels or against another network's logits."""
 
 import chex
 import jax
@@ -16,7 +16,7 @@ from jaxkd.types import Array
 
 
 def _probabilities(labels: Array, num_classes: int) -> Array:
-  """Returns labels as float probabilities [..., K]; indices become one-hot."""
+  """Returns labels as probabilities [..., K]; class indices become one-hot."""
   if jnp.issubdtype(labels.dtype, jnp.integer):
     return jax.nn.one_hot(labels, num_classes)
   return labels
@@ -44,9 +44,9 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
 def brier(logits: Array, labels: Array, reduction: str = 'sum') -> Array:
   """Brier score: squared error of softmax(logits) against one-hot labels.
 
-  Its minimiser over all functions is the Bayes posterior, as cross-entropy's
-  is. The choice of reduction is a choice of step size: with K classes, the
-  gradient of 'mean' is K times smaller.
+  Like cross-entropy, it is minimised by the Bayes posterior. The reduction acts
+  like a choice of step size: with K classes, the gradient of 'mean' is K times
+  smaller.
 
   Args:
     logits: [..., K].
@@ -54,10 +54,10 @@ def brier(logits: Array, labels: Array, reduction: str = 'sum') -> Array:
     reduction: over the classes, 'sum' or 'mean'.
 
   Returns:
-    Squared probability, one per example: [...]; at most 2 for 'sum'.
+    Squared error of probabilities, one per example: [...]; at most 2 for 'sum'.
 
   Raises:
-    ValueError: another reduction.
+    ValueError: unknown reduction.
 
   References:
     Brier, 1950. As a teacher's loss: Hamidi et al., ECCV 2024,
@@ -75,9 +75,8 @@ def square_logits(
 ) -> Array:
   """Square loss: squared error of the raw outputs against one-hot labels.
 
-  Its minimiser over all functions is the Bayes posterior itself, so the outputs
-  are then to be read as probabilities and not as logits: see
-  `jaxkd.models.read_out`.
+  It is minimised by outputs that are the Bayes posterior itself, so the trained
+  outputs are probabilities, not logits: see `jaxkd.models.read_out`.
 
   Args:
     logits: [..., K], without any softmax.
@@ -85,10 +84,10 @@ def square_logits(
     reduction: over the classes, 'sum' or 'mean'.
 
   Returns:
-    Squared output, one per example: [...].
+    Squared error of outputs, one per example: [...].
 
   Raises:
-    ValueError: another reduction.
+    ValueError: unknown reduction.
 
   References:
     One reading of the MSE-trained teacher of Hamidi et al., ECCV 2024,
@@ -119,7 +118,7 @@ def _squared_error(
 def kd(student: Array, teacher: Array, temperature: float = 4.0) -> Array:
   """Hinton distillation: T² KL(teacher ‖ student) at temperature T.
 
-  The factor T² keeps the gradient's scale independent of T (§2 of the paper).
+  The factor T² makes the gradient's scale independent of T (§2 of the paper).
 
   Args:
     student: logits [..., K].
@@ -153,8 +152,8 @@ def soft_cross_entropy(
   """Cross-entropy of the student against the teacher's smoothed softmax.
 
   The target is (1 - smoothing) softmax(teacher / T) + smoothing / K. There is
-  no factor T², so the gradient, softmax(student / T) less the target, all over
-  T, shrinks as T grows. The value is at least the target's entropy.
+  no factor T², so the gradient, (softmax(student / T) - target) / T, shrinks as
+  T grows. The minimum of the loss is the target's entropy.
 
   Args:
     student: logits [..., K].
@@ -166,13 +165,13 @@ def soft_cross_entropy(
     Loss in nats, one per example: [...].
 
   Raises:
-    ValueError: a smoothing outside of [0, 1], or a temperature that is not
+    ValueError: a smoothing outside [0, 1], or a temperature that is not
       positive.
 
   References:
     Hinton, Vinyals, Dean, 2015, https://arxiv.org/abs/1503.02531, eq. 1-2;
     Szegedy et al., CVPR 2016, https://arxiv.org/abs/1512.00567, section 7. With
-    smoothing 0.1, the loss from the dynamic teacher to the student in the
+    smoothing 0.1, it is the loss between dynamic teacher and student in the
     published code of gap preserving distillation (Guo et al., ICLR 2025,
     https://arxiv.org/abs/2410.04140).
 
@@ -191,32 +190,33 @@ def soft_cross_entropy(
 
 
 def centred(x: Array, axis: int = -1) -> Array:
-  """Returns x less its mean along an axis; exactly 0 where x is constant."""
-  # Without the first step, rounding would give constants a direction.
+  """Returns x minus its mean along an axis; exactly 0 where x is constant."""
+  # Without the first subtraction, constant x would not be exactly 0.
   x = x - lax.stop_gradient(lax.slice_in_dim(x, 0, 1, axis=axis))
   return x - jnp.mean(x, axis=axis, keepdims=True)
 
 
 def standardise(logits: Array) -> Array:
-  """Returns logits less their mean, over their standard deviation.
+  """Returns z-scores of logits: (logits - mean) / standard deviation.
 
-  Both are of one example's classes; the deviation has K - 1 below. What is left
-  is how the classes relate, without the logits' scale, which a small student
-  then need not match.
+  Mean and (unbiased) standard deviation are over the classes of each example.
+  Standardised logits keep the relations of the classes, but not the scale of
+  the logits, which a small student then need not match.
 
   Args:
     logits: [..., K], with K at least 2.
 
   Returns:
-    [..., K], without unit; float32 or better. Constant logits become 0, and so
-    is their gradient, where the published code's is 1e7 times what comes in.
+    [..., K], dimensionless; float32 or better. Constant logits become 0 with
+    gradient 0; in the published code their gradient is 1e7 times the incoming
+    one.
 
   Raises:
     ValueError: a single class.
 
   References:
-    Sun et al., CVPR 2024, https://arxiv.org/abs/2403.01427; 1e-7, added to the
-    deviation, is the published code's.
+    Sun et al., CVPR 2024, https://arxiv.org/abs/2403.01427. 1e-7 is added to
+    the deviation, as in the published code.
 
   >>> standardise(jnp.array([[2.0, 1.0, 0.0]])).round(3) + 0
   Array([[ 1.,  0., -1.]], dtype=float32)

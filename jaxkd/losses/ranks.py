@@ -1,4 +1,4 @@
-"""Ranks of classes that can be differentiated, and a loss of them."""
+"""Differentiable ranks of classes, and a loss that uses them."""
 
 import chex
 import jax
@@ -6,21 +6,25 @@ import jax.numpy as jnp
 
 from jaxkd.losses.correlations import pearson
 from jaxkd.losses.logits import standardise
-from jaxkd.losses.temperature import check_temperature, log_soft, soft
+from jaxkd.losses.temperature import (
+  check_positive,
+  check_temperature,
+  log_soft,
+  soft,
+)
 from jaxkd.types import Array
 
 HARD = ('pearson', 'spearman')
 
 
-# The gradient computes [..., K, K] again rather than keeping it.
+# The gradient recomputes the [..., K, K] array instead of storing it.
 @jax.checkpoint
 def soft_ranks(x: Array, softness: float = 0.1) -> Array:
   """Returns differentiable ranks along the last axis, [..., K]: 1 is lowest.
 
   The rank of x_k is 1/2 + sum over j of sigmoid((x_k - x_j) / softness), which
-  tends to the ordinary rank, ties at their mean, as the softness tends to 0.
-
-  It compares all classes with each other: time and memory grow with K².
+  tends to the ordinary rank (with mean ranks for ties) as the softness tends to
+  0. All classes are compared with each other: time and memory grow with K².
 
   Args:
     x: [..., K].
@@ -44,33 +48,33 @@ def cmkd(
 ) -> Array:
   """Correlation matching: w (1 - Pearson) + v (1 - Spearman).
 
-  Logits are standardised first. Pearson's correlation is of the softened
-  probabilities of student and teacher, Spearman's of the soft ranks of their
-  classes. How hard an example is, h, is the entropy of the teacher's softmax
-  over log K, and of the weights one is alpha h or beta h, the other one has
-  1 - h in its place.
+  Logits are standardised first. Pearson's correlation is that of the softened
+  probabilities of student and teacher, Spearman's that of the soft ranks of
+  their classes. The difficulty of an example, h, is the entropy of the
+  teacher's softmax divided by log K. If `hard` is 'pearson', w = alpha h and
+  v = beta (1 - h); otherwise w = alpha (1 - h) and v = beta h.
 
-  The abstract names these parts; the paper's equations are not known here. What
-  is open is an argument, or chosen: the difficulty at temperature 1 before
-  standardising, DIST's weights and its T on CIFAR-100, and ranks that blur a
-  tenth of the logits' standard deviation.
+  The loss follows the paper's abstract, because its equations were not
+  available. The remaining choices are arguments or ours: the difficulty is at
+  temperature 1 before standardisation, the weights and T are those of DIST on
+  CIFAR-100, and the softness is a tenth of the logits' standard deviation.
 
   Args:
     student: logits [..., K], with K at least 2.
     teacher: logits [..., K]; the caller decides whether gradients flow here.
-    hard: the correlation that counts for hard examples, 'pearson' or
-      'spearman'; the other one counts for easy ones.
-    alpha: weight of Pearson's.
-    beta: weight of Spearman's.
+    hard: the correlation for hard examples, 'pearson' or 'spearman'; the other
+      one is for easy examples.
+    alpha: weight of Pearson's correlation.
+    beta: weight of Spearman's correlation.
     temperature: T > 0, in units of standardised logits.
     softness: of the ranks, > 0, in units of standardised logits.
 
   Returns:
-    Loss without unit, one per example: [...]; float32 or better.
+    Dimensionless loss, one per example: [...]; float32 or better.
 
   Raises:
-    ValueError: another `hard`, a single class, a temperature or a softness that
-      is not positive.
+    ValueError: unknown `hard`, a single class, or a temperature or softness
+      that is not positive.
 
   References:
     Niu et al., 2024, https://arxiv.org/abs/2410.06561.
@@ -82,9 +86,8 @@ def cmkd(
   chex.assert_equal_shape([student, teacher])
   check_temperature('cmkd', temperature)
   if hard not in HARD:
-    raise ValueError(f'cmkd takes for hard {HARD}, got {hard!r}')
-  if softness <= 0:
-    raise ValueError(f'cmkd needs a softness above 0, got {softness}')
+    raise ValueError(f'hard of cmkd must be one of {HARD}, got {hard!r}')
+  check_positive('cmkd', 'softness', softness)
   log_p = log_soft(teacher, 1.0)
   entropy = -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)
   h = entropy / jnp.log(student.shape[-1])

@@ -1,10 +1,9 @@
-"""Losses of the relations among the examples of a batch.
+"""Losses over the relations between the examples of a batch.
 
-Each is a scalar: the relations of one example are with all others, so a value
-for each example would not be its own. Under `jit` with a batch that is split
-over devices, the relations are those of the global batch. All examples count:
-training batches are never padded. A batch of one has no relations, and its loss
-is zero. All losses compute in float32 at least.
+They return a scalar, because each relation belongs to several examples. Under
+`jit` with a sharded batch, the relations are those of the global batch. There
+is no mask, because training batches are never padded. A batch of one has no
+relations, and its loss is zero. All losses compute in at least float32.
 """
 
 import chex
@@ -19,17 +18,17 @@ def _check_same_batch(student: Array, teacher: Array) -> None:
 
 
 def sp(student: Array, teacher: Array) -> Array:
-  """Similarity preserving: squared difference of matrices of similarity.
+  """Similarity preserving: squared difference of similarity matrices.
 
-  A row of the matrix has the inner products of one example's features with
-  those of all others, divided by the length of the row.
+  A row of the similarity matrix contains the inner products of one example's
+  features with those of all examples, divided by the norm of the row.
 
   Args:
     student: features [B, ...].
     teacher: features [B, ...] of any other shape.
 
   Returns:
-    The mean over all pairs: a scalar.
+    The mean over all pairs of examples, a scalar.
 
   References:
     Tung and Mori, ICCV 2019, https://arxiv.org/abs/1907.09682, eq. 2 to 4.
@@ -42,40 +41,40 @@ def sp(student: Array, teacher: Array) -> Array:
 
 
 def _similarity(x: Array) -> Array:
-  """Returns inner products of examples in rows of length 1, [B, B]."""
+  """Returns the inner products of examples with normalised rows, [B, B]."""
   x = flat(x)
   return unit(einsum('id,jd->ij', x, x))
 
 
 def pkt(student: Array, teacher: Array) -> Array:
-  """Probabilistic knowledge transfer: divergence of neighbourhoods.
+  """Probabilistic knowledge transfer: KL of similarity distributions.
 
-  The neighbourhood of an example is a distribution over the batch, itself
-  included, in proportion to (1 + cosine) / 2.
+  The similarity distribution of an example is a distribution over the batch,
+  including the example itself, proportional to (1 + cosine) / 2.
 
   Args:
     student: features [B, ...].
     teacher: features [B, ...] of any other shape.
 
   Returns:
-    Nats of KL(teacher ‖ student), divided by B and averaged over examples: a
-    scalar.
+    KL(teacher ‖ student) in nats, divided by B and averaged over the examples,
+    a scalar.
 
   References:
-    Passalis and Tefas, ECCV 2018, https://arxiv.org/abs/1803.10837, with the
-    published code's cosine kernel, mean over all pairs, and 1e-7 in lengths and
-    logarithms.
+    Passalis and Tefas, ECCV 2018, https://arxiv.org/abs/1803.10837. The cosine
+    kernel, the mean over all pairs and 1e-7 in norms and logarithms are from
+    the published code.
 
   >>> pkt(jnp.eye(2), jnp.ones((2, 3))).round(4)
   Array(0.0294, dtype=float32)
   """
   _check_same_batch(student, teacher)
-  p, q = _neighbourhoods(teacher), _neighbourhoods(student)
+  p, q = _similarities(teacher), _similarities(student)
   return jnp.mean(p * (jnp.log(p + 1e-7) - jnp.log(q + 1e-7)))
 
 
-def _neighbourhoods(x: Array) -> Array:
-  """Returns a distribution over the batch for each example, [B, B]."""
+def _similarities(x: Array) -> Array:
+  """Returns the similarity distribution of each example, [B, B]."""
   x = flat(x)
   length = norm(x)
   x *= jnp.where(length > 0, 1 / (length + 1e-7), 0)
@@ -84,31 +83,31 @@ def _neighbourhoods(x: Array) -> Array:
 
 
 def _smooth_l1(x: Array) -> Array:
-  """Returns x² / 2 up to 1 and |x| - 1 / 2 beyond, averaged."""
+  """Returns the mean of x² / 2 where |x| < 1, and |x| - 1 / 2 elsewhere."""
   size = jnp.abs(x)
   return jnp.mean(jnp.where(size < 1, jnp.square(x) / 2, size - 0.5))
 
 
 def rkd_distance(student: Array, teacher: Array) -> Array:
-  """Relational distillation by distances between examples.
+  """Relational distillation (RKD): distances between examples.
 
-  Distances of each network are in units of their mean over all pairs. Two
-  examples in the same place are 1e-6 apart.
+  The distances of each network are divided by their mean over all pairs. The
+  distance of two different examples is at least 1e-6.
 
   Args:
     student: embeddings [B, ...].
     teacher: embeddings [B, ...] of any other shape.
 
   Returns:
-    Smooth L1 difference, averaged over all pairs and the B zeros of an example
-    with itself: a scalar.
+    Smooth L1 loss of the distances, averaged over all B² pairs, including each
+    example with itself: a scalar.
 
   References:
     Park et al., CVPR 2019, https://arxiv.org/abs/1904.05068, eq. 5 to 7. The
-    benchmark weighs it by 25.
+    benchmark's weight is 25.
 
-  >>> places = jnp.array([[0.0], [1.0], [2.0]])
-  >>> rkd_distance(places, places**2)
+  >>> x = jnp.array([[0.0], [1.0], [2.0]])
+  >>> rkd_distance(x, x**2)
   Array(0.03125, dtype=float32)
   """
   _check_same_batch(student, teacher)
@@ -116,37 +115,37 @@ def rkd_distance(student: Array, teacher: Array) -> Array:
 
 
 def _differences(x: Array) -> Array:
-  """Returns the way from example i to example j, [B, B, D]."""
-  # Not by a Gram matrix: |a|² + |b|² - 2 a · b loses near neighbours.
+  """Returns the difference x_j - x_i of all pairs of examples, [B, B, D]."""
+  # Not with a Gram matrix: |a|² + |b|² - 2 a · b cancels for near neighbours.
   x = flat(x)
   return x[None] - x[:, None]
 
 
 def _distances(x: Array) -> Array:
-  """Returns distances of examples in units of their mean, [B, B]."""
+  """Returns distances of examples divided by their mean, [B, B]."""
   square = jnp.sum(jnp.square(_differences(x)), axis=-1)
-  apart = 1 - jnp.eye(len(x), dtype=square.dtype)
-  distance = apart * jnp.sqrt(jnp.maximum(square, 1e-12))
+  off_diagonal = 1 - jnp.eye(len(x), dtype=square.dtype)
+  distance = off_diagonal * jnp.sqrt(jnp.maximum(square, 1e-12))
   mean = jnp.sum(distance) / max(len(x) * (len(x) - 1), 1)
-  return distance / jnp.maximum(mean, 1e-12)  # below only in a batch of one
+  return distance / jnp.maximum(mean, 1e-12)  # the mean of a batch of one is 0
 
 
 def rkd_angle(student: Array, teacher: Array) -> Array:
-  """Relational distillation by angles between three examples.
+  """Relational distillation (RKD): angles between three examples.
 
-  The cosine of the angle at i between the directions to j and to k, for all
-  triples; the direction to itself is zero.
+  The cosine of the angle at example i between the directions to j and k, for
+  all triples; the direction of an example to itself is the zero vector.
 
   Args:
     student: embeddings [B, ...].
     teacher: embeddings [B, ...] of any other shape.
 
   Returns:
-    Smooth L1 difference, averaged over all B³ triples: a scalar.
+    Smooth L1 loss of the cosines, averaged over all B³ triples: a scalar.
 
   References:
     Park et al., CVPR 2019, https://arxiv.org/abs/1904.05068, eq. 8 and 9. The
-    benchmark weighs it by 50.
+    benchmark's weight is 50.
 
   >>> corner = jnp.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
   >>> rkd_angle(corner, corner)
@@ -163,22 +162,23 @@ def _cosines(x: Array) -> Array:
 
 
 def correlation_congruence(student: Array, teacher: Array) -> Array:
-  """Correlation congruence: products of neighbouring gaps in the batch.
+  """Correlation congruence: products of errors of neighbours in the batch.
 
-  The gap of an example is |s - t|; the loss is the inner product of the gaps
-  of each example and the next one. It depends on the order of the batch.
+  The error of an example is |s - t|, elementwise; the loss is the inner product
+  of the errors of each example and the next one. It depends on the order of the
+  batch.
 
   Args:
     student: embeddings [B, D].
     teacher: embeddings [B, D].
 
   Returns:
-    Squared features, summed over D and averaged over the B - 1 neighbours: a
-    scalar.
+    Squared features, summed over D and averaged over the B - 1 pairs of
+    neighbours: a scalar.
 
   References:
-    Peng et al., ICCV 2019, https://arxiv.org/abs/1904.01802. Kept as in the
-    benchmark's code, which is not the paper's difference of kernel matrices.
+    Peng et al., ICCV 2019, https://arxiv.org/abs/1904.01802. Deviation: as in
+    the benchmark's code, it is not the paper's difference of kernel matrices.
 
   >>> correlation_congruence(jnp.zeros((2, 3)), jnp.ones((2, 3)))
   Array(3., dtype=float32)

@@ -1,4 +1,4 @@
-"""Maps of different sizes: what is done to them before they are compared."""
+"""Conversion and resizing of maps, so that they can be compared."""
 
 import math
 
@@ -16,10 +16,11 @@ def as_map(x: Array, aspect: Size) -> Array:
 
   Args:
     x: [B, H, W, C], [B, N, D] or [B, D].
-    aspect: height to width of the image, in which tokens are laid out.
+    aspect: height and width, or their ratio, of the image that the tokens are a
+      grid of; a class token is left out.
 
   Raises:
-    ValueError: tokens that are no grid.
+    ValueError: the tokens are not a grid.
 
   >>> as_map(jnp.zeros((2, 1 + 16, 5)), (4, 16)).shape
   (2, 2, 8, 5)
@@ -31,26 +32,26 @@ def as_map(x: Array, aspect: Size) -> Array:
     return x[:, None, None]
   b, n, d = x.shape
   height, width = aspect
-  for first in (0, 1):  # patches alone, or after the class token
+  for first in (0, 1):  # patches only, or a class token first
     h = math.isqrt((n - first) * height // width)
     w = h * width // height
     if h * w == n - first > 0:
       return x[:, first:].reshape(b, h, w, d)
   raise ValueError(
-    f'{n} tokens are no grid of {height}:{width}, with or without a class'
-    ' token: let the network have its map [B, H, W, C] as the tap'
+    f'{n} tokens, with or without a class token, are not a grid with the ratio'
+    f' {height}:{width}: use a tap that is a map [B, H, W, C]'
   )
 
 
 def match(first: Array, second: Array) -> tuple[Array, Array]:
-  """Returns two maps in one size: along each axis, the smaller one's.
+  """Returns two maps pooled to the smaller size of both along each axis.
 
   Args:
     first: [B, H1, W1, C1].
     second: [B, H2, W2, C2].
 
   Returns:
-    Both, averaged to [B, min(H1, H2), min(W1, W2), ...].
+    Both maps, [B, min(H1, H2), min(W1, W2), ...].
   """
   (h1, w1), (h2, w2) = first.shape[1:3], second.shape[1:3]
   size = min(h1, h2), min(w1, w2)
@@ -58,15 +59,15 @@ def match(first: Array, second: Array) -> tuple[Array, Array]:
 
 
 def adaptive_average_pool(x: Array, size: Size) -> Array:
-  """Averages a map over windows that cover it: adaptive average pooling.
+  """Adaptive average pooling: averages a map over windows that cover it.
 
-  Of n rows that become m, row i is the mean of rows floor(i n / m) to
-  ceil((i + 1) n / m) - 1, as in PyTorch: windows overlap where m does not
-  divide n, and repeat rows where m > n. Columns likewise.
+  From n to m rows, row i is the mean of rows floor(i n / m) to
+  ceil((i + 1) n / m) - 1, as in PyTorch: windows overlap if m does not divide
+  n, and rows are repeated if m > n. The same holds for columns.
 
   Args:
     x: [B, H, W, C].
-    size: h and w, any.
+    size: h and w; may be smaller or larger than H and W.
 
   Returns:
     [B, h, w, C].
@@ -75,27 +76,27 @@ def adaptive_average_pool(x: Array, size: Size) -> Array:
   Array([1., 3.], dtype=float32)
   """
   for axis, cells in zip((1, 2), size, strict=True):
-    x = _averaged(x, axis, cells)
+    x = _pooled(x, axis, cells)
   return x
 
 
-def _averaged(x: Array, axis: int, cells: int) -> Array:
+def _pooled(x: Array, axis: int, cells: int) -> Array:
   extent = x.shape[axis]
   if extent == cells:
     return x
   if extent % cells == 0:
-    # On a CPU ten times faster than the product below.
+    # Ten times faster on a CPU than the matrix product below.
     window = (cells, extent // cells)
     windows = x.reshape(*x.shape[:axis], *window, *x.shape[axis + 1 :])
     return jnp.mean(windows, axis=axis + 1)
-  weights = jnp.asarray(_windows(extent, cells), x.dtype)
+  weights = jnp.asarray(_window_weights(extent, cells), x.dtype)
   # The default precision of accelerators would round x to 8 or 11 bits.
   product = jnp.tensordot(x, weights, axes=(axis, 1), precision='highest')
   return jnp.moveaxis(product, -1, axis)
 
 
-def _windows(extent: int, cells: int) -> np.ndarray:
-  """Returns the weight [cells, extent] of each row in each mean of rows."""
+def _window_weights(extent: int, cells: int) -> np.ndarray:
+  """Returns the weights of rows in each window, [cells, extent]."""
   start = np.arange(cells)[:, None] * extent // cells
   stop = -(-(np.arange(cells)[:, None] + 1) * extent // cells)
   row = np.arange(extent)
@@ -103,13 +104,13 @@ def _windows(extent: int, cells: int) -> np.ndarray:
 
 
 def nearest(x: Array, size: Size) -> Array:
-  """Resizes a map by repeating or leaving out pixels, as PyTorch's 'nearest'.
+  """Nearest-neighbour resizing, as PyTorch's mode 'nearest'.
 
-  Of n rows that become m, row i is row floor(i n / m). Columns likewise.
+  From n to m rows, row i is row floor(i n / m). The same holds for columns.
 
   Args:
     x: [B, H, W, C].
-    size: h and w, any.
+    size: h and w; may be smaller or larger than H and W.
 
   Returns:
     [B, h, w, C].
@@ -118,16 +119,16 @@ def nearest(x: Array, size: Size) -> Array:
   Array([0., 0., 1., 1., 2.], dtype=float32)
   """
   for axis, cells in zip((1, 2), size, strict=True):
-    x = _picked(x, axis, cells)
+    x = _resized(x, axis, cells)
   return x
 
 
-def _picked(x: Array, axis: int, cells: int) -> Array:
+def _resized(x: Array, axis: int, cells: int) -> Array:
   extent = x.shape[axis]
   if extent == cells:
     return x
-  # The gradients of these two are a sum and zeros in between, that of an index
-  # is a scatter.
+  # The gradients of the first two cases are a sum and a dilation with zeros,
+  # which are faster than the scatter of an index's gradient.
   if cells % extent == 0:
     before, after = x.shape[: axis + 1], x.shape[axis + 1 :]
     x = jnp.expand_dims(x, axis + 1)

@@ -1,4 +1,4 @@
-"""Losses of the label's class and of all others, apart."""
+"""Losses that separate the target class from the other classes."""
 
 import chex
 import jax
@@ -28,8 +28,9 @@ def dkd(
   """Decoupled distillation: T² (alpha TCKD + beta NCKD) at temperature T.
 
   With p the teacher's and q the student's probabilities and y the label, TCKD
-  is the divergence of (p_y, 1 - p_y) from (q_y, 1 - q_y), and NCKD that of the
-  distributions over the other classes alone. KL = TCKD + (1 - p_y) NCKD.
+  (target class) is the KL of the binary distributions (p_y, 1 - p_y) and
+  (q_y, 1 - q_y), and NCKD (non-target classes) is the KL of the distributions
+  over the other classes. KL(p ‖ q) = TCKD + (1 - p_y) NCKD.
 
   Args:
     student: logits [..., K], with K at least 2.
@@ -47,8 +48,8 @@ def dkd(
 
   References:
     Zhao et al., CVPR 2022, https://arxiv.org/abs/2203.08679, eq. 7. The
-    published code lowers the target's logit by 1000 to take it out of NCKD;
-    here it is left out of the sum, which is the same for any logits.
+    published code subtracts 1000 from the target's logit to exclude it from
+    NCKD; here it is left out of the sum, which is exact for any logits.
 
   >>> z = jnp.array([[2.0, 1.0, 0.0]])
   >>> dkd(z, z, jnp.array([0]))
@@ -71,19 +72,19 @@ def nkd(
   gamma: float = 1.5,
   temperature: float = 1.0,
 ) -> Array:
-  """Normalised distillation: of the target, and of the others among themselves.
+  """Normalised distillation: target class, and normalised non-target classes.
 
   With p and q the probabilities of teacher and student and y the label, it is
     -p_y log q_y + gamma T² H(p', q'),
   where p_y and q_y are at temperature 1, and H is the cross-entropy of the
-  distributions over the other classes alone at temperature T. It is not 0 where
-  the student is the teacher, and only its second term is at its least there.
+  distributions over the other classes at temperature T. If the student equals
+  the teacher, the loss is not 0, and only its second term is minimal.
 
   Args:
     student: logits [..., K], with K at least 2.
     teacher: logits [..., K]; the caller decides whether gradients flow here.
     labels: class indices, integers [...].
-    gamma: weight of the others.
+    gamma: weight of the non-target classes.
     temperature: T > 0, in units of logits.
 
   Returns:
@@ -94,7 +95,7 @@ def nkd(
 
   References:
     Yang et al., ICCV 2023, https://arxiv.org/abs/2303.13005. Gamma 1.5 and T 1
-    are the published code's on ImageNet.
+    are those of the published code for ImageNet.
 
   >>> nkd(jnp.zeros((1, 3)), jnp.zeros((1, 3)), jnp.array([0])).round(4)
   Array([1.4059], dtype=float32)
@@ -110,6 +111,6 @@ def nkd(
     log_soft_grouped(z, groups, 2, temperature) for z in (teacher, student)
   )
   target = -jnp.exp(log_p[..., 0]) * log_q[..., 0]
-  # Classes outside of the group are 0 in both, and so is their product.
+  # Classes outside the group are 0 in both: -exp(0) * 0 adds nothing.
   others = -jnp.exp(others_p[..., 1, :]) * others_q[..., 1, :]
   return target + gamma * temperature**2 * jnp.sum(others, axis=-1)

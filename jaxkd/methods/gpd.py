@@ -129,7 +129,7 @@ def _growing(make_plan, noise, relative, *networks):
     grow=lambda variables, key: reparam.expand(
       variables, plan, key, noise, relative
     ),
-    read=functools.partial(reparam.stored, plan=plan),
+    read=functools.partial(reparam.unscale, plan=plan),
   )
 
 

@@ -1,15 +1,15 @@
 """Networks: image [B, H, W, C] -> Outputs(logits [B, K], taps), by name.
 
-Those of the catalogue are here; `adapt`, `from_nnx` and import paths as names
-bring any others.
+The catalogue has the networks of this package; `adapt`, `from_nnx` and import
+paths as names make networks of other modules.
 
-Every network here takes any number of input channels and any image size (for a
-transformer a multiple of its `patch`), and has the attributes `num_classes`,
-`width` (channel multiplier, for a ShuffleNet a whole number), `branches` (see
-`layers.Conv`) and `dtype` (compute type; parameters and logits are float32).
-With `train=True` apply it with `mutable=['batch_stats']`, and with
-`rngs={'dropout': KEY}` if it draws, which none of the catalogue does; under a
-sharded batch BatchNorm sees all of it.
+Every network of the catalogue takes any number of input channels and any image
+size (for a transformer a multiple of its `patch`), and has the attributes
+`num_classes`, `width` (channel multiplier, for a ShuffleNet a whole number),
+`branches` (see `layers.Conv`) and `dtype` (compute type; parameters and logits
+are float32). In train mode, apply it with `mutable=['batch_stats']`, and with
+`rngs={'dropout': KEY}` if it uses random numbers, which no network of the
+catalogue does. The batch statistics of a sharded batch are global.
 """
 
 from collections.abc import Mapping
@@ -65,7 +65,7 @@ __all__ = [
   'wrap',
 ]
 
-# What makes the variant is positional, so that no keyword can change it.
+# The arguments of variants are positional: keywords cannot change them.
 CATALOG = {
   'resnet8': partial(ResNetCifar, 8, (16, 16, 32, 64)),
   'resnet14': partial(ResNetCifar, 14, (16, 16, 32, 64)),
@@ -106,13 +106,13 @@ CATALOG = {
   'deit_base': partial(ViT, (3, 3, 3, 3), 12, 64),
   'rvt_tiny': partial(RVT, (10, 2), (6, 12), 32),
   'rvt_small': partial(RVT, (12,), (6,), 64),
-  'mlp': MLP,  # whose layers are a setting
+  'mlp': MLP,  # the hidden layers are a setting
   'mlp128': partial(MLP, features=(128, 128), uniform_init=True),
   'linear': partial(MLP, features=()),
 }
 
 
-# The classes of these.
+# The classes of the catalogue's networks.
 FAMILIES = tuple({getattr(make, 'func', make) for make in CATALOG.values()})
 
 
@@ -129,46 +129,46 @@ def build(
   Args:
     name: a key of `CATALOG`, or an import path, see `jaxkd.models.imported`.
     num_classes: K.
-    read_out: a key of `READ_OUTS`: what its outputs mean.
-    taps: further ones, name -> place, see `adapt`.
-    reused: settings of `reusing`, of a network with another one's classifier.
+    read_out: a key of `READ_OUTS`: how outputs are converted to logits.
+    taps: additional taps, name -> location, see `adapt`.
+    reused: settings of `reusing`, for a network with the classifier of another.
     **kwargs: attributes of the family, such as `width` and `dtype`.
 
   Raises:
-    KeyError: no such network or read-out, with suggestions.
-    ValueError: an attribute the family does not have, or an impossible value.
+    KeyError: unknown network or read-out, with suggestions.
+    ValueError: unknown attribute, or an impossible value.
   """
-  given, taps = {key: _frozen(x) for key, x in kwargs.items()}, taps or {}
+  settings, taps = {key: _hashable(x) for key, x in kwargs.items()}, taps or {}
   if is_path(name):
-    network = imported(name, num_classes, taps, **given)
+    network = imported(name, num_classes, taps, **settings)
   else:
     make = lookup('model', CATALOG, name)
-    given = {'num_classes': num_classes, **given}
-    network = call(f'model {name!r}', make, given)
+    settings = {'num_classes': num_classes, **settings}
+    network = call(f'model {name!r}', make, settings)
     network = adapt(network, taps=taps) if taps else network
   return wrap(reusing(network, **reused) if reused else network, read_out)
 
 
-def _frozen(value: Any) -> Any:
-  """Returns a setting with tuples for lists, which JSON makes of them."""
+def _hashable(value: Any) -> Any:
+  """Returns a setting with lists, for example from JSON, as tuples."""
   if isinstance(value, list | tuple):
-    return tuple(_frozen(x) for x in value)
+    return tuple(_hashable(x) for x in value)
   return value
 
 
 def check(
   net: nn.Module, input_shape: tuple[int, int, int], train: bool
 ) -> None:
-  """Finds what is wrong with an adapted network, before it is trained.
+  """Checks an adapted network before it is trained, by tracing it.
 
   Args:
-    net: any network.
+    net: any network; those of the catalogue are not checked.
     input_shape: [H, W, C] of one image.
-    train: whether it will run in train mode, too.
+    train: whether to trace it in train mode, too.
 
   Raises:
-    KeyError: a tap of a module that there is not, with suggestions.
-    ValueError: variables or results that a network does not have.
+    KeyError: a tap of a module that does not exist, with suggestions.
+    ValueError: unsupported variables or outputs.
   """
   if not isinstance(_bare(net), Adapted | FromNNX):
     return
@@ -181,21 +181,21 @@ def check(
 
 
 def macs(net: nn.Module, input_shape: tuple[int, int, int]) -> int:
-  """Returns the multiply-accumulates of one image, from shapes alone.
+  """Returns the multiply-accumulates (MACs) for one image, from shapes only.
 
-  Convolutions and linear layers count; their biases, normalisation, activations
-  and pooling do not, nor do the two products of an attention, of queries with
-  keys and of weights with values.
+  Convolutions and linear layers are counted, but not biases, normalisation,
+  activations, pooling, and the two products of an attention (queries with keys,
+  weights with values).
 
   Args:
     net: any network.
     input_shape: (H, W, C) of the image.
   """
   network = _bare(net)
-  own = network.inner if isinstance(network, Adapted) else network
-  # Our layers may compute a convolution by other means.
-  known = isinstance(own, FAMILIES)
-  return (of_layers if known else of_program)(net, input_shape)
+  inner = network.inner if isinstance(network, Adapted) else network
+  # The layers of the catalogue do not compute all convolutions as convolutions.
+  count_macs = of_layers if isinstance(inner, FAMILIES) else of_program
+  return count_macs(net, input_shape)
 
 
 def _bare(net: nn.Module) -> nn.Module:

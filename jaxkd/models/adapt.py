@@ -1,14 +1,14 @@
 """Networks that were not written for jaxkd: any Linen module, unedited.
 
-`adapt` puts a module where a network of the catalogue can stand. Its variables
-keep their names and initial values; what its parts return becomes taps. A tap
-is chosen by the path of a module, under which its parameters lie:
+`adapt` makes a network of a module. The variables keep their names and initial
+values; the inputs and outputs of submodules can be taps. A tap is located by
+the path of a submodule, which is also the path of its parameters:
 
-  'encoder/block3'        what that module returned
-  'encoder/block3:input'  the first argument that it was given
+  'encoder/block3'        the output of that module
+  'encoder/block3:input'  its first argument
 
-in the last call of its `__call__`. Features that a classifier 'head' reads are
-'head:input'.
+in the last call of its `__call__`. The features that the classifier 'head'
+reads are 'head:input'.
 """
 
 import inspect
@@ -20,15 +20,16 @@ import jax.numpy as jnp
 from flax import traverse_util
 from flax.core import FrozenDict
 
-from jaxkd.catalog import COLLECTING, UnknownNameError, suggestion
+from jaxkd.catalog import UnknownNameError, is_required, suggestion
 from jaxkd.models.norms import NORMS
+from jaxkd.models.wrapper import Wrapper
 from jaxkd.types import Array, Outputs
 
 INPUT, OUTPUT = ':input', ':output'
 COLLECTIONS = ('params', 'batch_stats')
-TAPS = 'jaxkd_taps'  # a collection, so that jax.checkpoint lets taps out
+TAPS = 'jaxkd_taps'  # a collection, so that jax.checkpoint returns taps
 
-# Arguments of `__call__` that say the mode, and what they are in train mode.
+# Arguments of `__call__` that select the mode, and their values in train mode.
 MODES = {
   'train': True,
   'training': True,
@@ -44,48 +45,51 @@ def adapt(
   taps: Mapping[str, str] | None = None,
   mode: str | None = None,
 ) -> 'Adapted':
-  """Returns a Linen module as a network that can teach and be taught.
+  """Returns a Linen module as a network that can be a learner or a guide.
 
   Args:
     network: its `__call__` takes the image [B, H, W, C] first and returns
       logits [B, K], `Outputs`, or a tuple whose first entry is the logits.
-    num_classes: K; None takes the module's attribute of that name.
-    taps: name -> place, see above; beside those that it returns itself.
+    num_classes: K; by default the module's attribute of that name.
+    taps: name -> location, see above; in addition to the module's own taps.
     mode: the argument of `__call__` that is True in train mode, 'not NAME' for
-      one that is False, '' for none. By default, those that are in `MODES`.
+      one that is False in train mode, '' for none. By default, those that are
+      in `MODES`.
 
   Raises:
-    ValueError: not a Linen module; K or the argument for the mode is unknown.
+    ValueError: not a Linen module; K or the train flag is unknown.
   """
-  kind = type(network).__name__
+  class_name = type(network).__name__
   if not isinstance(network, nn.Module):
     raise ValueError(
-      f'adapt takes a Linen module, got {network!r}; networks of flax.nnx are'
-      ' taken by from_nnx'
+      f'adapt takes a Linen module, got {network!r}; for modules of flax.nnx'
+      ' use from_nnx'
     )
   if num_classes is None:
     num_classes = getattr(network, 'num_classes', None)
   if num_classes is None:
-    raise ValueError(f'{kind} has no attribute num_classes: give it to adapt')
-  switches = switches_of(type(network).__call__, mode, kind)
-  return Adapted(network, num_classes, places(taps or {}), switches)
+    raise ValueError(
+      f'{class_name} has no attribute num_classes: pass num_classes to adapt'
+    )
+  train_flags = find_train_flags(type(network).__call__, mode, class_name)
+  return Adapted(network, num_classes, locations(taps or {}), train_flags)
 
 
-class Adapted(nn.Module):
-  """A Linen module in the place of a network; made by `adapt`.
+class Adapted(Wrapper, nn.Module):
+  """A Linen module as a network; made by `adapt`.
 
   Attributes:
     inner: the module.
     num_classes: K.
-    taps: name -> place.
-    switches: arguments by which it is told the mode -> their value in train
-      mode; None if none have been found.
+    taps: name -> location.
+    train_flags: arguments of `__call__` that select the mode -> their values in
+      train mode; None if it is not known whether there are any.
   """
 
   inner: Any
   num_classes: int
   taps: Mapping[str, str] = FrozenDict()
-  switches: Mapping[str, bool] | None = None
+  train_flags: Mapping[str, bool] | None = None
 
   def __hash__(self):
     """Leaves out the module, whose attributes may be lists."""
@@ -95,216 +99,228 @@ class Adapted(nn.Module):
     """Returns logits [B, K] and taps of the image [B, H, W, C].
 
     Raises:
-      KeyError: a tap of a module that there is not, with suggestions.
-      ValueError: variables or results that a network does not have.
+      KeyError: a tap of a module that does not exist, with suggestions.
+      ValueError: unsupported variables or outputs.
     """
-    # A clone is no part of this module, so that no names can be in conflict: it
-    # is run on the same variables, with the same keys.
-    network, keys = self.inner.clone(parent=None), keys_of(self)
-    arguments, paths = told(self.switches, train), set()
-    with nn.intercept_methods(_watch({*self.taps.values()}, paths)):
+    # A clone without a parent, so that names cannot conflict: it is applied to
+    # the same variables, with the same random keys.
+    network, rngs = self.inner.clone(parent=None), rngs_of(self)
+    arguments, paths = mode_arguments(self.train_flags, train), set()
+    with nn.intercept_methods(_sow_taps({*self.taps.values()}, paths)):
       if self.is_initializing():
-        said, made = network.init_with_output(keys, image, **arguments)
+        result, updated = network.init_with_output(rngs, image, **arguments)
       else:
-        kept = filter(self.is_mutable_collection, (*COLLECTIONS, NORMS))
-        said, made = network.apply(
-          self.variables, image, rngs=keys, mutable=[*kept, TAPS], **arguments
+        mutable = filter(self.is_mutable_collection, (*COLLECTIONS, NORMS))
+        result, updated = network.apply(
+          self.variables,
+          image,
+          rngs=rngs,
+          mutable=[*mutable, TAPS],
+          **arguments,
         )
-    sown: dict[Any, Any] = traverse_util.flatten_dict(made.get(TAPS, {}))
-    seen = {path[-1]: value for path, (value,) in sown.items()}
-    kind = type(self.inner).__name__
+    sown: dict[Any, Any] = traverse_util.flatten_dict(updated.get(TAPS, {}))
+    values = {path[-1]: value for path, (value,) in sown.items()}
+    class_name = type(self.inner).__name__
     if self.is_initializing():
-      _check(made, self.switches, kind)
-    put(self, {name: made.get(name, {}) for name in (*COLLECTIONS, NORMS)})
-    return outputs_of(kind, said, self.num_classes, self.taps, seen, paths)
+      _check_collections(updated, self.train_flags, class_name)
+    put_variables(
+      self, {name: updated.get(name, {}) for name in (*COLLECTIONS, NORMS)}
+    )
+    return to_outputs(
+      class_name, result, self.num_classes, self.taps, values, paths
+    )
 
   @property
-  def width(self) -> float:
-    """The network's channel multiplier, if it has one."""
-    return getattr(self.inner, 'width', 1)
-
-  @property
-  def branches(self) -> int:
-    """Of the network's convolutions, if it has any."""
-    return getattr(self.inner, 'branches', 1)
-
-  @property
-  def dtype(self) -> Any:
-    """The network's compute type, if it says one."""
-    return getattr(self.inner, 'dtype', None) or jnp.float32
+  def wrapped(self) -> Any:
+    """The module."""
+    return self.inner
 
 
-def _watch(wanted: set[str], paths: set[str]) -> Callable[..., Any]:
-  """Returns an interceptor that keeps what is wanted, and all modules' paths.
+def _sow_taps(wanted: set[str], paths: set[str]) -> Callable[..., Any]:
+  """Returns an interceptor that sows taps and records the modules' paths.
 
-  Arrays go by way of the module's own collection, since those inside of a
-  transformation such as `nn.remat` mean nothing outside of it.
+  An array is sown in a collection of the module itself, because values from
+  inside a transformation such as `nn.remat` cannot be used outside of it.
+
+  Args:
+    wanted: locations, 'PATH:input' or 'PATH:output'.
+    paths: the path of each module that is called is added to it.
   """
 
-  def note(method, args, kwargs, context):
-    said, module = method(*args, **kwargs), context.module
+  def intercept(method, args, kwargs, context):
+    result, module = method(*args, **kwargs), context.module
     if context.method_name == '__call__' and module.scope and module.path:
       path = '/'.join(module.path)
       paths.add(path)
-      given = [*args, *kwargs.values(), None][0]
-      for place, value in ((path + OUTPUT, said), (path + INPUT, given)):
-        if place in wanted:
-          module.sow(TAPS, place, value, reduce_fn=_last)
-    return said
+      first = [*args, *kwargs.values(), None][0]
+      for location, value in ((path + OUTPUT, result), (path + INPUT, first)):
+        if location in wanted:
+          module.sow(TAPS, location, value, reduce_fn=_last)
+    return result
 
-  return note
+  return intercept
 
 
 def _last(old: tuple[Any, ...], new: Any) -> tuple[Any, ...]:
-  """Returns what a collection keeps of two calls."""
+  """Reduces the values that several calls of a module sow to the last one."""
   del old
   return (new,)
 
 
-def _check(
-  made: Mapping[str, Any], switches: Mapping[str, bool] | None, kind: str
+def _check_collections(
+  variables: Mapping[str, Any],
+  train_flags: Mapping[str, bool] | None,
+  class_name: str,
 ) -> None:
-  """Refuses variables that a training would not carry along, or not move."""
-  for name in sorted({*made} - {*COLLECTIONS, TAPS}):
+  """Checks that a training can update all of a module's variables."""
+  for name in sorted({*variables} - {*COLLECTIONS, TAPS}):
     raise ValueError(
-      f'{kind} has variables in the collection {name!r}; a network can have'
-      f' those in {" and ".join(COLLECTIONS)} only'
+      f'{class_name} has variables in the collection {name!r}; only'
+      f' {" and ".join(COLLECTIONS)} are supported'
     )
-  if 'batch_stats' in made and switches is None:
+  if 'batch_stats' in variables and train_flags is None:
     raise ValueError(
-      f'{kind} has batch statistics, but its __call__ takes none of'
-      f" {', '.join(MODES)}: give mode='NAME' if the argument NAME is True in"
-      " train mode, mode='not NAME' if it is False then, mode='' if none is"
+      f'{class_name} has batch statistics, but its __call__ takes none of'
+      f" {', '.join(MODES)}: pass mode='NAME' if the argument NAME is True in"
+      " train mode, mode='not NAME' if it is False in train mode, or mode='' if"
+      ' no argument selects the mode'
     )
 
 
-def places(taps: Mapping[str, str]) -> FrozenDict[str, str]:
-  """Returns taps with their places in full: 'PATH:input' or 'PATH:output'.
+def locations(taps: Mapping[str, str]) -> FrozenDict[str, str]:
+  """Returns taps with full locations: 'PATH:input' or 'PATH:output'.
 
   Raises:
-    ValueError: not a place.
+    ValueError: a malformed location.
   """
-  found = {}
-  for name, place in taps.items():
-    path, colon, side = str(place).partition(':')
+  full = {}
+  for name, location in taps.items():
+    path, colon, side = str(location).partition(':')
     if not path or colon + side not in ('', INPUT, OUTPUT):
       raise ValueError(
-        f'tap {name!r} is {place!r}; it has to be the path of a module, such as'
-        f" 'encoder/block3', or 'encoder/block3{INPUT}'"
+        f'tap {name!r} must be the path of a module, such as'
+        f" 'encoder/block3' or 'encoder/block3{INPUT}', got {location!r}"
       )
-    found[name] = path + (colon + side or OUTPUT)
-  return FrozenDict(found)
+    full[name] = path + (colon + side or OUTPUT)
+  return FrozenDict(full)
 
 
-def switches_of(
-  call: Callable[..., Any], mode: str | None, kind: str
+def find_train_flags(
+  call: Callable[..., Any], mode: str | None, class_name: str
 ) -> FrozenDict[str, bool] | None:
-  """Returns by which arguments a network is told the mode, see `Adapted`.
+  """Returns the arguments that select train or eval mode, see `Adapted`.
 
   Args:
-    call: its `__call__`, unbound.
+    call: the `__call__` of a module, unbound.
     mode: see `adapt`.
-    kind: the name of its class.
+    class_name: the name of the module's class.
 
   Raises:
-    ValueError: `call` does not take the mode, or needs what nobody gives.
+    ValueError: `call` does not take the argument `mode`, or has another
+      argument without a default.
   """
   parameters = list(inspect.signature(call).parameters.values())
-  behind = {p.name: p for p in parameters[2:]}  # of itself and the image
-  found = {name: on for name, on in MODES.items() if name in behind}
+  others = {p.name: p for p in parameters[2:]}  # after self and the image
+  flags = {name: value for name, value in MODES.items() if name in others}
   if mode is not None:
     name = mode.removeprefix('not ')
-    found = {name: MODES.get(mode, mode == name)} if mode else {}
-    collects = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    if mode and name not in behind and not collects:
+    flags = {name: MODES.get(mode, mode == name)} if mode else {}
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    if mode and name not in others and not takes_any:
       raise ValueError(
-        f'{kind}.__call__ takes no {name!r}. {suggestion(name, behind)}'
+        f'{class_name}.__call__ takes no {name!r}. {suggestion(name, others)}'
       )
-  for name, parameter in behind.items():
-    optional = parameter.default is not parameter.empty
-    if not (optional or name in found or parameter.kind in COLLECTING):
+  for name, parameter in others.items():
+    if is_required(parameter) and name not in flags:
       raise ValueError(
-        f'{kind}.__call__ needs {name!r} beside the image: give mode={name!r}'
-        f" if it is True in train mode, mode='not {name}' if it is False then;"
-        ' if it is something else, adapt a module that calls this one with it'
+        f'{class_name}.__call__ needs {name!r} in addition to the image: pass'
+        f" mode={name!r} if it is True in train mode, mode='not {name}' if it"
+        ' is False in train mode; otherwise adapt a module that calls this one'
+        ' with it'
       )
-  return None if mode is None and not found else FrozenDict(found)
+  return None if mode is None and not flags else FrozenDict(flags)
 
 
-def told(switches: Mapping[str, bool] | None, train: bool) -> dict[str, bool]:
-  """Returns the arguments that tell a network the mode."""
-  return {name: on == train for name, on in (switches or {}).items()}
+def mode_arguments(
+  train_flags: Mapping[str, bool] | None, train: bool
+) -> dict[str, bool]:
+  """Returns the keyword arguments of `__call__` that select the mode."""
+  return {name: on == train for name, on in (train_flags or {}).items()}
 
 
-def keys_of(module: nn.Module) -> dict[str, Array]:
-  """Returns the keys that a bound module was given, by stream."""
+def rngs_of(module: nn.Module) -> dict[str, Array]:
+  """Returns the random keys of a bound module by stream."""
   scope: Any = module.scope
   return {name: key.as_jax_rng() for name, key in scope.rngs.items()}
 
 
-def put(module: nn.Module, variables: Mapping[str, Mapping[str, Any]]) -> None:
-  """Makes variables those of a bound module, where it may change them."""
+def put_variables(
+  module: nn.Module, variables: Mapping[str, Mapping[str, Any]]
+) -> None:
+  """Sets the variables of a bound module in its mutable collections."""
   for collection, tree in variables.items():
     if module.is_mutable_collection(collection):
       for name, value in tree.items():
         module.put_variable(collection, name, value)
 
 
-def outputs_of(
-  kind: str,
-  said: Any,
+def to_outputs(
+  class_name: str,
+  result: Any,
   num_classes: int,
   taps: Mapping[str, str],
-  seen: Mapping[str, Any],
+  values: Mapping[str, Any],
   paths: set[str],
 ) -> Outputs:
-  """Returns a network's results as `Outputs`.
+  """Returns the result of a module's `__call__` as `Outputs`.
 
   Args:
-    kind: the name of its class.
-    said: what its `__call__` has returned.
+    class_name: the name of the module's class.
+    result: logits, `Outputs` or a tuple whose first entry is the logits.
     num_classes: K.
-    taps: name -> place.
-    seen: arrays by place.
-    paths: of all of its modules.
+    taps: name -> location.
+    values: inputs and outputs of submodules by location.
+    paths: of all submodules.
 
   Raises:
-    KeyError: a tap of a module that there is not, with suggestions.
-    ValueError: no logits [B, K]; a tap that is no array, or is there already.
+    KeyError: a tap of a module that does not exist, with suggestions.
+    ValueError: logits that are not [B, K]; a tap that is not an array, or that
+      the module has already.
   """
-  own = said.taps if isinstance(said, Outputs) else {}
-  logits = said[0] if isinstance(said, tuple | list) else said
+  own = result.taps if isinstance(result, Outputs) else {}
+  logits = result[0] if isinstance(result, tuple | list) else result
   shape = getattr(logits, 'shape', None)
   if shape is None or len(shape) != 2 or shape[1] != num_classes:
     raise ValueError(
-      f'{kind} returned {_what(logits)}, but logits are [B, {num_classes}], and'
-      ' returned alone or first in a tuple'
+      f'{class_name} must return logits [B, {num_classes}], alone or first in a'
+      f' tuple, got {_describe(logits)}'
     )
-  found = dict(own)
-  for name, place in taps.items():
-    path = place.rpartition(':')[0]
+  all_taps = dict(own)
+  for name, location in taps.items():
+    path = location.rpartition(':')[0]
     if name in own:
       raise ValueError(
-        f'{kind} has a tap {name!r} of its own: take another name'
+        f'{class_name} already has a tap {name!r}: choose another name'
       )
     if path not in paths:
       raise UnknownNameError(
-        f'tap {name!r}: {kind} has no module {path!r}.'
+        f'tap {name!r}: {class_name} has no module {path!r}.'
         f' {suggestion(path, paths)}'
       )
-    if place not in seen:
+    if location not in values:
       raise ValueError(
-        f'tap {name!r}: what {path!r} does stays inside a transformation, such'
-        ' as a scan over layers; tap the module that holds it'
+        f'tap {name!r}: the values in {path!r} stay inside a transformation,'
+        ' such as a scan over layers; tap the module that contains it'
       )
-    if not hasattr(seen[place], 'shape'):
+    if not hasattr(values[location], 'shape'):
       raise ValueError(
-        f'tap {name!r}: {place} is {_what(seen[place])}, no array'
+        f'tap {name!r}: {location} must be an array, got'
+        f' {_describe(values[location])}'
       )
-    found[name] = seen[place]
-  return Outputs(logits.astype(jnp.float32), found)
+    all_taps[name] = values[location]
+  return Outputs(logits.astype(jnp.float32), all_taps)
 
 
-def _what(value: Any) -> str:
+def _describe(value: Any) -> str:
   shape = getattr(value, 'shape', None)
   return f'a {type(value).__name__}' if shape is None else f'an array {shape}'

@@ -1,8 +1,8 @@
-"""What the vision transformers share: attention, norms, patches, heads.
+"""Layers that the vision transformers share: attention, LayerNorm, heads.
 
-Heads are an axis of their own in every array of the attention, so a wider
-network has more heads of the same size. LayerNorm has timm's epsilon, and its
-statistics are float32, as the softmax is.
+Heads have an axis of their own in every array of the attention, and a wider
+network has more heads of the same size. LayerNorm has timm's epsilon; its
+statistics and the softmax are float32.
 """
 
 import math
@@ -17,9 +17,9 @@ import jax.numpy as jnp
 from jaxkd.models.layers import Initializer
 from jaxkd.types import Array
 
-MLP_RATIO = 4  # hidden channels of a block's MLP, in units of its width D
+MLP_RATIO = 4  # hidden channels of a block's MLP over D
 
-# timm truncates it at +-2, which is 100 standard deviations away.
+# timm truncates it at +-2, which is 100 standard deviations.
 normal_002 = nn.initializers.normal(0.02)
 
 
@@ -27,7 +27,7 @@ def widen_heads(heads: Iterable[int], width: float) -> tuple[int, ...]:
   """Returns every entry of `heads` times `width`.
 
   Args:
-    heads: attention heads of the plain network.
+    heads: numbers of attention heads at width 1.
     width: the multiplier, usually an integer.
 
   Raises:
@@ -39,14 +39,14 @@ def widen_heads(heads: Iterable[int], width: float) -> tuple[int, ...]:
   if min(wide) < 1 or not whole:
     least = math.gcd(*heads)
     raise ValueError(
-      f'width {width} does not turn the attention heads {heads} into whole '
-      f'numbers, and the size of a head stays; use a multiple of 1 / {least}'
+      f'width {width} times the attention heads {heads} must be whole numbers:'
+      f' use a multiple of 1 / {least}'
     )
   return wide
 
 
 def check_sides(image: Array, patch: int) -> None:
-  """Refuses an image [B, H, W, C] that patches do not cover.
+  """Checks that the sides of an image [B, H, W, C] are multiples of `patch`.
 
   Raises:
     ValueError: H or W is not a multiple of `patch`.
@@ -54,14 +54,14 @@ def check_sides(image: Array, patch: int) -> None:
   h, w = image.shape[1:3]
   if h % patch or w % patch:
     raise ValueError(
-      f'patches of {patch} x {patch} do not cover an image of {h} x {w}; '
-      f'resize it to multiples of {patch}, or set `patch` to a divisor of '
-      f'{math.gcd(h, w)}'
+      f'an image of {h} x {w} cannot be divided into patches of {patch} x'
+      f' {patch}: resize it to multiples of {patch}, or set `patch` to a'
+      f' divisor of {math.gcd(h, w)}'
     )
 
 
 def layer_norm(dtype: Any, name: str) -> nn.LayerNorm:
-  """Returns LayerNorm over the channels, [..., D] -> [..., D] in `dtype`."""
+  """Returns a LayerNorm over the last axis, with results in `dtype`."""
   return nn.LayerNorm(
     epsilon=1e-6, dtype=dtype, use_fast_variance=False, name=name
   )
@@ -74,11 +74,12 @@ class Attention(nn.Module):
   head_dim] and 'out' [heads, head_dim, D].
 
   Attributes:
-    heads: how many.
-    head_dim: channels of each; the logits are divided by its square root.
-    kernel_init: of both kernels.
-    bias_init: of both biases.
-    dtype: compute type; logits and softmax are float32.
+    heads: number of heads.
+    head_dim: channels of a head; the attention logits are divided by its square
+      root.
+    kernel_init: initialiser of both kernels.
+    bias_init: initialiser of both biases.
+    dtype: compute type; attention logits and softmax are float32.
   """
 
   heads: int
@@ -89,7 +90,7 @@ class Attention(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
-    """Returns for each token a mixture of all, [B, N, D]."""
+    """Returns tokens [B, N, D]."""
     dense = partial(
       nn.DenseGeneral,
       kernel_init=self.kernel_init,

@@ -1,8 +1,8 @@
-"""Multiply-accumulates of a network, from shapes alone.
+"""Multiply-accumulates (MACs) of a network, from shapes only.
 
-`of_layers` knows the layers of the catalogue's networks, whatever they compute
-with. `of_program` looks at the program that JAX makes of any network, whatever
-it is written with.
+`of_layers` counts the layers of the catalogue's networks, independently of how
+they are computed. `of_program` counts the operations of the jaxpr of any
+network.
 """
 
 import math
@@ -19,13 +19,13 @@ from jaxkd.models.layers import Conv
 from jaxkd.models.shufflenet import GroupedConv
 from jaxkd.tree import shapes
 
-Sources = frozenset[str]  # what a value is made of: IMAGE, PARAMS, both, none
+Sources = frozenset[str]  # what a value depends on: IMAGE, PARAMS, both, none
 NONE, IMAGE, PARAMS = (frozenset(x) for x in ((), ('image',), ('params',)))
 LAYERS = Conv | GroupedConv | nn.Conv | nn.Dense | nn.DenseGeneral
 
 
 def of_layers(net: nn.Module, input_shape: tuple[int, int, int]) -> int:
-  """Returns the number for one image, [H, W, C], of all `LAYERS`."""
+  """Returns the MACs of all `LAYERS` for one image [H, W, C]."""
   total = 0
 
   def record(layer, args, kwargs, context):
@@ -43,17 +43,17 @@ def of_layers(net: nn.Module, input_shape: tuple[int, int, int]) -> int:
 
 
 def of_program(net: nn.Module, input_shape: tuple[int, int, int]) -> int:
-  """Returns the number for one image, [H, W, C], of all products.
+  """Returns the MACs of the jaxpr of a network for one image [H, W, C].
 
-  A convolution or a matrix product counts if it multiplies something made of
-  the image with something made of parameters alone.
+  A convolution or matrix product is counted if one operand depends on the image
+  and the other one only on parameters.
   """
   variables = shapes(net, input_shape)
   image = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
   program = jax.make_jaxpr(net.apply)(variables, image).jaxpr
-  marks = {name: PARAMS if name == 'params' else NONE for name in variables}
   sources = [
-    marks[path[0].key] for path, _ in jax.tree.leaves_with_path(variables)
+    PARAMS if path[0].key == 'params' else NONE
+    for path, _ in jax.tree.leaves_with_path(variables)
   ]
   return _count(program, [*sources, IMAGE])[0]
 
@@ -61,42 +61,58 @@ def of_program(net: nn.Module, input_shape: tuple[int, int, int]) -> int:
 def _count(
   program: Jaxpr, sources: Sequence[Sources]
 ) -> tuple[int, list[Sources]]:
-  """Returns the number of a program, and what its results are made of."""
-  known = dict(zip(program.invars, sources, strict=False))
+  """Returns the MACs of a jaxpr, and the sources of its outputs.
+
+  Args:
+    program: the jaxpr.
+    sources: of its inputs.
+  """
+  by_variable = dict(zip(program.invars, sources, strict=False))
 
   def read(variables):
     return [
-      NONE if isinstance(x, Literal) else known.get(x, NONE) for x in variables
+      NONE if isinstance(x, Literal) else by_variable.get(x, NONE)
+      for x in variables
     ]
 
   total = 0
   for equation in program.eqns:
-    number, made = _one(equation, read(equation.invars))
-    total += number
-    known.update(zip(equation.outvars, made, strict=True))
+    macs, outputs = _count_equation(equation, read(equation.invars))
+    total += macs
+    by_variable.update(zip(equation.outvars, outputs, strict=True))
   return total, read(program.outvars)
 
 
-def _one(equation: JaxprEqn, given: list[Sources]) -> tuple[int, list[Sources]]:
-  """Returns the number of one equation, and what its results are made of."""
-  number, found = 0, []
+def _count_equation(
+  equation: JaxprEqn, inputs: list[Sources]
+) -> tuple[int, list[Sources]]:
+  """Returns the MACs of one equation, and the sources of its outputs.
+
+  Args:
+    equation: of a jaxpr.
+    inputs: the sources of its inputs.
+  """
+  macs, by_jaxpr = 0, []
   name, size = equation.primitive.name, len(equation.outvars)
-  if name in PRODUCTS and _weighs(*given):
-    number = PRODUCTS[name](equation)
-  if name in LOOPS:  # what starts as a constant may be carried from the image
-    given = [sources or IMAGE for sources in given]
-  # The branches of a condition are alternatives: the largest one counts. What
-  # programs are called with is the last that the equation is given.
+  if name in PRODUCTS and _is_layer(*inputs):
+    macs = PRODUCTS[name](equation)
+  if name in LOOPS:  # a carry that starts as a constant may depend on the image
+    inputs = [sources or IMAGE for sources in inputs]
+  # The branches of a condition are alternatives: the largest one counts. The
+  # arguments of inner jaxprs are the last inputs of the equation.
   for inner in jaxprs_in_params(equation.params):
-    inside, results = _count(inner, given[len(given) - len(inner.invars) :])
-    number = max(number, inside * equation.params.get('length', 1))
-    found += [results] if len(results) == size else []
-  made = [NONE.union(*x) for x in zip(*found or [given], strict=True)]
-  return number, made if found else [NONE.union(*given)] * size
+    inner_macs, results = _count(
+      inner, inputs[len(inputs) - len(inner.invars) :]
+    )
+    macs = max(macs, inner_macs * equation.params.get('length', 1))
+    by_jaxpr += [results] if len(results) == size else []
+  if not by_jaxpr:
+    return macs, [NONE.union(*inputs)] * size
+  return macs, [NONE.union(*x) for x in zip(*by_jaxpr, strict=True)]
 
 
-def _weighs(left: Sources, right: Sources) -> bool:
-  """Is one operand made of the image, the other of parameters alone?"""
+def _is_layer(left: Sources, right: Sources) -> bool:
+  """Returns whether one operand is an activation and one are parameters."""
   return PARAMS in (left, right) and bool(IMAGE & (left | right))
 
 
@@ -104,7 +120,7 @@ def _of_convolution(equation: JaxprEqn) -> int:
   _, kernel, result = _sizes(equation)
   numbers = equation.params
   features = kernel[numbers['dimension_numbers'].rhs_spec[0]]
-  # A transposed one has zeros between the pixels.
+  # The input of a transposed convolution has zeros between the pixels.
   zeros = math.prod(numbers['lhs_dilation'])
   return math.prod(result) * math.prod(kernel) // (features * zeros)
 

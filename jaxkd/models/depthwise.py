@@ -1,13 +1,13 @@
-"""Depthwise convolution, on a CPU too in a time that fits its arithmetic.
+"""Depthwise convolution that is fast on CPUs, too.
 
-For a depthwise convolution and its gradients XLA's CPU backend takes ten times
-as long as for a sum of shifted products, and for the input's gradient at stride
-2 a hundred times. So such sums are what is compiled for CPUs here; everything
-else keeps XLA's own convolution. The choice is made when a program is lowered:
-one that is exported for several platforms has both.
+XLA's CPU backend takes ten times as long for a depthwise convolution and its
+gradients as for a sum of shifted products, and a hundred times for the input's
+gradient at stride 2. So it is compiled to such sums for CPUs, and to XLA's
+convolution for other devices. The choice is made at lowering: a program that is
+exported for several platforms contains both.
 
-Letters: k size of the kernel, s stride, m output channels of an input channel,
-H' and W' of the output.
+Letters: k size of the kernel, s stride, m output channels per input channel,
+H' and W' height and width of the output.
 """
 
 from functools import partial, reduce
@@ -21,7 +21,7 @@ from jaxkd.types import Array
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def depthwise(x: Array, kernel: Array, stride: int) -> Array:
-  """Convolves each channel by itself, with k // 2 zeros around the map.
+  """Depthwise convolution with k // 2 zeros around the map.
 
   It has gradients of any order, in reverse mode only.
 
@@ -32,7 +32,7 @@ def depthwise(x: Array, kernel: Array, stride: int) -> Array:
     stride: s, along H and W.
 
   Returns:
-    [B, ceil(H / s), ceil(W / s), C m]; on a CPU, sums are float32 at least.
+    [B, ceil(H / s), ceil(W / s), C m]; on a CPU, sums are in at least float32.
   """
   return lax.platform_dependent(
     x,
@@ -53,8 +53,8 @@ def _backward(
 ) -> tuple[Array, Array]:
   """Returns the gradients of x and kernel.
 
-  Written out because those that JAX would find keep k² shifted maps in memory
-  from the forward pass on.
+  JAX's automatic gradient would keep k² shifted maps of the forward pass in
+  memory.
 
   Args:
     stride: s.
@@ -105,7 +105,7 @@ def _gradients_by_shifts(
 
 
 def _read(x: Array, kernel: Array) -> Array:
-  """Returns what the output channels read, with zeros around it.
+  """Returns the padded input channel of each output channel.
 
   Args:
     x: [B, H, W, C].
@@ -117,7 +117,7 @@ def _read(x: Array, kernel: Array) -> Array:
 
 
 def _correlate(x: Array, kernel: Array, stride: int) -> Array:
-  """Returns the sum of k² shifted products, for each place inside of x.
+  """Returns the sum of k² shifted products at each position in x.
 
   Args:
     x: [B, (H' - 1) s + k, (W' - 1) s + k, C], or up to s - 1 more.
@@ -138,7 +138,7 @@ def _correlate(x: Array, kernel: Array, stride: int) -> Array:
 def _input_gradient(
   kernel: Array, g: Array, stride: int, sides: tuple[int, ...]
 ) -> Array:
-  """Returns g, spread out by the stride, correlated with the mirrored kernel.
+  """Returns g, dilated by the stride, correlated with the flipped kernel.
 
   Args:
     kernel: [k, k, 1, C].
@@ -160,14 +160,14 @@ def _input_gradient(
 
 
 def _kernel_gradient(x: Array, kernel: Array, g: Array, stride: int) -> Array:
-  """Returns the sum over all places of what each entry of the kernel read.
+  """Returns the gradient of the kernel: products of g and shifted x, summed.
 
-  A loop, so that only one shifted map is in memory at a time. The sum over the
-  batch, which devices may have shared, comes after it.
+  It is a loop, so that only one shifted map is in memory at a time. The sum
+  over the batch, which may be sharded, is outside the loop.
 
   Args:
     x: [B, H, W, C].
-    kernel: [k, k, 1, C m]; gives shape and type.
+    kernel: [k, k, 1, C m]; only shape and type are used.
     g: [B, H', W', C m].
     stride: s.
   """
@@ -186,5 +186,5 @@ def _kernel_gradient(x: Array, kernel: Array, g: Array, stride: int) -> Array:
 
 
 def _exact(x: Array) -> Array:
-  """Returns x in float32, or as it is if that is more precise."""
+  """Returns x, as float32 if its type is less precise."""
   return x.astype(jnp.promote_types(x.dtype, jnp.float32))

@@ -1,41 +1,43 @@
-"""Networks of flax.nnx as Linen modules.
+"""Modules of flax.nnx as Linen networks.
 
 An `nnx.Module` holds its arrays; here they are variables under the same paths:
-`nnx.Param` in 'params', `nnx.BatchStat` in 'batch_stats'. Numbers in a path, of
-a list's entries, are words: 'layers/0/conv/kernel'.
+`nnx.Param` in 'params', `nnx.BatchStat` in 'batch_stats'. The indices of lists
+become strings: 'layers/0/conv/kernel'.
 
-`flax.nnx.bridge.ToLinen` does likewise, but keeps the numbers, which files of
-arrays cannot tell from words, lets any kind of variable pass, and tells neither
-modes nor taps.
+`flax.nnx.bridge.ToLinen` is similar, but keeps integers in paths, which files
+of arrays cannot distinguish from strings, accepts any kind of variable, and
+supports neither train flags nor taps.
 """
 
 import contextlib
 import functools
 import inspect
+import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 from flax import nnx, traverse_util
 from flax.core import FrozenDict
 
 from jaxkd.models.adapt import (
   INPUT,
   OUTPUT,
-  keys_of,
-  outputs_of,
-  places,
-  put,
-  switches_of,
-  told,
+  find_train_flags,
+  locations,
+  mode_arguments,
+  put_variables,
+  rngs_of,
+  to_outputs,
 )
+from jaxkd.models.wrapper import Wrapper
 from jaxkd.types import Array, Outputs, Variables
 
 KINDS = {'params': nnx.Param, 'batch_stats': nnx.BatchStat}
-# Random streams start from a step's key, and what is sown is not kept.
-PASSING = (nnx.RngState, nnx.Intermediate)
+# Not stored: random streams start from a step's key, and intermediate values
+# are dropped.
+TRANSIENT = (nnx.RngState, nnx.Intermediate)
 
 
 def from_nnx(
@@ -45,42 +47,42 @@ def from_nnx(
   mode: str | None = None,
   **settings: Any,
 ) -> 'FromNNX':
-  """Returns a network of flax.nnx as one that can teach and be taught.
+  """Returns a module of flax.nnx as a network that can be a learner or a guide.
 
   Args:
-    make: a class of `nnx.Module`, or a function that makes such a module. It is
-      given `rngs` by that name or else first, and called whenever something is
-      traced. The `__call__` of what it makes is as in `adapt`.
-    num_classes: K; an argument of `make` if it takes one of that name.
-    taps: name -> place, as in `adapt`.
-    mode: as in `adapt`, beside what `train` and `eval` of the module do.
-    **settings: arguments of `make`.
+    make: a subclass of `nnx.Module`, or a function that returns a module. It is
+      called with `rngs` (by keyword if it has a parameter of that name, else as
+      the first argument) whenever the network is traced. The module's
+      `__call__` is as in `adapt`.
+    num_classes: K; passed to `make` if it takes an argument of that name.
+    taps: name -> location, as in `adapt`.
+    mode: as in `adapt`; `train()` or `eval()` of the module is called anyway.
+    **settings: further arguments of `make`.
 
   Raises:
-    ValueError: `make` is a module already.
+    ValueError: `make` is a module, not a class or function.
   """
   if isinstance(make, nnx.Module):
     raise ValueError(
-      f'from_nnx takes a class or a function of rngs, got a'
-      f' {type(make).__name__} that is made already (its arrays are'
-      ' nnx_variables of it)'
+      f'from_nnx takes a class or a function of rngs, got an instance of'
+      f' {type(make).__name__} (nnx_variables returns its arrays)'
     )
   if 'num_classes' in parameters_of(make):
     settings['num_classes'] = num_classes
   return FromNNX(
-    make, num_classes, places(taps or {}), mode, FrozenDict(settings)
+    make, num_classes, locations(taps or {}), mode, FrozenDict(settings)
   )
 
 
-class FromNNX(nn.Module):
-  """A network of flax.nnx; made by `from_nnx`.
+class FromNNX(Wrapper, nn.Module):
+  """A module of flax.nnx as a Linen network; made by `from_nnx`.
 
-  With `init(key)` it has the arrays of `make(rngs=nnx.Rngs(key))`.
+  `init(key)` returns the arrays of `make(rngs=nnx.Rngs(key))`.
 
   Attributes:
-    make: makes the `nnx.Module`.
+    make: a subclass of `nnx.Module`, or a function that returns a module.
     num_classes: K.
-    taps: name -> place.
+    taps: name -> location.
     mode: see `from_nnx`.
     settings: arguments of `make`.
   """
@@ -99,118 +101,108 @@ class FromNNX(nn.Module):
     """Returns logits [B, K] and taps of the image [B, H, W, C].
 
     Raises:
-      KeyError: a tap of a module that there is not, with suggestions.
-      ValueError: variables or results that a network does not have; a network
-        that draws in train mode and is given no key 'dropout'.
+      KeyError: a tap of a module that does not exist, with suggestions.
+      ValueError: unsupported variables or outputs; a network that uses random
+        numbers in train mode is applied without a key 'dropout'.
     """
     module = self._module(train)
     if not self.is_initializing():
       nnx_update(module, self.variables)
     (module.train if train else module.eval)()
-    kind = type(module)
-    switches = switches_of(kind.__call__, self.mode, kind.__name__)
-    parts = {'/'.join(map(str, p)): m for p, m in nnx.iter_modules(module)}
-    del parts['']
-    with _watched(parts, {*self.taps.values()}) as seen:
-      said = module(image, **told(switches, train))
-    put(self, nnx_variables(module))
-    return outputs_of(
-      kind.__name__, said, self.num_classes, self.taps, seen, {*parts}
+    cls = type(module)
+    flags = find_train_flags(cls.__call__, self.mode, cls.__name__)
+    submodules = {'/'.join(map(str, p)): m for p, m in nnx.iter_modules(module)}
+    del submodules['']
+    with _capture(submodules, {*self.taps.values()}) as values:
+      result = module(image, **mode_arguments(flags, train))
+    put_variables(self, nnx_variables(module))
+    return to_outputs(
+      cls.__name__, result, self.num_classes, self.taps, values, {*submodules}
     )
 
   def _module(self, train: bool) -> nnx.Module:
-    """Returns the network, which draws from the keys of this call."""
-    keys = keys_of(self)
+    """Returns a new module with the random keys of this call."""
+    keys = rngs_of(self)
     if self.is_initializing():
-      return _made(self.make, self.settings, nnx.Rngs(keys['params']))
-    # What is drawn for parameters is replaced, so any key will do.
+      return _make(self.make, self.settings, nnx.Rngs(keys['params']))
+    # The random initial parameters are replaced, so any key will do.
     fixed = jax.random.key(0)
     rngs = nnx.Rngs(
       keys.get('dropout', fixed) if train else fixed, params=fixed
     )
-    module = _made(self.make, self.settings, rngs)
+    module = _make(self.make, self.settings, rngs)
     if train and 'dropout' not in keys and nnx.state(module, nnx.RngState):
       raise ValueError(
-        f'{type(module).__name__} draws in train mode: apply it with'
-        " rngs={'dropout': KEY}"
+        f'{type(module).__name__} uses random numbers in train mode: apply it'
+        " with rngs={'dropout': KEY}"
       )
     return module
 
   @property
-  def width(self) -> float:
-    """The network's channel multiplier, if it has one."""
-    return self.settings.get('width', 1)
-
-  @property
-  def branches(self) -> int:
-    """Of the network's convolutions, if it has any."""
-    return self.settings.get('branches', 1)
-
-  @property
-  def dtype(self) -> Any:
-    """The network's compute type, if it says one."""
-    return self.settings.get('dtype', jnp.float32)
+  def wrapped(self) -> Any:
+    """The arguments of `make`, as attributes."""
+    return types.SimpleNamespace(**self.settings)
 
 
 def parameters_of(make: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-  """Returns the arguments of a function or class by name."""
+  """Returns the parameters of a function or class by name."""
   while isinstance(make, functools.partial):
     make = make.func
   if not inspect.isclass(make):
     return inspect.signature(make).parameters
-  # The signature of a class of nnx itself is that of its metaclass.
+  # `inspect.signature` of an nnx class returns that of its metaclass.
   _, *others = inspect.signature(make.__init__).parameters.items()
   return dict(others)
 
 
-def _made(
+def _make(
   make: Callable[..., nnx.Module], settings: Mapping[str, Any], rngs: nnx.Rngs
 ) -> nnx.Module:
-  """Returns make(rngs=rngs, **settings), whatever it calls `rngs`."""
-  named = 'rngs' in parameters_of(make)
-  made = make(**settings, rngs=rngs) if named else make(rngs, **settings)
-  if not isinstance(made, nnx.Module):
+  """Returns the result of `make`, whatever its parameter for `rngs` is."""
+  by_name = 'rngs' in parameters_of(make)
+  module = make(**settings, rngs=rngs) if by_name else make(rngs, **settings)
+  if not isinstance(module, nnx.Module):
     raise ValueError(
-      f'from_nnx: {make!r} made {made!r}, which is no nnx.Module'
+      f'from_nnx: {make!r} must return an nnx.Module, got {module!r}'
     )
-  return made
+  return module
 
 
 def nnx_variables(module: nnx.Module) -> Variables:
-  """Returns the arrays of a network of flax.nnx under the names of jaxkd.
+  """Returns the arrays of a module of flax.nnx as variables of the network.
 
   Raises:
     ValueError: it has variables that are neither parameters nor statistics.
   """
-  found: dict[str, dict[tuple[str, ...], Array]] = {name: {} for name in KINDS}
+  flat: dict[str, dict[tuple[str, ...], Array]] = {name: {} for name in KINDS}
   for path, leaf in _leaves(module).items():
     kinds = [name for name, kind in KINDS.items() if isinstance(leaf, kind)]
     if kinds:
-      found[kinds[0]][tuple(map(str, path))] = leaf[...]
-    elif not isinstance(leaf, PASSING):
+      flat[kinds[0]][tuple(map(str, path))] = leaf[...]
+    elif not isinstance(leaf, TRANSIENT):
       raise ValueError(
         f'{type(module).__name__} has the nnx.{type(leaf).__name__}'
-        f' {_name(path)!r}; its variables can be nnx.Param and nnx.BatchStat'
-        ' only, and arrays that never change'
+        f' {_name(path)!r}; only nnx.Param, nnx.BatchStat and arrays that never'
+        ' change are supported'
       )
-  return {name: traverse_util.unflatten_dict(x) for name, x in found.items()}
+  return {name: traverse_util.unflatten_dict(x) for name, x in flat.items()}
 
 
 def nnx_update(module: nnx.Module, variables: Mapping[str, Any]) -> None:
-  """Gives a network of flax.nnx the arrays that a run has trained.
+  """Sets the arrays of a module of flax.nnx, for example to trained ones.
 
   Args:
-    module: is changed.
+    module: is changed in place.
     variables: as `nnx_variables` returns them.
 
   Raises:
-    KeyError: there is none for one of its parameters or statistics.
+    KeyError: a parameter or statistic of the module is not in `variables`.
   """
-  given = {
+  flat = {
     name: traverse_util.flatten_dict(variables.get(name, {})) for name in KINDS
   }
   new = {
-    path: given[name][tuple(map(str, path))]
+    path: flat[name][tuple(map(str, path))]
     for path, leaf in _leaves(module).items()
     for name, kind in KINDS.items()
     if isinstance(leaf, kind)
@@ -219,7 +211,7 @@ def nnx_update(module: nnx.Module, variables: Mapping[str, Any]) -> None:
 
 
 def _leaves(module: nnx.Module) -> dict[tuple[Any, ...], nnx.Variable]:
-  """Returns the variables of a module by path, whose parts may be numbers."""
+  """Returns the variables of a module by path, which may contain integers."""
   flat = nnx.to_flat_state(nnx.state(module))
   return {path: leaf for path, leaf in flat if isinstance(leaf, nnx.Variable)}
 
@@ -229,47 +221,47 @@ def _name(path: tuple[Any, ...]) -> str:
 
 
 @contextlib.contextmanager
-def _watched(
-  parts: Mapping[str, nnx.Module], wanted: set[str]
+def _capture(
+  submodules: Mapping[str, nnx.Module], wanted: set[str]
 ) -> Iterator[dict[str, Any]]:
-  """Yields the dict of what parts of a module are given and return meanwhile.
+  """Yields a dict that the inputs and outputs of submodules are written to.
 
-  nnx has no interceptors. As `nnx.capture` does, this changes the `__call__` of
-  classes for the time being; of those only whose instances are wanted.
+  nnx has no interceptors. As `nnx.capture` does, this replaces the `__call__`
+  of the submodules' classes within the context.
 
   Args:
-    parts: modules by path.
-    wanted: places, 'PATH:input' or 'PATH:output'.
+    submodules: by path.
+    wanted: locations, 'PATH:input' or 'PATH:output'.
   """
-  seen: dict[str, Any] = {}
+  values: dict[str, Any] = {}
   paths = {
-    id(part): path
-    for path, part in parts.items()
+    id(module): path
+    for path, module in submodules.items()
     if {path + INPUT, path + OUTPUT} & wanted
   }
-  kinds = {type(part) for part in parts.values() if id(part) in paths}
+  classes = {type(m) for m in submodules.values() if id(m) in paths}
 
-  def noting(call):
+  def capturing(call):
     @functools.wraps(call)
-    def noted(self, *args, **kwargs):
-      said = call(self, *args, **kwargs)
+    def wrapper(self, *args, **kwargs):
+      result = call(self, *args, **kwargs)
       if id(self) in paths:
         path = paths[id(self)]
-        seen[path + OUTPUT] = said
-        seen[path + INPUT] = [*args, *kwargs.values(), None][0]
-      return said
+        values[path + OUTPUT] = result
+        values[path + INPUT] = [*args, *kwargs.values(), None][0]
+      return result
 
-    return noted
+    return wrapper
 
-  own = {kind: vars(kind).get('__call__') for kind in kinds}
-  calls = {kind: kind.__call__ for kind in kinds}
+  own = {cls: vars(cls).get('__call__') for cls in classes}
+  calls = {cls: cls.__call__ for cls in classes}
   try:
-    for kind, call in calls.items():
-      kind.__call__ = noting(call)
-    yield seen
+    for cls, call in calls.items():
+      cls.__call__ = capturing(call)
+    yield values
   finally:
-    for kind, call in own.items():
+    for cls, call in own.items():
       if call is None:  # inherited
-        del kind.__call__
+        del cls.__call__
       else:
-        kind.__call__ = call
+        cls.__call__ = call

@@ -1,8 +1,8 @@
 """Networks by import path: 'package.module:attribute'.
 
 The attribute is a class of Linen or of nnx modules, or a function. A function
-returns a Linen module, what `adapt` or `from_nnx` returns, or a function of
-`rngs` that makes an nnx module; or it takes `rngs` and returns an nnx module.
+returns a Linen module, the result of `adapt` or `from_nnx`, or a function of
+`rngs` that returns an nnx module; or it takes `rngs` and returns an nnx module.
 """
 
 import hashlib
@@ -16,17 +16,17 @@ import jax.numpy as jnp
 from flax import nnx
 from flax.core import FrozenDict
 
-from jaxkd.catalog import COLLECTING, UnknownNameError, suggestion
-from jaxkd.models.adapt import Adapted, adapt, places
+from jaxkd.catalog import UnknownNameError, is_required, suggestion
+from jaxkd.models.adapt import Adapted, adapt, locations
 from jaxkd.models.from_nnx import FromNNX, from_nnx, parameters_of
 
-# What every network of the catalogue takes; another one can do without where
-# these are all that it is asked to be.
-PLAIN = {'width': 1, 'branches': 1, 'dtype': jnp.float32}
+# Settings that every network of the catalogue takes. Other networks need not
+# take them as long as they have these values.
+DEFAULTS = {'width': 1, 'branches': 1, 'dtype': jnp.float32}
 
 
 def is_path(name: str) -> bool:
-  """Is it an import path, no name of the catalogue?"""
+  """Returns whether a model's name is an import path, not a catalogue name."""
   return ':' in name
 
 
@@ -36,64 +36,66 @@ def imported(
   """Returns the network at an import path.
 
   Args:
-    name: the path.
-    num_classes: K; an argument of the attribute if it takes one of that name.
-    taps: name -> place, see `adapt`.
-    **settings: further arguments; those in `PLAIN` only if it takes them.
+    name: the import path.
+    num_classes: K; passed to the attribute if it takes an argument of that
+      name.
+    taps: name -> location, see `adapt`.
+    **settings: further arguments; those in `DEFAULTS` are passed only if it
+      takes them.
 
   Raises:
     KeyError: the module has no such attribute, with suggestions.
-    ValueError: it cannot be imported, does not take the settings, or makes
-      something else than a network.
+    ValueError: it cannot be imported, does not take the settings, or does not
+      return a network.
   """
   make = attribute(name)
-  given = _accepted(name, make, {'num_classes': num_classes, **settings})
+  arguments = _accepted(name, make, {'num_classes': num_classes, **settings})
   if 'rngs' in parameters_of(make):
-    return FromNNX(make, num_classes, places(taps), None, FrozenDict(given))
-  made = make(**given)
-  if isinstance(made, Adapted | FromNNX):
-    if made.num_classes != num_classes:
+    taps = locations(taps)
+    return FromNNX(make, num_classes, taps, None, FrozenDict(arguments))
+  network = make(**arguments)
+  if isinstance(network, Adapted | FromNNX):
+    if network.num_classes != num_classes:
       raise ValueError(
-        f'model {name!r} is made for {made.num_classes} classes, and has to'
-        f' have {num_classes}'
+        f'model {name!r} must have {num_classes} classes, got'
+        f' {network.num_classes}'
       )
-    return made.clone(taps=FrozenDict({**made.taps, **places(taps)}))
-  if isinstance(made, nn.Module):
-    return adapt(made, num_classes, taps)
-  if isinstance(made, nnx.Module) or not callable(made):
+    return network.clone(taps=FrozenDict({**network.taps, **locations(taps)}))
+  if isinstance(network, nn.Module):
+    return adapt(network, num_classes, taps)
+  if isinstance(network, nnx.Module) or not callable(network):
     raise ValueError(
-      f'model {name!r} returned {made!r}; it can be a Linen module, or a'
-      ' function of rngs that makes an nnx module'
+      f'model {name!r} must return a Linen module or a function of rngs that'
+      f' returns an nnx module, got {network!r}'
     )
-  return from_nnx(cast(Any, made), num_classes, taps)
+  return from_nnx(cast(Any, network), num_classes, taps)
 
 
 def attribute(name: str) -> Callable[..., Any]:
-  """Returns what an import path names.
+  """Returns the class or function at an import path.
 
   Raises:
     KeyError: the module has no such attribute, with suggestions.
-    ValueError: it cannot be imported, or is a network already.
+    ValueError: the module cannot be imported, or the attribute is an instance.
   """
   module, _, last = name.partition(':')
-  found = vars(_module(name))
-  if last not in found:
-    public = [x for x in found if not x.startswith('_')]
+  attributes = vars(_module(name))
+  if last not in attributes:
+    public = [x for x in attributes if not x.startswith('_')]
     raise UnknownNameError(
       f'model {name!r}: {module} has no {last!r}. {suggestion(last, public)}'
     )
-  if isinstance(found[last], nn.Module | nnx.Module) or not callable(
-    found[last]
-  ):
+  make = attributes[last]
+  if isinstance(make, nn.Module | nnx.Module) or not callable(make):
     raise ValueError(
-      f'model {name!r} is a {type(found[last]).__name__}; name a class, or a'
-      ' function that makes the network for a number of classes'
+      f'model {name!r} is a {type(make).__name__}; name a class, or a'
+      ' function that returns a network for a number of classes'
     )
-  return found[last]
+  return make
 
 
 def source_digest(name: str) -> str:
-  """Returns the SHA-256 of the file that an import path leads to."""
+  """Returns the SHA-256 of the source file of an import path."""
   path = _module(name).__file__ or ''
   return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
 
@@ -104,39 +106,39 @@ def _module(name: str) -> Any:
     return importlib.import_module(module)
   except (ImportError, ValueError) as error:
     raise ValueError(
-      f'model {name!r}: {module!r} cannot be imported ({error}). It has to be'
-      ' installed, or to lie in the folder in which the command is run'
+      f'model {name!r}: {module!r} cannot be imported ({error}). Install it, or'
+      ' run the command in the folder that contains it'
     ) from error
 
 
 def _accepted(
-  name: str, make: Callable[..., Any], given: dict[str, Any]
+  name: str, make: Callable[..., Any], settings: dict[str, Any]
 ) -> dict[str, Any]:
-  """Returns those of the given arguments that a function or class takes.
+  """Returns the settings that a function or class takes as arguments.
 
   Raises:
-    ValueError: it lacks one that matters, or needs another one.
+    ValueError: it does not take a setting that is not at its default, or needs
+      another one.
   """
   parameters = parameters_of(make)
   if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-    return given
-  plain = {**PLAIN, 'num_classes': given['num_classes']}
-  for key, value in given.items():
-    if key not in parameters and key not in plain:
+    return settings
+  defaults = {**DEFAULTS, 'num_classes': settings['num_classes']}
+  for key, value in settings.items():
+    if key not in parameters and key not in defaults:
       raise ValueError(
         f'model {name!r} takes no setting {key!r}.'
         f' {suggestion(key, parameters)}'
       )
-    if key not in parameters and value != plain[key]:
+    if key not in parameters and value != defaults[key]:
       raise ValueError(
-        f'model {name!r} takes no {key!r}, so that it cannot be'
-        f' {_text(value)} instead of {_text(plain[key])}'
+        f'model {name!r} takes no {key!r}, so it must be'
+        f' {_text(defaults[key])}, got {_text(value)}'
       )
   for key, parameter in parameters.items():
-    optional = parameter.default is not parameter.empty or key == 'rngs'
-    if not (optional or key in given or parameter.kind in COLLECTING):
+    if key != 'rngs' and key not in settings and is_required(parameter):
       raise ValueError(f'model {name!r} needs the setting {key!r}')
-  return {key: value for key, value in given.items() if key in parameters}
+  return {key: value for key, value in settings.items() if key in parameters}
 
 
 def _text(value: Any) -> str:

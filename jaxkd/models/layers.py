@@ -1,4 +1,4 @@
-"""What the network families share: convolution, BatchNorm, initialisers.
+"""Layers and initialisers that the network families share.
 
 Convolutions pad k // 2 zeros on both sides, as the reference networks do. XLA's
 'SAME' pads only right and bottom when the stride is 2, which shifts the grid.
@@ -23,12 +23,12 @@ Initializer = nn.initializers.Initializer
 # truncation: standard deviation sqrt(2 / (k k C_out)).
 fan_out_normal = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 
-# What PyTorch gives a layer that nobody initialises: U(+-1 / sqrt(fan_in)).
+# PyTorch's default for kernels: U(+-1 / sqrt(fan_in)).
 fan_in_uniform = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
 
 
 def bias_uniform(fan_in: int) -> Initializer:
-  """Returns PyTorch's default for a bias: U(+-1 / sqrt(fan_in))."""
+  """Returns PyTorch's default for biases: U(+-1 / sqrt(fan_in))."""
   bound = 1 / math.sqrt(fan_in)
 
   def init(key, shape, dtype=jnp.float32):
@@ -38,25 +38,42 @@ def bias_uniform(fan_in: int) -> Initializer:
 
 
 def widen(channels: Iterable[int], width: float) -> tuple[int, ...]:
-  """Returns every entry of `channels` times `width`, as a whole number.
+  """Returns every entry of `channels` times `width`, rounded.
 
-  Equal entries give equal results, so what can be added stays so.
+  Equal entries give equal results, so maps that are added still match.
 
   Args:
-    channels: channel counts of the plain network.
+    channels: channel counts at width 1.
     width: the multiplier.
 
   Raises:
-    ValueError: nothing would be left of an entry.
+    ValueError: an entry would be 0.
   """
   channels = tuple(channels)
   wide = tuple(round(c * width) for c in channels)
   if any(c < 1 for c in wide):
     raise ValueError(
-      f'width {width} leaves no channel of {min(channels)}; the least is'
+      f'width {width} leaves no channel of {min(channels)}; the minimum is'
       f' {1 / min(channels):.3g}'
     )
   return wide
+
+
+def blocks_per_stage(family: str, depth: int, others: int) -> int:
+  """Returns n of depth = 6n + others: three stages of n blocks of two layers.
+
+  Args:
+    family: the name of the architecture, for the message.
+    depth: number of layers.
+    others: number of layers outside the blocks.
+
+  Raises:
+    ValueError: no n >= 1 gives this depth.
+  """
+  n, rest = divmod(depth - others, 6)
+  if n < 1 or rest:
+    raise ValueError(f'a {family} has depth 6n + {others}, n >= 1, got {depth}')
+  return n
 
 
 class Conv(nn.Module):
@@ -65,15 +82,15 @@ class Conv(nn.Module):
   Attributes:
     features: output channels.
     size: k, odd.
-    stride: the same along H and W.
+    stride: along both H and W.
     groups: feature groups; if as many as input channels, see `depthwise`.
-    use_bias: adds a bias.
-    branches: M of parallel kernels (see `jaxkd.reparam.branches`); only a 3 x 3
-      convolution of stride 1 has them.
-    branch_bias: a convolution with branches has a bias, as in the published
-      code; false where no BatchNorm follows that could take it up.
-    kernel_init: of the kernel [k, k, C / groups, features].
-    bias_init: of the bias [features], if there is one.
+    use_bias: whether to add a bias.
+    branches: M, the number of parallel kernels (see `jaxkd.reparam.branches`);
+      only 3 x 3 convolutions with stride 1 have branches.
+    branch_bias: whether a convolution with branches has a bias, as in the
+      published code; false if no BatchNorm follows that it can be folded into.
+    kernel_init: initialiser of the kernel [k, k, C / groups, features].
+    bias_init: initialiser of the bias [features].
     dtype: compute type; parameters are float32.
   """
 
@@ -89,7 +106,7 @@ class Conv(nn.Module):
   dtype: Any = jnp.float32
 
   def __post_init__(self):
-    """Refuses an impossible number of branches before anything is traced."""
+    """Checks the number of branches before anything is traced."""
     branching.check(self.branches)
     super().__post_init__()
 
@@ -100,7 +117,9 @@ class Conv(nn.Module):
     kernel = self.param('kernel', self.kernel_init, shape, jnp.float32)
     branched = self.branches > 1 and self.size == 3 and self.stride == 1
     if branched:
-      kernel = branching.merged({'kernel': kernel, **self._branches(shape)})
+      kernel = branching.merged_kernel(
+        {'kernel': kernel, **self._branches(shape)}
+      )
     x = self._convolved(x.astype(self.dtype), kernel.astype(self.dtype))
     if self.use_bias or (branched and self.branch_bias):
       bias = self.param('bias', self.bias_init, (self.features,))
@@ -108,7 +127,7 @@ class Conv(nn.Module):
     return x
 
   def _convolved(self, x: Array, kernel: Array) -> Array:
-    """Returns the map convolved with a kernel, both of the compute type."""
+    """Returns the convolution of a map and a kernel of the compute type."""
     if 1 < self.groups == x.shape[-1]:
       return depthwise(x, kernel, self.stride)
     return lax.conv_general_dilated(
@@ -121,7 +140,11 @@ class Conv(nn.Module):
     )
 
   def _branches(self, shape: tuple[int, ...]) -> dict[str, Array]:
-    """Returns what branches add to the kernel of a shape."""
+    """Returns the parameters and constants of the branches by name.
+
+    Args:
+      shape: of the kernel.
+    """
     learned = branching.parameters(self.branches, shape, self.groups)
     fixed = branching.constants(self.branches, shape, self.groups)
     return {
@@ -136,17 +159,18 @@ class Conv(nn.Module):
 class BatchNorm(nn.Module):
   """BatchNorm with PyTorch's constants and Flax's names: NHWC -> NHWC.
 
-  The result is x * a + b with one pair (a, b) per channel, so that the gradient
-  is two sums per channel; that of `nn.BatchNorm` has more, and takes two to
-  four times as long on a CPU. Statistics are float32 whatever `dtype` is.
+  It is computed as x * a + b with one pair (a, b) per channel, so that the
+  gradient needs two sums per channel; the gradient of `nn.BatchNorm` needs more
+  and takes two to four times as long on a CPU. Statistics are float32 for any
+  `dtype`.
 
-  Deviation: the running variance averages the biased batch variance, as Flax
-  does; PyTorch averages the unbiased one, n / (n - 1) times larger with
-  n = B H W.
+  Deviation: the running variance averages the biased batch variance, as in
+  Flax; PyTorch averages the unbiased variance, which is n / (n - 1) times
+  larger with n = B H W.
 
   Attributes:
-    dtype: compute type of the result.
-    momentum: of the running statistics; PyTorch calls 0.9 momentum 0.1.
+    dtype: type of the result.
+    momentum: of the running statistics; 0.9 is PyTorch's momentum 0.1.
     epsilon: added to the variance.
   """
 
@@ -156,7 +180,7 @@ class BatchNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array, train: bool) -> Array:
-    """Returns [B, H, W, C]; with `train`, moves 'mean' and 'var'."""
+    """Returns [B, H, W, C]; in train mode, updates 'mean' and 'var'."""
     shape = x.shape[-1:]
     scale = self.param('scale', nn.initializers.ones, shape, jnp.float32)
     bias = self.param('bias', nn.initializers.zeros, shape, jnp.float32)
@@ -167,7 +191,7 @@ class BatchNorm(nn.Module):
     mean, var = running_mean.value, running_var.value
     if train:
       mean = jnp.mean(x, axis=(0, 1, 2))
-      # The mean minimises this sum, so no gradient flows through it.
+      # The derivative of the variance with respect to the centre is zero.
       center = lax.stop_gradient(mean).reshape(1, 1, 1, -1)
       var = jnp.mean(jnp.square(x - center), axis=(0, 1, 2))
       if not self.is_initializing():
@@ -189,16 +213,16 @@ def normed(
   stride: int = 1,
   **kwargs: Any,
 ) -> Array:
-  """Returns convolution 'conv_<name>' and then BatchNorm 'bn_<name>' of x.
+  """Applies a convolution 'conv_<name>' and a BatchNorm 'bn_<name>' to x.
 
   Args:
     x: [B, H, W, C].
-    train: as of a network.
-    name: of the pair, in the module whose method calls this.
+    train: the train flag.
+    name: suffix of both names, in the module whose method calls this.
     features: output channels.
     size: of the kernel.
-    stride: the same along H and W.
-    **kwargs: further attributes of `Conv`, with 'dtype'.
+    stride: along both H and W.
+    **kwargs: further attributes of `Conv`, including 'dtype'.
   """
   conv = Conv(features, size, stride, name=f'conv_{name}', **kwargs)
   return BatchNorm(kwargs['dtype'], name=f'bn_{name}')(conv(x), train)
@@ -207,9 +231,9 @@ def normed(
 def max_pool(x: Array) -> Array:
   """Returns the maximum of each 2 x 2 window, [B, H // 2, W // 2, C].
 
-  A maximum of four slices, because the gradient of `nn.max_pool` is ten times
-  slower on a CPU. Windows do not overlap; an odd last row or column is left
-  out. Entries that tie share the gradient.
+  It is computed as a maximum of four slices, because the gradient of
+  `nn.max_pool` is ten times slower on a CPU. Windows do not overlap; an odd
+  last row or column is left out. Equal maxima share the gradient.
   """
   b, h, w, c = x.shape
   h, w = h // 2, w // 2
@@ -219,9 +243,9 @@ def max_pool(x: Array) -> Array:
 
 
 def overlapping_max_pool(x: Array) -> Array:
-  """Returns the maximum around every second pixel, [B, ~H / 2, ~W / 2, C].
+  """3 x 3 max pooling with stride 2, [B, ~H / 2, ~W / 2, C].
 
-  Windows are 3 x 3 with stride 2; what is outside the map is -inf.
+  The map is padded with -inf.
   """
   window, strides = (1, 3, 3, 1), (1, 2, 2, 1)
   padding = ((0, 0), (1, 1), (1, 1), (0, 0))
@@ -229,12 +253,12 @@ def overlapping_max_pool(x: Array) -> Array:
 
 
 def global_average(x: Array) -> Array:
-  """Returns the mean over H and W, [B, C], in float32."""
+  """Global average pooling: the mean over H and W, [B, C], in float32."""
   return jnp.mean(x, axis=(1, 2), dtype=jnp.float32)
 
 
 def head(x: Array, num_classes: int) -> Array:
-  """Returns the logits [B, K] of a linear layer 'head' with PyTorch's start."""
+  """Returns the logits [B, K] of a layer 'head' with PyTorch's initialisers."""
   layer = nn.Dense(
     num_classes,
     kernel_init=fan_in_uniform,

@@ -1,6 +1,6 @@
-"""A multilayer perceptron: small, without BatchNorm, for digits and tests.
+"""Multilayer perceptrons: small, without BatchNorm, for digits and tests.
 
-'mlp128' is the network of the toy of Hamidi et al., ECCV 2024,
+'mlp128' is the network of the toy experiment of Hamidi et al., ECCV 2024,
 https://arxiv.org/abs/2407.18041 (see `jaxkd.data.gaussian_mixture`).
 """
 
@@ -24,12 +24,12 @@ class MLP(nn.Module):
 
   Attributes:
     num_classes: K.
-    features: units of each hidden layer; layer i is the tap 'stage<i>'. None,
-      (), makes a linear classifier, whose only tap is 'pooled', its input.
-    width: multiplies every entry of `features`; 1 if there are none.
-    branches: changes nothing, as there is no convolution to have them.
-    uniform_init: hidden layers start as PyTorch starts a layer that nobody
-      initialises, with a sixth of the variance that ReLUs call for.
+    features: units of each hidden layer; layer i is the tap 'stage<i>'. ()
+      makes a linear classifier, whose only tap is 'pooled', its input.
+    width: multiplier of every entry of `features`; 1 if there are none.
+    branches: ignored, because there is no convolution.
+    uniform_init: whether hidden layers have PyTorch's default initialisers,
+      whose variance is a sixth of He initialisation's.
     dtype: compute type; parameters and head are float32.
   """
 
@@ -41,11 +41,11 @@ class MLP(nn.Module):
   dtype: Any = jnp.float32
 
   def __post_init__(self):
-    """Refuses an impossible size before anything is traced."""
+    """Checks the sizes before anything is traced."""
     if not self.features and self.width != 1:
       raise ValueError(
-        f'a linear classifier has no hidden layer that width {self.width} could'
-        " widen: leave width at 1, or take a network like 'mlp'"
+        f'the width of a linear classifier must be 1, got {self.width}: it has'
+        " no hidden layer to widen; use a network such as 'mlp'"
       )
     widen(self.features, self.width)
     super().__post_init__()
@@ -53,7 +53,7 @@ class MLP(nn.Module):
   @nn.compact
   def __call__(self, image: Array, train: bool = False) -> Outputs:
     """Returns logits [B, K] and taps [B, D] of the image [B, H, W, C]."""
-    del train  # nothing here behaves differently
+    del train  # train and eval mode are the same
     taps = {}
     x = image.reshape(image.shape[0], -1)  # may be symbolic
     for i, units in enumerate(widen(self.features, self.width), start=1):

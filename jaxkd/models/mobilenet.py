@@ -1,11 +1,11 @@
-"""MobileNets: networks of depthwise and 1 x 1 convolutions.
+"""MobileNets: depthwise separable convolutions.
 
 MobileNetV1 (Howard et al. 2017, https://arxiv.org/abs/1704.04861) for large
 images, and MobileNetV2 (Sandler et al. 2018, https://arxiv.org/abs/1801.04381)
 for small ones, both as in the distillation benchmark (CRD, Tian et al. 2020).
 Deviations of the benchmark's MobileNetV2 from the paper: ReLU instead of ReLU6,
 an expansion also in the first block, strides for 32 x 32 images, and half the
-channels everywhere but before the head.
+channels, except before the head.
 """
 
 from functools import partial
@@ -24,10 +24,10 @@ from jaxkd.models.layers import (
 from jaxkd.models.norms import note
 from jaxkd.types import Array, Outputs
 
-# A stage ends where the benchmark taps the map. Each of its rows is c, n, s: n
-# blocks of c channels, the first of them with stride s. MobileNetV2 has the
-# expansion t before them.
-Stage = tuple[tuple[int, ...], ...]
+# The rows of a stage, at whose end the benchmark has a tap. A row is c, n, s: n
+# blocks with c channels, the first of which has stride s. For MobileNetV2 it is
+# t, c, n, s with the expansion t.
+StageRows = tuple[tuple[int, ...], ...]
 
 V1 = (  # the stem's channels, and the stages
   32,
@@ -38,7 +38,7 @@ V1 = (  # the stem's channels, and the stages
     ((1024, 2, 2),),
   ),
 )
-V2_HALF = (  # the stem's channels, the stages, and the channels after them
+V2_HALF = (  # the stem's channels, the stages, the last convolution's channels
   16,
   (
     ((1, 8, 1, 1), (6, 12, 2, 1)),
@@ -50,13 +50,13 @@ V2_HALF = (  # the stem's channels, the stages, and the channels after them
 )
 
 
-def channels(stages: tuple[Stage, ...]) -> list[int]:
-  """Returns c of every row of all stages."""
+def channels(stages: tuple[StageRows, ...]) -> list[int]:
+  """Returns the channels of every row of all stages."""
   return [row[-3] for stage in stages for row in stage]
 
 
-def blocks(stage: Stage, width: float) -> list[tuple[int, ...]]:
-  """Returns one c, s for each block of a stage, or t, c, s; c times `width`."""
+def blocks(stage: StageRows, width: float) -> list[tuple[int, ...]]:
+  """Returns (c, s) or (t, c, s) of each block; c is multiplied by `width`."""
   return [
     (*expansion, *widen([features], width), stride if i == 0 else 1)
     for *expansion, features, n, stride in stage
@@ -65,7 +65,7 @@ def blocks(stage: Stage, width: float) -> list[tuple[int, ...]]:
 
 
 class Separable(nn.Module):
-  """Depthwise 3 x 3, then 1 x 1 convolution; the last ReLU is the caller's."""
+  """Depthwise separable convolution, without the last ReLU."""
 
   features: int
   stride: int = 1
@@ -90,13 +90,13 @@ class Separable(nn.Module):
 
 
 class Inverted(nn.Module):
-  """1 x 1 convolution up, depthwise 3 x 3, and 1 x 1 down without a ReLU.
+  """Inverted residual: 1 x 1, depthwise 3 x 3, and linear 1 x 1 convolution.
 
   Attributes:
-    expansion: channels between the 1 x 1 convolutions, over those of the input.
-    features: output channels; the input is added where the shapes agree.
+    expansion: channels of the 3 x 3 convolution over the input channels.
+    features: output channels; the input is added if the shapes agree.
     stride: of the 3 x 3 convolution.
-    branches: of the 3 x 3 convolution if its stride is 1.
+    branches: number of branches of the 3 x 3 convolution if its stride is 1.
     dtype: compute type.
   """
 
@@ -118,12 +118,12 @@ class Inverted(nn.Module):
       y, name='depthwise', features=c, size=3, stride=self.stride, groups=c
     )
     y = layer(nn.relu(y), name='project', features=self.features)
-    same = self.stride == 1 and x.shape[-1] == self.features
-    return x + y if same else y
+    residual = self.stride == 1 and x.shape[-1] == self.features
+    return x + y if residual else y
 
 
 class MobileNetV1(nn.Module):
-  """A stem with stride 2 and four stages of separable convolutions.
+  """A stem with stride 2 and stages of depthwise separable convolutions.
 
   There is no tap 'stem'.
 
@@ -131,20 +131,20 @@ class MobileNetV1(nn.Module):
     stem: channels of the stem.
     stages: rows c, n, s.
     num_classes: K.
-    width: multiplies every channel count.
-    branches: of each 3 x 3 convolution of stride 1.
+    width: multiplier of every channel count.
+    branches: number of branches of each 3 x 3 convolution with stride 1.
     dtype: compute type; parameters, pooling and head are float32.
   """
 
   stem: int
-  stages: tuple[Stage, ...]
+  stages: tuple[StageRows, ...]
   num_classes: int
   width: float = 1
   branches: int = 1
   dtype: Any = jnp.float32
 
   def __post_init__(self):
-    """Refuses an impossible size before anything is traced."""
+    """Checks the sizes before anything is traced."""
     widen((self.stem, *channels(self.stages)), self.width)
     super().__post_init__()
 
@@ -171,22 +171,22 @@ class MobileNetV1(nn.Module):
 
 
 class MobileNetV2(nn.Module):
-  """A stem with stride 2, four stages and a 1 x 1 convolution.
+  """A stem with stride 2, stages of inverted residuals, a 1 x 1 convolution.
 
-  The stages end without an activation and have no '_pre' taps.
+  The stages end without an activation, so there are no '_pre' taps.
 
   Attributes:
     stem: channels of the stem.
     stages: rows t, c, n, s.
     last: channels of the 1 x 1 convolution after the stages.
     num_classes: K.
-    width: multiplies every channel count, `last` too.
-    branches: of each 3 x 3 convolution of stride 1.
+    width: multiplier of every channel count, including `last`.
+    branches: number of branches of each 3 x 3 convolution with stride 1.
     dtype: compute type; parameters, pooling and head are float32.
   """
 
   stem: int
-  stages: tuple[Stage, ...]
+  stages: tuple[StageRows, ...]
   last: int
   num_classes: int
   width: float = 1
@@ -194,7 +194,7 @@ class MobileNetV2(nn.Module):
   dtype: Any = jnp.float32
 
   def __post_init__(self):
-    """Refuses an impossible size before anything is traced."""
+    """Checks the sizes before anything is traced."""
     widen((self.stem, *channels(self.stages), self.last), self.width)
     super().__post_init__()
 

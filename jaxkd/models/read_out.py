@@ -1,14 +1,15 @@
-"""Read-outs: which probabilities a network's outputs stand for.
+"""Read-outs: how a network's raw outputs are converted to logits.
 
-A network that learned by cross-entropy means softmax(outputs). One whose raw
-outputs learned to be the one-hot labels (`losses.square_logits`) does not: were
-they perfect, softmax would give the right one of 100 classes a probability of
-0.027. Its outputs estimate the probabilities themselves and only need to become
-a distribution.
+The raw outputs of a network trained with cross-entropy are logits: its
+probabilities are softmax(outputs). If the raw outputs were regressed onto the
+one-hot labels (`losses.square_logits`), they are not: for perfect outputs,
+softmax would give the right one of 100 classes a probability of 0.027. They
+estimate the probabilities themselves and only have to be normalised.
 
-A read-out maps outputs [..., K] to logits [..., K] whose softmax is what they
-stand for, so that every objective, temperature and measure works as it does for
-any network: at temperature T it sees p^(1/T), normalised.
+A read-out maps raw outputs [..., K] to logits [..., K] whose softmax is the
+distribution that the network predicts, so that every objective, temperature and
+metric applies as to any other network: at temperature T the probabilities are
+p^(1/T), normalised.
 """
 
 from typing import Any
@@ -18,23 +19,24 @@ import jax
 import jax.numpy as jnp
 
 from jaxkd.catalog import lookup
+from jaxkd.models.wrapper import NetworkWrapper
 from jaxkd.types import Array, Outputs
 
-# What stands for a probability of 0. A temperature magnifies it: at T = 4, 1000
-# classes at 1e-20 hold one per cent of the mass, and 100 classes at 1e-8 would
-# hold half of it. In units of logits it is -46.
+# The smallest probability, in place of 0. A temperature magnifies it: at T = 4,
+# 1000 classes at 1e-20 have one per cent of the mass, and 100 classes at 1e-8
+# would have half of it. As a logit it is -46.
 FLOOR = 1e-20
 
 
 def softmax(outputs: Array) -> Array:
-  """Returns the outputs: they are logits."""
+  """Returns the outputs unchanged: they are logits."""
   return outputs
 
 
 def clip(outputs: Array) -> Array:
-  """Returns logits of the outputs' positive part, normalised.
+  """Returns the logits of the normalised positive part of the outputs.
 
-  Where no output is positive, all classes stand at the floor: equally probable.
+  If no output is positive, all classes have the same probability.
 
   Args:
     outputs: [..., K].
@@ -45,10 +47,10 @@ def clip(outputs: Array) -> Array:
 
 
 def simplex(outputs: Array) -> Array:
-  """Returns logits of the distribution that is nearest to the outputs.
+  """Returns the logits of the Euclidean projection onto the simplex.
 
-  It is max(outputs - threshold, 0) with the one threshold that gives a sum of
-  1: the largest, over k, that the k largest outputs alone would have.
+  The projection is max(outputs - threshold, 0) with the threshold for which it
+  sums to 1. It is the maximum over k of (sum of the k largest outputs - 1) / k.
 
   Args:
     outputs: [..., K].
@@ -57,7 +59,7 @@ def simplex(outputs: Array) -> Array:
     Duchi et al., ICML 2008, https://doi.org/10.1145/1390156.1390176, figure 1.
   """
   top = jnp.max(outputs, axis=-1, keepdims=True)
-  # A common shift changes nothing, and no digit is lost to large outputs.
+  # A common shift does not change the projection; it avoids cancellation.
   z = outputs - jax.lax.stop_gradient(top)
   largest = -jnp.sort(-z, axis=-1)
   counts = jnp.arange(1, z.shape[-1] + 1, dtype=z.dtype)
@@ -74,14 +76,14 @@ def _logits(probabilities: Array) -> Array:
 READ_OUTS = {'clip': clip, 'simplex': simplex, 'softmax': softmax}
 
 
-class ReadOut(nn.Module):
-  """A network whose outputs are read out in eval mode.
+class ReadOut(NetworkWrapper, nn.Module):
+  """A network with a read-out, which is applied in eval mode.
 
-  In train mode they stay as they are: they are what the loss is about. Its
-  variables are those of the network itself, under the same names.
+  In train mode the raw outputs are returned, which its loss is a function of.
+  The variables are those of the network, with the same names.
 
   Attributes:
-    network: any network of the catalogue.
+    network: any network.
     how: a key of `READ_OUTS`.
   """
 
@@ -89,52 +91,41 @@ class ReadOut(nn.Module):
   how: str
 
   def __post_init__(self):
-    """Refuses an unknown read-out before anything is traced."""
+    """Checks the read-out before anything is traced."""
     lookup('read-out', READ_OUTS, self.how)
     super().__post_init__()
 
   def setup(self):
-    """Takes the network's place in the tree of variables."""
+    """Shares the network's scope, so that the variables keep their names."""
     nn.share_scope(self, self.network)
 
   def __call__(self, image: Array, train: bool = False) -> Outputs:
-    """Returns logits [B, K], with `train` the outputs themselves, and taps."""
+    """Returns logits [B, K] (in train mode raw outputs) and taps."""
     outputs = self.network(image, train=train)
     if train:
       return outputs
     return outputs._replace(logits=READ_OUTS[self.how](outputs.logits))
 
   @property
-  def num_classes(self) -> int:
-    """K of the network."""
-    return self.network.num_classes
-
-  @property
-  def width(self) -> float:
-    """The network's channel multiplier."""
-    return self.network.width
-
-  @property
-  def branches(self) -> int:
-    """Of the network's convolutions."""
-    return self.network.branches
-
-  @property
-  def dtype(self) -> Any:
-    """The network's compute type."""
-    return self.network.dtype
+  def wrapped(self) -> Any:
+    """The network."""
+    return self.network
 
 
 def wrap(network: nn.Module, how: str) -> nn.Module:
-  """Returns the network with a read-out; 'softmax' is every network's own.
+  """Returns the network with a read-out; for 'softmax' the network itself.
+
+  Args:
+    network: any network.
+    how: a key of `READ_OUTS`.
 
   Raises:
-    KeyError: no such read-out, with suggestions.
+    KeyError: unknown read-out, with suggestions.
   """
   lookup('read-out', READ_OUTS, how)
   return network if how == 'softmax' else ReadOut(network, how)
 
 
 def read_out_of(network: nn.Module) -> str:
-  """Returns how a network's outputs are read."""
+  """Returns the read-out of a network, a key of `READ_OUTS`."""
   return network.how if isinstance(network, ReadOut) else 'softmax'

@@ -1,9 +1,10 @@
 """ResNets with four stages, for large and for small images (He et al. 2016).
 
-https://arxiv.org/abs/1512.03385. As in torchvision: a shortcut that changes
-shape is a 1 x 1 convolution with BatchNorm, and in a bottleneck the 3 x 3
-convolution has the stride, not the first 1 x 1. For small images, as in the
-distillation benchmark (CRD, Tian et al. 2020), the stem keeps the resolution.
+https://arxiv.org/abs/1512.03385. As in torchvision: a shortcut that changes the
+shape is a 1 x 1 convolution with BatchNorm, and the stride of a bottleneck is
+in its 3 x 3 convolution, not in the first 1 x 1 convolution. For small images,
+as in the distillation benchmark (CRD, Tian et al. 2020), the stem does not
+reduce the resolution.
 """
 
 from functools import partial
@@ -24,18 +25,19 @@ from jaxkd.models.norms import note
 from jaxkd.types import Array, Outputs
 
 CHANNELS = (64, 64, 128, 256, 512)  # of the stem and of the stages
-BASIC, BOTTLENECK = 1, 4  # what a block's output has over its 3 x 3 convolution
-STRIDE = {3: 1, 7: 2}  # of the stem, by its kernel
+# Expansion: a block's output channels over those of its 3 x 3 convolution.
+BASIC, BOTTLENECK = 1, 4
+STRIDE = {3: 1, 7: 2}  # of the stem, by the size of its kernel
 
 
 class Block(nn.Module):
-  """Two 3 x 3 convolutions or a bottleneck; the last ReLU is the caller's.
+  """Two 3 x 3 convolutions or a bottleneck, without the last ReLU.
 
   Attributes:
     features: channels of the 3 x 3 convolutions.
-    expansion: `BASIC` or `BOTTLENECK`; the output has this many times more.
+    expansion: `BASIC` or `BOTTLENECK`: output channels over `features`.
     stride: of the block's first 3 x 3 convolution.
-    branches: of each 3 x 3 convolution of stride 1.
+    branches: number of branches of each 3 x 3 convolution with stride 1.
     dtype: compute type.
   """
 
@@ -71,13 +73,13 @@ class ResNet(nn.Module):
   """A stem and stages of blocks with strides 1, 2, 2, 2.
 
   Attributes:
-    stem: kernel of the stem: 3, or 7 with stride 2 and max pooling after it.
+    stem: kernel size of the stem: 3, or 7 with stride 2 and max pooling.
     expansion: `BASIC` or `BOTTLENECK` blocks.
-    blocks: how many, of each stage.
+    blocks: number of blocks of each stage.
     channels: of the stem, and of the 3 x 3 convolutions of each stage.
     num_classes: K.
-    width: multiplies every channel count.
-    branches: of each 3 x 3 convolution of stride 1.
+    width: multiplier of every channel count.
+    branches: number of branches of each 3 x 3 convolution with stride 1.
     dtype: compute type; parameters, pooling and head are float32.
   """
 
@@ -91,7 +93,7 @@ class ResNet(nn.Module):
   dtype: Any = jnp.float32
 
   def __post_init__(self):
-    """Refuses an impossible size before anything is traced."""
+    """Checks the sizes before anything is traced."""
     if self.stem not in STRIDE:
       raise ValueError(f'the stem of a ResNet has size 3 or 7, got {self.stem}')
     if len(self.channels) != 1 + len(self.blocks):

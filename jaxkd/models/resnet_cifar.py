@@ -1,9 +1,9 @@
 """ResNets for 32 x 32 images (He et al. 2016, section 4.2).
 
 https://arxiv.org/abs/1512.03385. As in the distillation benchmark (CRD, Tian et
-al. 2020): a shortcut that changes shape is a 1 x 1 convolution with BatchNorm,
-not zero padding; 'resnet8x4' has four times the channels, but twice in the
-stem.
+al. 2020): a shortcut that changes the shape is a 1 x 1 convolution with
+BatchNorm instead of zero padding; 'resnet8x4' has four times as many channels,
+in the stem twice as many.
 """
 
 from functools import partial
@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxkd.models.layers import (
   BatchNorm,
   Conv,
+  blocks_per_stage,
   global_average,
   head,
   widen,
@@ -22,20 +23,12 @@ from jaxkd.models.layers import (
 from jaxkd.models.norms import note
 from jaxkd.types import Array, Outputs
 
-
-def blocks_per_stage(depth: int) -> int:
-  """Returns n of depth = 6n + 2: three stages of n blocks, stem and head.
-
-  Raises:
-    ValueError: no n >= 1 gives this depth.
-  """
-  if depth < 8 or (depth - 2) % 6:
-    raise ValueError(f'a CIFAR ResNet has depth 6n + 2, n >= 1, got {depth}')
-  return (depth - 2) // 6
+# Layers outside the blocks: the stem and the head.
+FAMILY, OTHERS = 'CIFAR ResNet', 2
 
 
 class Block(nn.Module):
-  """Two 3 x 3 convolutions and a shortcut; the last ReLU is the caller's."""
+  """Two 3 x 3 convolutions and a shortcut, without the last ReLU."""
 
   features: int
   stride: int = 1
@@ -67,8 +60,8 @@ class ResNetCifar(nn.Module):
     depth: 6n + 2.
     channels: of the stem and of the three stages.
     num_classes: K.
-    width: multiplies every channel count.
-    branches: of each 3 x 3 convolution of stride 1.
+    width: multiplier of every channel count.
+    branches: number of branches of each 3 x 3 convolution with stride 1.
     dtype: compute type; parameters, pooling and head are float32.
   """
 
@@ -80,8 +73,8 @@ class ResNetCifar(nn.Module):
   dtype: Any = jnp.float32
 
   def __post_init__(self):
-    """Refuses an impossible size before anything is traced."""
-    blocks_per_stage(self.depth)
+    """Checks the sizes before anything is traced."""
+    blocks_per_stage(FAMILY, self.depth, OTHERS)
     widen(self.channels, self.width)
     super().__post_init__()
 
@@ -95,7 +88,7 @@ class ResNetCifar(nn.Module):
     x = nn.relu(BatchNorm(self.dtype, name='bn_stem')(x, train))
     taps['stem'] = x
     for i, features in enumerate(stages, start=1):
-      for j in range(blocks_per_stage(self.depth)):
+      for j in range(blocks_per_stage(FAMILY, self.depth, OTHERS)):
         stride = 2 if i > 1 and j == 0 else 1
         name = f'stage{i}_block{j}'
         block = Block(features, stride, **settings, name=name)

@@ -1,7 +1,7 @@
-"""A network that ends in another network's classifier.
+"""Networks that reuse the classifier of another network.
 
-What SimKD (Chen et al., CVPR 2022, https://arxiv.org/abs/2203.14001) trains and
-deploys: the student's features, a projector, and the teacher's last layer.
+SimKD (Chen et al., CVPR 2022, https://arxiv.org/abs/2203.14001) trains and
+deploys the student's features, a projector and the teacher's classifier.
 """
 
 from collections.abc import Sequence
@@ -14,10 +14,11 @@ from jaxkd.catalog import check_whole
 from jaxkd.losses import sizes
 from jaxkd.models.layers import fan_in_uniform, global_average, normed
 from jaxkd.models.read_out import ReadOut
+from jaxkd.models.wrapper import NetworkWrapper
 from jaxkd.types import Array, Outputs, Tree
 
-PROJECTED = 'projected'  # the tap behind the projector
-HEAD = 'head'  # the classifier's name in every network
+PROJECTED = 'projected'  # the tap after the projector
+HEAD = 'head'  # the name of the classifier in every network
 
 
 class Projector(nn.Module):
@@ -25,7 +26,7 @@ class Projector(nn.Module):
 
   Attributes:
     features: output channels.
-    factor: those channels over the channels in between, 1 or more.
+    factor: reduction of the channels in between: features / factor; at least 1.
     dtype: compute type.
   """
 
@@ -35,7 +36,7 @@ class Projector(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array, train: bool = True) -> Array:
-    """Returns [B, H, W, features] of the map [B, H, W, C]."""
+    """Returns a map [B, H, W, features] for the map [B, H, W, C]."""
     inner = max(1, self.features // self.factor)
     for name, features, size in (
       ('reduce', inner, 1),
@@ -55,19 +56,19 @@ class Projector(nn.Module):
     return x
 
 
-class Reusing(nn.Module):
-  """A network, a projector, and a classifier that is another network's.
+class Reusing(NetworkWrapper, nn.Module):
+  """A network with a projector and the classifier of another network.
 
-  Its variables are the network's, under the same names, and 'projector'; 'head'
-  is the other network's. Its tap 'projected' is what the projector returns, and
-  'pooled' the mean over that map, which the classifier reads.
+  The variables are those of the network, with the same names, and 'projector';
+  'head' has the shape of the other network's. The tap 'projected' is the
+  projector's output, and 'pooled' its spatial mean, the classifier's input.
 
   Attributes:
-    body: of the catalogue. (Not `network`, as that of `ReadOut` around it is
-      called: both share one scope.)
-    stage: the tap of the body that is projected.
-    features: channels of the map that the classifier was made for.
-    size: height and width of that map; a larger one is averaged to it.
+    body: the network. (Not called `network`, because a `ReadOut` around it
+      shares its scope and has a submodule of that name.)
+    stage: the tap of the network that is projected.
+    features: channels of the map that the classifier was trained on.
+    size: height and width of that map; a larger map is average-pooled to it.
     factor: see `Projector`.
   """
 
@@ -78,92 +79,78 @@ class Reusing(nn.Module):
   factor: int = 2
 
   def setup(self):
-    """Takes the network's place in the tree of variables."""
+    """Shares the network's scope, so that the variables keep their names."""
     nn.share_scope(self, self.body)
     self.projector = Projector(self.features, self.factor, self.dtype)
 
   def __call__(self, image: Array, train: bool = False) -> Outputs:
     """Returns logits [B, K] and taps of the image [B, H, W, C]."""
-    said, head = _apart(self.body, image, train, self.features)
-    x = sizes.as_map(said.taps[self.stage], self.size)
+    outputs, head = _without_head(self.body, image, train, self.features)
+    x = sizes.as_map(outputs.taps[self.stage], self.size)
     (h, w), (height, width) = x.shape[1:3], self.size
     x = sizes.adaptive_average_pool(x, (min(h, height), min(w, width)))
     x = self.projector(x, train)
     pooled = global_average(x)
-    taps = {**said.taps, PROJECTED: x, 'pooled': pooled}
+    taps = {**outputs.taps, PROJECTED: x, 'pooled': pooled}
     logits = pooled @ head['kernel'] + head['bias'].reshape(1, -1)
     return Outputs(logits, taps)
 
   @property
-  def num_classes(self) -> int:
-    """K of both networks."""
-    return self.body.num_classes
-
-  @property
-  def width(self) -> float:
-    """The network's channel multiplier."""
-    return self.body.width
-
-  @property
-  def branches(self) -> int:
-    """Of the network's convolutions."""
-    return self.body.branches
-
-  @property
-  def dtype(self) -> Any:
-    """The network's compute type."""
-    return self.body.dtype
+  def wrapped(self) -> Any:
+    """The network."""
+    return self.body
 
 
-def _apart(
+def _without_head(
   network: nn.Module, image: Array, train: bool, features: int
 ) -> tuple[Outputs, Tree]:
-  """Returns what a network says before its classifier, and the classifier.
+  """Runs a network whose classifier has another number of inputs.
 
   Args:
     network: the network.
     image: [B, H, W, C].
-    train: as of a network.
-    features: what the classifier reads in the place of the network's own.
+    train: the train flag.
+    features: inputs of the classifier, instead of the network's own number.
 
   Returns:
-    Outputs without logits, and the classifier's 'kernel' [features, K] and
-    'bias' [K].
+    Outputs, whose logits are meaningless, and the classifier's parameters:
+    'kernel' [features, K] and 'bias' [K].
 
   Raises:
-    ValueError: the network has no layer of that name.
+    ValueError: the network has no layer 'head'.
   """
-  found = []
+  heads = []
 
-  def starved(method, args, kwargs, context):
+  def intercept(method, args, kwargs, context):
     if context.module.path != (HEAD,):
       return method(*args, **kwargs)
-    found.append(context.module)
-    return method(jnp.zeros((1, features)))  # so that it has its parameters
+    heads.append(context.module)
+    return method(jnp.zeros((1, features)))  # creates the parameters
 
-  with nn.intercept_methods(starved):
-    said = network(image, train=train)
-  if not found:
+  with nn.intercept_methods(intercept):
+    outputs = network(image, train=train)
+  if not heads:
     raise ValueError(
       f'{type(network).__name__} has no layer {HEAD!r}, so its classifier'
-      " cannot be another network's: give its last Linen layer this name"
+      " cannot be replaced by another network's: give its last Linen layer this"
+      ' name'
     )
-  return said, found[0].variables['params']
+  return outputs, heads[0].variables['params']
 
 
 def reusing(
   network: nn.Module, size: Sequence[int], factor: int = 2, **settings: Any
 ) -> Reusing:
-  """Returns a network with a projector and another one's classifier.
+  """Returns a network with a projector and the classifier of another network.
 
   Args:
-    network: of the catalogue.
-    size: see `Reusing`, as the others.
+    network: any network whose classifier is a layer 'head'.
+    size: see `Reusing`.
     factor: see `Projector`.
-    **settings: stage and features.
+    **settings: `stage` and `features` of `Reusing`.
 
   Raises:
-    ValueError: a factor that is no whole number, or below 1.
+    ValueError: the factor is not a whole number of at least 1.
   """
   check_whole('a reused classifier', 'factor', factor)
   height, width = size
@@ -171,7 +158,7 @@ def reusing(
 
 
 def reuses(network: nn.Module) -> dict[str, Any]:
-  """Returns what `reusing` was told of a network, as JSON; {} if nothing."""
+  """Returns the arguments of `reusing`, as JSON; {} for other networks."""
   if isinstance(network, ReadOut):
     return reuses(network.network)
   if not isinstance(network, Reusing):

@@ -1,14 +1,14 @@
 """Robust Vision Transformers (Mao et al. 2022), without the '*' additions.
 
 https://arxiv.org/abs/2105.07926: a convolutional stem, no class token and no
-positions, a depthwise convolution in every MLP, and average pooling. Position-
-aware attention scaling and patch-wise augmentation, which make RVT* of RVT, are
-absent, as are dropout and stochastic depth. As in the authors' code, no ReLU
-follows the stem's BatchNorm.
+position embedding, a depthwise convolution in every MLP, and average pooling.
+The additions of RVT*, position-aware attention scaling and patch-wise
+augmentation, are absent, as are dropout and stochastic depth. As in the
+authors' code, no ReLU follows the stem's BatchNorm.
 
-Deviations: a bias that BatchNorm reads starts at zero, not at PyTorch's
-default, which changes no output in training; the MLP has its convolution at any
-width, where the authors' code leaves it out if D = 768.
+Deviations: biases before a BatchNorm are initialised with zero, not with
+PyTorch's default, which does not change outputs in train mode; the MLP always
+has its convolution, which the authors' code leaves out if D = 768.
 """
 
 from functools import partial
@@ -37,7 +37,7 @@ from jaxkd.models.layers import (
 from jaxkd.types import Array, Outputs
 
 STEM = 32  # channels of the first convolution
-STEM_STRIDE = 4  # of that convolution and the max pooling together
+STEM_STRIDE = 4  # total stride of that convolution and the max pooling
 
 
 class ConvMLP(nn.Module):
@@ -48,7 +48,7 @@ class ConvMLP(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array, train: bool) -> Array:
-    """Returns a map [B, H, W, D] of the map [B, H, W, D]."""
+    """Returns a map [B, H, W, D] for the map [B, H, W, D]."""
     conv = partial(
       Conv, use_bias=True, kernel_init=fan_in_uniform, dtype=self.dtype
     )
@@ -62,7 +62,7 @@ class ConvMLP(nn.Module):
 
 
 class Block(nn.Module):
-  """Attention over all pixels, then the MLP; both normalise and add."""
+  """Attention over all pixels and an MLP, both pre-norm and residual."""
 
   heads: int
   head_dim: int
@@ -71,7 +71,7 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array, train: bool) -> Array:
-    """Returns a map [B, H, W, D] of the map [B, H, W, D]."""
+    """Returns a map [B, H, W, D] for the map [B, H, W, D]."""
     b, _, _, d = x.shape
     attention = Attention(
       self.heads,
@@ -88,20 +88,22 @@ class Block(nn.Module):
 
 
 class RVT(nn.Module):
-  """A convolutional stem and stages of blocks, halved in between.
+  """A convolutional stem and stages of blocks, with downsampling in between.
 
-  Taps are maps [B, H, W, D], first of H / patch x W / patch: 'stem' enters the
-  blocks, 'stage<i>' leaves the last block of stage i. No activation follows
-  them, so there is no '_pre' tap. 'pooled' is the average of the last map after
-  the last LayerNorm.
+  Taps are maps [B, H, W, D], at first with H / patch x W / patch pixels: 'stem'
+  is the input of the first block, 'stage<i>' the output of the last block of
+  stage i. No activation follows, so there are no '_pre' taps. 'pooled' is the
+  spatial mean of the last map after the last LayerNorm.
 
   Attributes:
-    blocks: of each stage.
+    blocks: number of blocks of each stage.
     heads: attention heads of each stage's blocks.
     head_dim: channels of a head; D = heads * head_dim.
     num_classes: K.
-    width: multiplies the stem's channels and the number of heads, and so D.
-    branches: of every depthwise 3 x 3 convolution with stride 1.
+    width: multiplier of the stem's channels and of the number of heads, hence
+      of D.
+    branches: number of branches of each depthwise 3 x 3 convolution with stride
+      1.
     dtype: compute type; parameters, softmax, pooling and head are float32.
     patch: stride of the stem, a multiple of 4; both sides of the image are
       multiples of it.
@@ -117,12 +119,12 @@ class RVT(nn.Module):
   patch: int = 16
 
   def __post_init__(self):
-    """Refuses an impossible size before anything is traced."""
+    """Checks the sizes before anything is traced."""
     widen_heads(self.heads, self.width)
     widen((STEM,), self.width)
     if self.patch < STEM_STRIDE or self.patch % STEM_STRIDE:
       raise ValueError(
-        f'the patch of an RVT is a multiple of {STEM_STRIDE}, got {self.patch}'
+        f'patch of an RVT must be a multiple of {STEM_STRIDE}, got {self.patch}'
       )
     super().__post_init__()
 
@@ -135,7 +137,7 @@ class RVT(nn.Module):
       zip(self.blocks, all_heads, strict=True), start=1
     ):
       if i > 1:
-        x = self.halve(x, heads * self.head_dim, f'stage{i}_pool')
+        x = self.downsample(x, heads * self.head_dim, f'stage{i}_pool')
       for j in range(count):
         name = f'stage{i}_block{j}'
         block = Block(
@@ -157,8 +159,8 @@ class RVT(nn.Module):
     rest = self.patch // STEM_STRIDE
     return self.conv(x, features, rest, stride=rest, name='embed')
 
-  def halve(self, x: Array, features: int, name: str) -> Array:
-    """Returns the map [B, ~H / 2, ~W / 2, features], each channel by itself."""
+  def downsample(self, x: Array, features: int, name: str) -> Array:
+    """Depthwise convolution with stride 2, [B, ~H / 2, ~W / 2, features]."""
     size = 3
     conv = Conv(
       features,
@@ -183,7 +185,7 @@ class RVT(nn.Module):
     padding: int = 0,
     name: str,
   ) -> Array:
-    """Convolution with bias as PyTorch starts it, and any number of zeros."""
+    """Convolution with bias, with PyTorch's initialisers and any padding."""
     return nn.Conv(
       features,
       (size, size),

@@ -1,18 +1,18 @@
-"""ShuffleNets: convolutions of a part of the channels, and shuffles.
+"""ShuffleNets: grouped or split convolutions, and channel shuffles.
 
 ShuffleNetV1 (Zhang et al. 2018, https://arxiv.org/abs/1707.01083) and V2 (Ma et
 al. 2018, https://arxiv.org/abs/1807.11164) for small images, as in the
 distillation benchmark (CRD, Tian et al. 2020). Deviations of the benchmark from
-the papers: a 1 x 1 stem of stride 1 without pooling and, in V1, a ReLU behind
+the papers: a 1 x 1 stem of stride 1 without pooling and, in V1, a ReLU after
 the depthwise convolutions.
 
-A network of width r is made of r replicas of the plain one's channels, one
-after the other. It shuffles, splits and concatenates within each of them, and
-its 1 x 1 convolutions read and write all of them.
+A network of width r has r replicas of the channels at width 1, one after the
+other. It shuffles, splits and concatenates within each replica, and its 1 x 1
+convolutions connect all replicas.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -30,35 +30,33 @@ from jaxkd.models.layers import (
 from jaxkd.models.norms import note
 from jaxkd.types import Array, Outputs
 
-Stages = tuple[tuple[int, int], ...]  # channels and units of each stage
+Stages = tuple[tuple[int, int], ...]  # channels and number of units of stages
 
 # The published networks of width 1.
 SHUFFLE_V1 = (3, 24, ((240, 4), (480, 8), (960, 4)))  # groups, stem, stages
 SHUFFLE_V2 = (24, ((116, 4), (232, 8), (464, 4)), 1024)  # stem, stages, last
 HALVES = 2  # groups of the shuffle of V2
-BOTTLENECK = 4  # the output of V1's units over their depthwise convolution
+BOTTLENECK = 4  # output channels of V1's units over those of their bottleneck
 
 
-def whole(width: float) -> int:
-  """Returns how many replicas of the plain network's channels a width is.
+def replicas_of(width: float) -> int:
+  """Returns the number of replicas of a network of some width.
 
   Raises:
-    ValueError: not a whole number, under which a wide network could not shuffle
-      the copies of a narrow one's channels as the narrow one does.
+    ValueError: not a whole number.
   """
   if width < 1 or width != math.floor(width):
     raise ValueError(
-      'the channels of a ShuffleNet are repeated as a whole, so that its width'
-      f' is 1, 2, 3, ..., got {width}'
+      f'width of a ShuffleNet must be a whole number of at least 1, got {width}'
     )
   return int(width)
 
 
 def check_groups(groups: int, stem: int, stages: Stages) -> None:
-  """Refuses channels that the groups of ShuffleNetV1 cannot share.
+  """Checks that all channel counts of a ShuffleNetV1 can be grouped.
 
   Raises:
-    ValueError: a convolution with other than a multiple of `groups`.
+    ValueError: a convolution whose channels are not a multiple of `groups`.
   """
   before = stem
   for features, _ in stages:
@@ -66,40 +64,40 @@ def check_groups(groups: int, stem: int, stages: Stages) -> None:
       for channels in (outputs // BOTTLENECK, outputs):
         if channels < 1 or channels % groups:
           raise ValueError(
-            f'a stage of {features} channels after {before} has convolutions of'
-            f' {channels} channels, which {groups} groups cannot share'
+            f'convolutions of {channels} channels, in a stage of {features}'
+            f' after {before}, cannot have {groups} groups'
           )
     before = features
 
 
 def check_halves(stages: Stages) -> None:
-  """Refuses channels that have no halves.
+  """Checks that all channel counts of a ShuffleNetV2 can be halved.
 
   Raises:
-    ValueError: a stage with an odd number of them.
+    ValueError: a stage with an odd number of channels.
   """
   for features, _ in stages:
     if features < 1 or features % HALVES:
       raise ValueError(
-        'the units of a ShuffleNetV2 halve their channels, which have to be an'
-        f' even number, got a stage of {features}'
+        'the channels of a stage of a ShuffleNetV2 must be an even number, got'
+        f' {features}: its units split them into halves'
       )
 
 
 def by_replica(x: Array, replicas: int, *sizes: int) -> Array:
-  """Splits channels [..., r C] into replicas and these axes of C."""
+  """Reshapes channels [..., r C] to [..., r, *sizes]."""
   return x.reshape(*x.shape[:-1], replicas, *sizes)
 
 
 def shuffle(x: Array, groups: int, replicas: int = 1) -> Array:
-  """Deals the groups of each replica out in turn, [..., r C] -> [..., r C].
+  """Channel shuffle within each replica, [..., r C] -> [..., r C].
 
-  Channel j of group i moves from i C / groups + j to j groups + i. As many
-  groups as a group has channels undo it.
+  Channel j of group i moves from i C / groups + j to j groups + i. A shuffle
+  with C / groups groups is the inverse.
 
   Args:
     x: [..., r C].
-    groups: that make up the C channels.
+    groups: number of groups of C channels.
     replicas: r.
   """
   y = by_replica(x, replicas, groups, -1)
@@ -107,41 +105,66 @@ def shuffle(x: Array, groups: int, replicas: int = 1) -> Array:
 
 
 def halves(x: Array, replicas: int) -> tuple[Array, Array]:
-  """Returns both halves of each replica, [..., r C / 2]."""
+  """Splits each replica into halves, 2 x [..., r C / 2]."""
   parts = jnp.split(by_replica(x, replicas, -1), HALVES, axis=-1)
   first, second = (part.reshape(*x.shape[:-1], -1) for part in parts)
   return first, second
 
 
 def concatenate(maps: Iterable[Array], replicas: int) -> Array:
-  """Returns the maps' channels next to each other in each replica."""
+  """Concatenates the channels of maps within each replica."""
   parts = [by_replica(x, replicas, -1) for x in maps]
   y = jnp.concatenate(parts, axis=-1)
   return y.reshape(*y.shape[:-2], -1)
 
 
 def average_pool(x: Array) -> Array:
-  """Returns the mean around every second pixel, [B, ~H / 2, ~W / 2, C].
+  """3 x 3 average pooling with stride 2, [B, ~H / 2, ~W / 2, C].
 
-  Windows are 3 x 3; the zeros outside the map count.
+  The map is padded with zeros, which are included in the mean.
   """
   window, strides = (1, 3, 3, 1), (1, 2, 2, 1)
   padding = ((0, 0), (1, 1), (1, 1), (0, 0))
   return lax.reduce_window(x, 0.0, lax.add, window, strides, padding) / 9
 
 
-class GroupedConv(nn.Module):
-  """1 x 1 convolution whose groups each gather their channels of all replicas.
+def apply_stages(
+  stages: Stages,
+  unit: Callable[[Array, int, int, int], Array],
+  activation: Callable[[Array], Array],
+  x: Array,
+) -> tuple[Array, dict[str, Array]]:
+  """Applies the units of all stages, each followed by the activation.
 
-  A matrix product for each group: on a CPU (64 images, sizes of V1) one batched
-  product takes 1.6 times as long, and the gradient of XLA's own grouped
-  convolution 2 to 14 times as long as that.
-  With more replicas there are not more groups but larger ones: r g groups would
-  make r networks that meet in the head alone. The attribute is called as that
-  of flax's GroupNorm, because the groups of `Conv` lie next to each other.
+  Args:
+    stages: channels and number of units of each stage.
+    unit: applies a unit, (map, stage from 1, unit from 0, channels) -> map.
+    activation: map -> map.
+    x: the input of the first stage.
+
+  Returns:
+    The last map, and the taps 'stage<i>_pre' and 'stage<i>' of each stage.
+  """
+  taps = {}
+  for i, (features, n) in enumerate(stages, start=1):
+    for j in range(n):
+      x = taps[f'stage{i}_pre'] = unit(x, i, j, features)
+      x = activation(x)
+    taps[f'stage{i}'] = x
+  return x, taps
+
+
+class GroupedConv(nn.Module):
+  """1 x 1 convolution whose groups contain their channels of all replicas.
+
+  It is one matrix product per group: on a CPU (64 images, sizes of V1), one
+  batched product takes 1.6 times as long, and the gradient of XLA's grouped
+  convolution takes 2 to 14 times as long as that. With more replicas, groups
+  become larger, not more: r g groups would make r networks that are connected
+  only in the head. (Not called `groups`: those of `Conv` are contiguous.)
 
   Attributes:
-    features: output channels, of all replicas.
+    features: output channels of all replicas.
     num_groups: g.
     replicas: r.
     dtype: compute type; parameters are float32.
@@ -154,7 +177,7 @@ class GroupedConv(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
-    """Returns [B, H, W, features] of the map [B, H, W, r C]."""
+    """Returns a map [B, H, W, features] for the map [B, H, W, r C]."""
     r, g = self.replicas, self.num_groups
     shape = (1, 1, x.shape[-1] // g, self.features)
     kernel = self.param('kernel', fan_in_uniform, shape, jnp.float32)
@@ -169,16 +192,16 @@ class GroupedConv(nn.Module):
 
 
 class UnitV1(nn.Module):
-  """A bottleneck with grouped convolutions; the last ReLU is the caller's.
+  """A bottleneck with grouped convolutions, without the last ReLU.
 
   Attributes:
-    features: output channels of a replica; with stride 2, those of the input,
-      averaged, are among them.
+    features: output channels of a replica; with stride 2, they include the
+      average-pooled input.
     groups: of the last 1 x 1 convolution.
-    first_groups: of the first 1 x 1 convolution and of the shuffle behind it.
+    first_groups: of the first 1 x 1 convolution and of the shuffle after it.
     stride: of the 3 x 3 convolution, 1 or 2.
     replicas: r.
-    branches: of the 3 x 3 convolution if its stride is 1.
+    branches: number of branches of the 3 x 3 convolution if its stride is 1.
     dtype: compute type.
   """
 
@@ -225,14 +248,14 @@ class UnitV1(nn.Module):
 
 
 class UnitV2(nn.Module):
-  """Convolutions of one half; the last ReLU and the shuffle are the caller's.
+  """Convolutions of one half, without the last ReLU and the shuffle.
 
   Attributes:
     features: output channels of a replica.
-    stride: 1, and half of the channels stay as they are; or 2, and both halves
-      of the output are made of the whole input.
+    stride: 1: half of the channels are passed on unchanged; 2: both halves of
+      the output depend on the whole input.
     replicas: r.
-    branches: of the 3 x 3 convolution if its stride is 1.
+    branches: number of branches of the 3 x 3 convolution if its stride is 1.
     dtype: compute type.
   """
 
@@ -244,7 +267,7 @@ class UnitV2(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array, train: bool) -> Array:
-    """Returns both halves, [B, H / stride, W / stride, r C']."""
+    """Returns both halves, concatenated, [B, H / stride, W / stride, r C']."""
     layer = partial(
       normed,
       train=train,
@@ -261,26 +284,26 @@ class UnitV2(nn.Module):
       )
 
     if self.stride == 1:
-      kept, y = halves(x, r)
+      left, y = halves(x, r)
     else:
-      kept = depthwise(x, 'left_depthwise')
-      kept, y = layer(kept, name='left_pointwise', features=half), x
+      left = depthwise(x, 'left_depthwise')
+      left, y = layer(left, name='left_pointwise', features=half), x
     y = nn.relu(layer(y, name='pointwise1', features=half))
     y = layer(depthwise(y, 'depthwise'), name='pointwise2', features=half)
-    return concatenate([kept, y], r)
+    return concatenate([left, y], r)
 
 
 class ShuffleNetV1(nn.Module):
-  """A 1 x 1 stem and stages that begin with stride 2.
+  """A 1 x 1 stem and stages that start with stride 2.
 
   Attributes:
-    groups: of the 1 x 1 convolutions, but not of the very first unit's first
-      one, which has few channels to read.
+    groups: of the 1 x 1 convolutions, except the first one of the first unit,
+      which has few input channels.
     stem: channels of the stem.
-    stages: channels and units of each stage.
+    stages: channels and number of units of each stage.
     num_classes: K.
-    width: r, a whole number: how often every channel is there.
-    branches: of each 3 x 3 convolution of stride 1.
+    width: r, the number of replicas of every channel, a whole number.
+    branches: number of branches of each 3 x 3 convolution with stride 1.
     dtype: compute type; parameters, pooling and head are float32.
   """
 
@@ -293,52 +316,52 @@ class ShuffleNetV1(nn.Module):
   dtype: Any = jnp.float32
 
   def __post_init__(self):
-    """Refuses an impossible size before anything is traced."""
-    whole(self.width)
+    """Checks the sizes before anything is traced."""
+    replicas_of(self.width)
     check_groups(self.groups, self.stem, self.stages)
     super().__post_init__()
 
   @nn.compact
   def __call__(self, image: Array, train: bool = False) -> Outputs:
     """Returns logits [B, K] and taps of the image [B, H, W, C]."""
-    r, taps = whole(self.width), {}
+    r = replicas_of(self.width)
     settings: dict[str, Any] = dict(branches=self.branches, dtype=self.dtype)
     layer = partial(normed, kernel_init=fan_in_uniform, **settings)
-    x = nn.relu(layer(image, train, 'stem', r * self.stem))
-    taps['stem'] = x
-    for i, (features, n) in enumerate(self.stages, start=1):
-      for j in range(n):
-        unit = UnitV1(
-          features,
-          self.groups,
-          first_groups=1 if i == 1 and j == 0 else self.groups,
-          stride=2 if j == 0 else 1,
-          replicas=r,
-          name=f'stage{i}_block{j}',
-          **settings,
-        )
-        x = taps[f'stage{i}_pre'] = unit(x, train)  # the last unit's stays
-        if j > 0:  # the first one's output is not all normalised
-          note(self, f'stage{i}_pre', unit.variables['params']['bn_expand'])
-        x = nn.relu(x)
-      taps[f'stage{i}'] = x
-    x = taps['pooled'] = global_average(x)
-    return Outputs(head(x, self.num_classes), taps)
+
+    def apply_unit(x, i, j, features):
+      unit = UnitV1(
+        features,
+        self.groups,
+        first_groups=1 if i == 1 and j == 0 else self.groups,
+        stride=2 if j == 0 else 1,
+        replicas=r,
+        name=f'stage{i}_block{j}',
+        **settings,
+      )
+      y = unit(x, train)
+      if j > 0:  # a part of the first unit's output is not normalised
+        note(self, f'stage{i}_pre', unit.variables['params']['bn_expand'])
+      return y
+
+    stem = nn.relu(layer(image, train, 'stem', r * self.stem))
+    x, taps = apply_stages(self.stages, apply_unit, nn.relu, stem)
+    taps = {'stem': stem, **taps, 'pooled': global_average(x)}
+    return Outputs(head(taps['pooled'], self.num_classes), taps)
 
 
 class ShuffleNetV2(nn.Module):
-  """A 1 x 1 stem, stages that begin with stride 2, and a 1 x 1 convolution.
+  """A 1 x 1 stem, stages that start with stride 2, and a 1 x 1 convolution.
 
-  The taps 'stage1_pre', ... are not shuffled, as in the benchmark: their
-  channels stand in another order than those of 'stage1', ...
+  As in the benchmark, the taps 'stage<i>_pre' are not shuffled: their channels
+  have another order than those of 'stage<i>'.
 
   Attributes:
     stem: channels of the stem.
-    stages: channels and units of each stage.
+    stages: channels and number of units of each stage.
     last: channels of the 1 x 1 convolution after the stages.
     num_classes: K.
-    width: r, a whole number: how often every channel is there.
-    branches: of each 3 x 3 convolution of stride 1.
+    width: r, the number of replicas of every channel, a whole number.
+    branches: number of branches of each 3 x 3 convolution with stride 1.
     dtype: compute type; parameters, pooling and head are float32.
   """
 
@@ -351,27 +374,27 @@ class ShuffleNetV2(nn.Module):
   dtype: Any = jnp.float32
 
   def __post_init__(self):
-    """Refuses an impossible size before anything is traced."""
-    whole(self.width)
+    """Checks the sizes before anything is traced."""
+    replicas_of(self.width)
     check_halves(self.stages)
     super().__post_init__()
 
   @nn.compact
   def __call__(self, image: Array, train: bool = False) -> Outputs:
     """Returns logits [B, K] and taps of the image [B, H, W, C]."""
-    r, taps = whole(self.width), {}
+    r = replicas_of(self.width)
     settings: dict[str, Any] = dict(branches=self.branches, dtype=self.dtype)
     layer = partial(normed, kernel_init=fan_in_uniform, **settings)
-    x = nn.relu(layer(image, train, 'stem', r * self.stem))
-    taps['stem'] = x
-    for i, (features, n) in enumerate(self.stages, start=1):
-      for j in range(n):
-        stride, name = 2 if j == 0 else 1, f'stage{i}_block{j}'
-        unit = UnitV2(features, stride, r, name=name, **settings)
-        x = taps[f'stage{i}_pre'] = unit(x, train)  # the last unit's stays
-        # What a unit has kept is rectified already.
-        x = shuffle(nn.relu(x), HALVES, r)
-      taps[f'stage{i}'] = x
+
+    def apply_unit(x, i, j, features):
+      stride, name = 2 if j == 0 else 1, f'stage{i}_block{j}'
+      return UnitV2(features, stride, r, name=name, **settings)(x, train)
+
+    def activation(x):  # the unchanged half is not negative already
+      return shuffle(nn.relu(x), HALVES, r)
+
+    stem = nn.relu(layer(image, train, 'stem', r * self.stem))
+    x, taps = apply_stages(self.stages, apply_unit, activation, stem)
     x = nn.relu(layer(x, train, 'last', r * self.last))
-    x = taps['pooled'] = global_average(x)
-    return Outputs(head(x, self.num_classes), taps)
+    taps = {'stem': stem, **taps, 'pooled': global_average(x)}
+    return Outputs(head(taps['pooled'], self.num_classes), taps)

@@ -1,8 +1,9 @@
 """VGG with BatchNorm for 32 x 32 images (Simonyan and Zisserman 2015).
 
 https://arxiv.org/abs/1409.1556. As in the distillation benchmark (CRD, Tian et
-al. 2020): five stages, max pooling after the first three, one linear layer.
-There the fourth pooling is for 64 x 64 images only; here for 64 pixels or more.
+al. 2020): five stages, max pooling after the first three, one linear layer. The
+fourth pooling, which the benchmark uses only for 64 x 64 images, is used for
+images of at least 64 pixels.
 """
 
 from typing import Any
@@ -15,7 +16,7 @@ from jaxkd.models.norms import note
 from jaxkd.types import Array, Outputs
 
 CHANNELS = (64, 128, 256, 512, 512)
-CONVOLUTIONS = {  # depth: convolutions of each stage
+CONVOLUTIONS = {  # depth -> number of convolutions of each stage
   8: (1, 1, 1, 1, 1),
   11: (1, 1, 2, 2, 2),
   13: (2, 2, 2, 2, 2),
@@ -25,7 +26,7 @@ CONVOLUTIONS = {  # depth: convolutions of each stage
 
 
 class Stage(nn.Module):
-  """Convolution, BatchNorm, ReLU, repeated; the last ReLU is the caller's."""
+  """Convolutions, each with BatchNorm and ReLU, without the last ReLU."""
 
   features: int
   convolutions: int
@@ -49,8 +50,8 @@ class VGG(nn.Module):
   Attributes:
     depth: 8, 11, 13, 16 or 19.
     num_classes: K.
-    width: multiplies every channel count.
-    branches: of each convolution.
+    width: multiplier of every channel count.
+    branches: number of branches of each convolution.
     dtype: compute type; parameters, pooling and head are float32.
   """
 
@@ -61,7 +62,7 @@ class VGG(nn.Module):
   dtype: Any = jnp.float32
 
   def __post_init__(self):
-    """Refuses an impossible size before anything is traced."""
+    """Checks the sizes before anything is traced."""
     if self.depth not in CONVOLUTIONS:
       raise ValueError(
         f'a VGG has depth {", ".join(map(str, CONVOLUTIONS))}, got {self.depth}'
@@ -77,7 +78,7 @@ class VGG(nn.Module):
     taps = {}
     x = image
     for i, n in enumerate(CONVOLUTIONS[self.depth]):
-      # A map of one pixel has nothing to pool: images below 8 x 8.
+      # The map of an image below 8 x 8 shrinks to one pixel earlier.
       if 0 < i <= pools and min(x.shape[1:3]) > 1:
         x = max_pool(x)
       name = f'stage{i}' if i else 'stem'

@@ -1,9 +1,9 @@
 """ViT (Dosovitskiy et al. 2021) and DeiT (Touvron et al. 2021).
 
 https://arxiv.org/abs/2010.11929, https://arxiv.org/abs/2012.12877. As in timm,
-where the DeiT without a distillation token is the ViT of the same size, down to
-the initial values: what differs is the recipe it is trained with. Dropout and
-stochastic depth belong to the recipes and are absent.
+a DeiT without a distillation token is the ViT of the same size, with the same
+initialisation; only the training differs. Dropout and stochastic depth, which
+belong to the training, are absent.
 """
 
 from functools import partial
@@ -25,7 +25,7 @@ from jaxkd.types import Array, Outputs
 
 
 class Block(nn.Module):
-  """Attention, then an MLP with exact GELU; both normalise and add."""
+  """Attention and an MLP with exact GELU, both pre-norm and residual."""
 
   heads: int
   head_dim: int
@@ -33,7 +33,7 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
-    """Returns tokens [B, N, D] of tokens [B, N, D]."""
+    """Returns tokens [B, N, D] for the tokens [B, N, D]."""
     d = x.shape[-1]
     dense = partial(nn.Dense, kernel_init=normal_002, dtype=self.dtype)
     attention = Attention(
@@ -49,18 +49,18 @@ class ViT(nn.Module):
   """Patches, a class token, learned positions, and pre-norm blocks.
 
   Taps are tokens [B, N, D] with N = 1 + H W / patch², the class token first:
-  'stem' enters the blocks, 'stage<i>' leaves the last block of stage i. No
-  activation follows them, so there is no '_pre' tap. 'pooled' is the class
-  token after the last LayerNorm. Positions belong to the image size that `init`
-  sees.
+  'stem' is the input of the first block, 'stage<i>' the output of the last
+  block of stage i. No activation follows, so there are no '_pre' taps. 'pooled'
+  is the class token after the last LayerNorm. The position embedding is for the
+  image size that `init` is called with.
 
   Attributes:
-    blocks: of each stage; the stages differ in nothing and only name taps.
+    blocks: number of blocks of each stage; stages only determine the taps.
     heads: attention heads of each block.
     head_dim: channels of a head; D = heads * head_dim.
     num_classes: K.
-    width: multiplies the number of heads, and so D.
-    branches: changes nothing; there is no 3 x 3 convolution.
+    width: multiplier of the number of heads, hence of D.
+    branches: ignored, because there is no 3 x 3 convolution.
     dtype: compute type; parameters, softmax, pooling and head are float32.
     patch: side of a patch; both sides of the image are multiples of it.
   """
@@ -75,16 +75,16 @@ class ViT(nn.Module):
   patch: int = 16
 
   def __post_init__(self):
-    """Refuses an impossible size before anything is traced."""
+    """Checks the sizes before anything is traced."""
     widen_heads((self.heads,), self.width)
     if self.patch < 1:
-      raise ValueError(f'a patch has 1 pixel or more a side, got {self.patch}')
+      raise ValueError(f'patch must be at least 1 pixel, got {self.patch}')
     super().__post_init__()
 
   @nn.compact
   def __call__(self, image: Array, train: bool = False) -> Outputs:
     """Returns logits [B, K] and taps of the image [B, H, W, C]."""
-    del train  # nothing here behaves differently
+    del train  # train and eval mode are the same
     (heads,) = widen_heads((self.heads,), self.width)
     taps = {}
     x = taps['stem'] = self.tokens(image, heads * self.head_dim)
@@ -98,7 +98,7 @@ class ViT(nn.Module):
     return Outputs(head(x), taps)
 
   def tokens(self, image: Array, features: int) -> Array:
-    """Returns the class token and the patches with positions, [B, N, D]."""
+    """Returns the embedded class token and patches, [B, N, D]."""
     check_sides(image, self.patch)
     embed = nn.Conv(
       features,

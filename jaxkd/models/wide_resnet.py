@@ -1,9 +1,9 @@
 """Wide ResNets (Zagoruyko and Komodakis 2016).
 
 https://arxiv.org/abs/1605.07146, without dropout. As in the distillation
-benchmark (CRD, Tian et al. 2020): a stage's tap is the raw sum that leaves it,
-and its '_pre' tap is that sum after the BatchNorm which reads it next. It is
-the same array that the next stage rectifies, so the statistics move once.
+benchmark (CRD, Tian et al. 2020): the tap of a stage is the sum at its end, and
+the '_pre' tap is that sum after the next stage's first BatchNorm. It is the
+same array that the next stage uses, so the statistics are updated once.
 """
 
 from typing import Any
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxkd.models.layers import (
   BatchNorm,
   Conv,
+  blocks_per_stage,
   fan_in_uniform,
   global_average,
   widen,
@@ -22,21 +23,12 @@ from jaxkd.models.norms import note
 from jaxkd.types import Array, Outputs
 
 CHANNELS = (16, 16, 32, 64)  # of the stem, and of the stages at factor 1
-
-
-def blocks_per_stage(depth: int) -> int:
-  """Returns n of depth = 6n + 4: three stages of n blocks.
-
-  Raises:
-    ValueError: no n >= 1 gives this depth.
-  """
-  if depth < 10 or (depth - 4) % 6:
-    raise ValueError(f'a wide ResNet has depth 6n + 4, n >= 1, got {depth}')
-  return (depth - 4) // 6
+# Convolutions outside the blocks: the stem and three shortcuts.
+FAMILY, OTHERS = 'wide ResNet', 4
 
 
 class Block(nn.Module):
-  """Pre-activation block: BN, ReLU, convolution, twice, and a shortcut."""
+  """Pre-activation block: BatchNorm, ReLU, convolution, twice; a shortcut."""
 
   features: int
   stride: int = 1
@@ -45,7 +37,7 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array, train: bool) -> tuple[Array, Array]:
-    """Returns the raw sum, and the normalised input before its ReLU."""
+    """Returns the sum, and the normalised input before its ReLU."""
 
     def conv(name, size=3, stride=1, branch_bias=True):
       settings: dict[str, Any] = dict(
@@ -59,7 +51,7 @@ class Block(nn.Module):
     active = nn.relu(normed)
     y = conv('conv1', stride=self.stride)(active)
     y = nn.relu(BatchNorm(self.dtype, name='bn2')(y, train))
-    y = conv('conv2', branch_bias=False)(y)  # what follows is a sum
+    y = conv('conv2', branch_bias=False)(y)  # no BatchNorm before the sum
     if x.shape[-1] != self.features:
       x = conv('conv_shortcut', 1, self.stride)(active)
     return x + y, normed
@@ -70,10 +62,10 @@ class WideResNet(nn.Module):
 
   Attributes:
     depth: 6n + 4.
-    factor: the k of wrn_d_k; the stem keeps its 16 channels.
+    factor: the k of wrn_d_k, which multiplies the channels of the stages.
     num_classes: K.
-    width: multiplies every channel count, the stem's too.
-    branches: of each 3 x 3 convolution of stride 1.
+    width: multiplier of every channel count, including the stem's.
+    branches: number of branches of each 3 x 3 convolution with stride 1.
     dtype: compute type; parameters, pooling and head are float32.
   """
 
@@ -85,8 +77,8 @@ class WideResNet(nn.Module):
   dtype: Any = jnp.float32
 
   def __post_init__(self):
-    """Refuses an impossible size before anything is traced."""
-    blocks_per_stage(self.depth)
+    """Checks the sizes before anything is traced."""
+    blocks_per_stage(FAMILY, self.depth, OTHERS)
     widen(CHANNELS, self.width)
     super().__post_init__()
 
@@ -99,7 +91,7 @@ class WideResNet(nn.Module):
     x = Conv(stem, branch_bias=False, **settings, name='conv_stem')(image)
     taps['stem'] = x
     for i, features in enumerate(stages, start=1):
-      for j in range(blocks_per_stage(self.depth)):
+      for j in range(blocks_per_stage(FAMILY, self.depth, OTHERS)):
         stride = 2 if i > 1 and j == 0 else 1
         name = f'stage{i}_block{j}'
         block = Block(features * self.factor, stride, **settings, name=name)

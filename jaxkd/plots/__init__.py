@@ -1,4 +1,4 @@
-"""Figures of what a run has logged, and of what its networks say."""
+"""Figures of logged metrics and of the outputs of networks."""
 
 from jaxkd.plots.correlation import (
   correlation,

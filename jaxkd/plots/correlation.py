@@ -1,8 +1,8 @@
-"""Whether a student has learnt which classes its teacher finds alike.
+"""Differences of the correlations between classes of student and teacher.
 
-How the logits of classes correlate over the test images is what right answers
-alone do not teach. Student and teacher were first compared by such a picture in
-https://arxiv.org/abs/1910.10699.
+The correlation of the logits of two classes over the test images shows how
+similar a network considers them, which labels do not teach. The comparison of
+student and teacher by a heat map is from https://arxiv.org/abs/1910.10699.
 """
 
 import os
@@ -12,20 +12,20 @@ from collections.abc import Sequence
 import chex
 import numpy as np
 
-from jaxkd.plots.style import INK, save
+from jaxkd.plots.style import INK, figure_title, label, save
 
 COLOUR_MAP = 'viridis'
 
 
 def correlation(logits: np.ndarray) -> np.ndarray:
-  """Returns Pearson's correlation between classes, over the examples.
+  """Returns Pearson's correlations between classes, over the examples.
 
   Args:
     logits: [N, K]; computed in float64.
 
   Returns:
-    [K, K], in [-1, 1]. A class whose logit is the same for all examples has no
-    correlation: 0 with every class, itself included, and not NaN.
+    [K, K], in [-1, 1]. If the logit of a class is constant, its correlations,
+    also with itself, are 0 and not NaN.
 
   >>> correlation(np.array([[0, 0, 7], [1, -2, 7], [2, -4, 7]]))
   array([[ 1., -1.,  0.],
@@ -34,7 +34,7 @@ def correlation(logits: np.ndarray) -> np.ndarray:
   """
   chex.assert_rank(logits, 2)
   x = np.asarray(logits, np.float64)
-  # The mean of equal numbers may differ from them in the last bit.
+  # The mean of equal numbers may differ from them by a rounding error.
   varies = np.ptp(x, axis=0) != 0
   x = np.where(varies, x - x.mean(0), 0.0)
   x /= np.where(varies, np.linalg.norm(x, axis=0), 1.0)
@@ -44,7 +44,7 @@ def correlation(logits: np.ndarray) -> np.ndarray:
 def correlation_difference(
   student: np.ndarray, teacher: np.ndarray
 ) -> np.ndarray:
-  """Returns how far two networks' correlations are apart, |C_s - C_t|.
+  """Returns the absolute difference of two networks' correlations, |C_s - C_t|.
 
   Args:
     student: logits [N, K].
@@ -58,7 +58,7 @@ def correlation_difference(
 
 
 def mean_difference(difference: np.ndarray) -> float:
-  """Returns the mean of a matrix [K, K] off its diagonal, for K > 1."""
+  """Returns the mean of the off-diagonal entries of a matrix [K, K], K > 1."""
   chex.assert_equal(*difference.shape)
   return float(difference[~np.eye(len(difference), dtype=bool)].mean())
 
@@ -69,16 +69,16 @@ def heat_maps(
   *,
   title: str = '',
 ) -> pathlib.Path:
-  """Draws differences of correlations as a PNG, on one colour scale.
+  """Draws differences of correlations as heat maps with one colour scale.
 
   Args:
-    panels: for each, what it shows and the difference [K, K]; its mean is
-      written below.
+    panels: title and differences [K, K] of each panel; their off-diagonal mean
+      is added to the title.
     path: of the PNG; its folder exists.
     title: above the panels; '' for none.
 
   Returns:
-    The path.
+    The path of the PNG.
   """
   from matplotlib.colors import Normalize
   from matplotlib.figure import Figure
@@ -90,17 +90,15 @@ def heat_maps(
   row = figure.subplots(1, len(panels), squeeze=False)[0]
   for axes, (name, difference) in zip(row, panels, strict=True):
     image = axes.imshow(difference, norm=scale, cmap=COLOUR_MAP)
-    mean = f'mean off the diagonal {mean_difference(difference):.4f}'
-    axes.set_title(f'{name}\n{mean}', fontsize=12, loc='left', color=INK)
-    axes.set_xlabel('class', fontsize=11, color=INK)
+    mean = f'off-diagonal mean {mean_difference(difference):.4f}'
+    label(axes, f'{name}\n{mean}', 'Class', 'Class')
     axes.tick_params(labelsize=10, colors=INK, length=3)
     for axis in (axes.xaxis, axes.yaxis):
       axis.set_major_locator(MaxNLocator(integer=True, nbins=10))
     axes.spines[:].set_visible(False)
   bar = figure.colorbar(image, ax=list(row), fraction=0.05, pad=0.02)
-  bar.set_label('|student - teacher|, correlation', fontsize=11, color=INK)
+  bar.set_label('Absolute difference of correlations', fontsize=11, color=INK)
   bar.ax.tick_params(labelsize=10, colors=INK, length=3)
   bar.outline.set_visible(False)
-  if title:
-    figure.suptitle(title, fontsize=14, color=INK)
+  figure_title(figure, title)
   return save(figure, path)

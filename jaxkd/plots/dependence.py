@@ -1,4 +1,4 @@
-"""What an outcome depends on: recipes as points, over several seeds."""
+"""Scatter plots of two metrics over the variants and seeds of a study."""
 
 import os
 import pathlib
@@ -7,43 +7,50 @@ from typing import Any
 
 import numpy as np
 
-from jaxkd.plots.style import COLOURS, GRID, INK, STUDENT_COLOUR, save, two_axes
+from jaxkd.plots.style import (
+  COLOURS,
+  GRID,
+  STUDENT_COLOUR,
+  label,
+  save,
+  two_axes,
+)
 
 PALETTE = (STUDENT_COLOUR, *COLOURS)
-MARKERS = 'os^D'  # one after another, where there are more recipes than colours
-Pairs = Mapping[str, tuple[Sequence[float], Sequence[float]]]
+MARKERS = 'os^D'  # the next one for each round of the palette
+Variants = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 
 
 def dependence(
-  groups: Mapping[str, Pairs],
+  groups: Mapping[str, Variants],
   path: str | os.PathLike[str],
   x_name: str,
   y_name: str,
 ) -> pathlib.Path:
-  """Draws one figure against another as a PNG, a panel for each group.
+  """Draws one metric against another, with one panel for each group.
 
-  A large point is a recipe's mean, small ones its seeds; a line joins what one
-  seed gives with all recipes of the group.
+  A large marker is the mean of a variant, small markers are its seeds; lines
+  connect the variants of the group that have the same seed.
 
   Args:
-    groups: group -> recipe -> its values of both figures, one for each seed.
+    groups: group -> variant -> values of both metrics, one for each seed.
     path: of the PNG; its folder exists.
-    x_name: of the horizontal axis.
-    y_name: of the vertical axis.
+    x_name: label of the horizontal axis.
+    y_name: label of the vertical axis.
 
   Returns:
-    The path.
+    The path of the PNG.
   """
   from matplotlib.figure import Figure
 
   figure = Figure(figsize=(6 * len(groups), 6), layout='constrained')
   panels = figure.subplots(1, len(groups), squeeze=False)[0]
-  for panel, (group, recipes) in zip(panels, groups.items(), strict=True):
+  for panel, (group, variants) in zip(panels, groups.items(), strict=True):
     for points in zip(
-      *(zip(*xy, strict=True) for xy in recipes.values()), strict=True
+      *(zip(*xy, strict=True) for xy in variants.values()), strict=True
     ):
       panel.plot(*zip(*sorted(points), strict=True), color=GRID, zorder=1)
-    for n, (name, (x, y)) in enumerate(recipes.items()):
+    for n, (name, (x, y)) in enumerate(variants.items()):
       style = dict(
         color=PALETTE[n % len(PALETTE)], marker=MARKERS[n // len(PALETTE) % 4]
       )
@@ -52,16 +59,14 @@ def dependence(
       panel.scatter(
         *mean, s=80, edgecolor='white', zorder=3, label=name, **style
       )
-    _decorate(panel, group, x_name, y_name)
+    label(panel, group, x_name, y_name)
+    two_axes(panel, grid=False)
+    _legend(panel)
   return save(figure, path)
 
 
-def _decorate(panel: Any, title: str, x_name: str, y_name: str) -> None:
-  """Titles a panel and puts its legend below it."""
-  panel.set_title(title, fontsize=12, loc='left', color=INK)
-  panel.set_xlabel(x_name, fontsize=11, color=INK)
-  panel.set_ylabel(y_name, fontsize=11, color=INK)
-  two_axes(panel, grid=False)
+def _legend(panel: Any) -> None:
+  """Adds a legend below a panel."""
   panel.legend(
     loc='upper center',
     bbox_to_anchor=(0.5, -0.13),

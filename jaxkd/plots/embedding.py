@@ -1,8 +1,8 @@
-"""What a student's features look like: t-SNE, and a number beside it.
+"""Visualisation of features by t-SNE, and their nearest-neighbour accuracy.
 
 t-SNE: van der Maaten, Hinton, 2008,
 https://www.jmlr.org/papers/v9/vandermaaten08a.html. Papers on distillation show
-the penultimate layer's, coloured by class.
+the features of the penultimate layer, coloured by class.
 """
 
 import os
@@ -13,39 +13,47 @@ from typing import Any
 import chex
 import numpy as np
 
-from jaxkd.plots.style import COLOURS, GRID, INK, STUDENT_COLOUR, legend, save
+from jaxkd.plots.style import (
+  COLOURS,
+  GRID,
+  STUDENT_COLOUR,
+  figure_title,
+  label,
+  legend,
+  save,
+)
 
 PERPLEXITY = 30.0
 NEIGHBOURS = 10
-# The other figures' palette (but its grey) and four more that differ from it
-# in lightness, then the same once more with another mark.
+# The palette of the other figures without its grey, and four colours of other
+# lightness. Further classes have the same colours and another marker.
 CLASS_COLOURS = (
   *(STUDENT_COLOUR, *COLOURS[:-1]),
   *('#332288', '#882255', '#999933', '#000000'),
 )
-MARKS = ('o', '^')
-SHOWN = len(CLASS_COLOURS)  # classes, if nothing else is asked for
+MARKERS = ('o', '^')
+COLOURED = len(CLASS_COLOURS)  # the default number of coloured classes
 
 
 def embed(
   features: np.ndarray, seed: int = 0, perplexity: float = PERPLEXITY
 ) -> np.ndarray:
-  """Returns points in the plane whose neighbours are those of the features.
+  """Embeds features in the plane by t-SNE, which preserves neighbourhoods.
 
-  Barnes-Hut t-SNE, started from the first two principal components. Distances
-  between clusters, and their sizes, mean nothing.
+  Barnes-Hut t-SNE, initialised with the first two principal components.
+  Distances between clusters and sizes of clusters are not meaningful.
 
   Args:
     features: [N, D] with D > 1.
-    seed: of what is random; the same seed gives the same points.
-    perplexity: about how many neighbours an example has; below N.
+    seed: random seed; the same seed gives the same points.
+    perplexity: effective number of neighbours; below N.
 
   Returns:
     [N, 2], float32.
 
   Raises:
-    ValueError: too few examples; features that are not finite, or the same for
-      all examples.
+    ValueError: too few examples; features that are not finite, or equal for all
+      examples.
   """
   from sklearn.manifold import TSNE
   from threadpoolctl import threadpool_limits  # scikit-learn depends on it
@@ -62,8 +70,8 @@ def embed(
       ' same: has the training of this network diverged?'
     )
   method = TSNE(init='pca', perplexity=perplexity, random_state=seed)
-  # Of its thousands of short parallel loops each waits for the slowest thread:
-  # beside other work, one thread is several times as fast.
+  # It has thousands of short parallel loops, each of which waits for the
+  # slowest thread: on a busy machine, one thread is several times faster.
   with threadpool_limits(1):
     return method.fit_transform(features)
 
@@ -71,19 +79,18 @@ def embed(
 def neighbour_accuracy(
   features: np.ndarray, labels: np.ndarray, neighbours: int = NEIGHBOURS
 ) -> float:
-  """Returns how often the nearest other examples vote for the right class.
+  """Returns the leave-one-out k-nearest-neighbour accuracy of features.
 
-  Leave-one-out k-nearest-neighbour accuracy, by Euclidean distance in the
-  features themselves: a picture by t-SNE depends on seed and perplexity, and
-  distorts distances. Other than the silhouette it needs no round clusters, does
-  not change with the features' scale, and has the unit of top-1, so that
-  networks of different widths can be compared.
+  Neighbours are determined by the Euclidean distance of the features, not of
+  the embedding, which depends on seed and perplexity and distorts distances.
+  Unlike the silhouette coefficient, the accuracy does not assume round
+  clusters; it is invariant to the scale of the features and comparable to the
+  top-1 accuracy, also between networks of different widths.
 
   Args:
     features: [N, D].
     labels: int [N].
-    neighbours: k below N, that vote; the nearest decides between equal numbers
-      of votes.
+    neighbours: k, below N; the nearest neighbours break ties.
 
   Returns:
     A fraction.
@@ -99,11 +106,11 @@ def neighbour_accuracy(
       f'{neighbours} neighbours must be above 0 and below the number of'
       f' examples, {len(features)}: take more examples or fewer neighbours'
     )
-  # Asked without points, it leaves each point out of its own neighbours.
+  # Without an argument, kneighbors excludes each point from its neighbours.
   search = NearestNeighbors(n_neighbors=neighbours).fit(features)
   nearest = labels[search.kneighbors(return_distance=False)]
-  # A vote's excess is more than that of all farther ones together, and all of
-  # them less than a vote.
+  # Each weight exceeds 1 by more than those of all farther neighbours together,
+  # and all excesses together are below 1: they only break ties.
   weight = 1 + 0.5 ** np.arange(2, neighbours + 2)
   votes = weight @ (nearest[..., None] == np.unique(labels))
   return float(np.mean(np.unique(labels)[votes.argmax(-1)] == labels))
@@ -118,45 +125,45 @@ def scatter(
   classes: Sequence[int] = (),
   title: str = '',
 ) -> pathlib.Path:
-  """Draws points side by side as a PNG, coloured by class.
+  """Draws points in panels side by side, coloured by class.
 
   Args:
-    panels: for each, what it shows and its points [N, 2].
+    panels: title and points [N, 2] of each panel.
     labels: int [N], of the points of every panel.
     class_names: K names.
     path: of the PNG; its folder exists.
-    classes: which have a colour, at most 20; the first ten if not given. Points
-      of others are grey.
+    classes: the coloured classes, at most 20; by default the first ten. The
+      points of other classes are grey.
     title: above the panels; '' for none.
 
   Returns:
-    The path.
+    The path of the PNG.
 
   Raises:
-    ValueError: more classes than can be told apart, or one that there is not.
+    ValueError: more than 20 classes, or a class that does not exist.
   """
   from matplotlib.figure import Figure
 
-  styles = _styles(classes or range(min(SHOWN, len(class_names))), class_names)
+  coloured = classes or range(min(COLOURED, len(class_names)))
+  styles = _styles(coloured, class_names)
   figure = Figure(figsize=(5.6 * len(panels), 6.9), layout='constrained')
   row = figure.subplots(1, len(panels), squeeze=False)[0]
   for axes, (name, points) in zip(row, panels, strict=True):
-    for label, style in styles.items():
-      axes.scatter(*points[labels == label].T, s=16, linewidths=0, **style)
+    for index, style in styles.items():
+      axes.scatter(*points[labels == index].T, s=16, linewidths=0, **style)
     others = points[~np.isin(labels, list(styles))]
     if len(others):
       style = {'color': GRID, 'label': 'other classes', 'zorder': 0.5}
       axes.scatter(*others.T, s=6, linewidths=0, **style)
     _frame(axes, points)
-    axes.set_title(name, fontsize=12, loc='left', color=INK)
+    label(axes, name)
   legend(figure, row[0])
-  if title:
-    figure.suptitle(title, fontsize=14, color=INK)
+  figure_title(figure, title)
   return save(figure, path)
 
 
 def _frame(axes: Any, points: np.ndarray) -> None:
-  """Makes a panel the square around the points; their units mean nothing."""
+  """Makes a panel a square around the points, without ticks."""
   low, high = points.min(0), points.max(0)
   middle, half = (low + high) / 2, 0.54 * np.max(high - low)
   (left, bottom), (right, top) = middle - half, middle + half
@@ -168,18 +175,18 @@ def _frame(axes: Any, points: np.ndarray) -> None:
 def _styles(
   classes: Sequence[int], class_names: Sequence[str]
 ) -> dict[int, dict[str, Any]]:
-  """Returns how the points of each class are drawn."""
-  last, most = len(class_names) - 1, len(CLASS_COLOURS) * len(MARKS)
+  """Returns label, colour and marker of each coloured class."""
+  last, most = len(class_names) - 1, len(CLASS_COLOURS) * len(MARKERS)
   if len(classes) > most or not 0 <= min(classes) <= max(classes) <= last:
     raise ValueError(
-      f'cannot colour the classes {list(classes)}: at most {most}, and each'
-      f' from 0 to {last}'
+      f'classes must be at most {most}, and each from 0 to {last}, got'
+      f' {list(classes)}'
     )
   return {
-    label: {
-      'label': class_names[label],
+    index: {
+      'label': class_names[index],
       'color': CLASS_COLOURS[n % len(CLASS_COLOURS)],
-      'marker': MARKS[n // len(CLASS_COLOURS)],
+      'marker': MARKERS[n // len(CLASS_COLOURS)],
     }
-    for n, label in enumerate(classes)
+    for n, index in enumerate(classes)
   }

@@ -1,7 +1,7 @@
-"""How far a student is behind the networks it learns with, epoch by epoch.
+"""Learning curves of all networks, and the accuracy gap to the student.
 
-Whether the gap stays small is the question of distillation with teachers that
-learn, such as https://arxiv.org/abs/2410.04140.
+Distillation with teachers that learn, such as https://arxiv.org/abs/2410.04140,
+aims to keep this gap small.
 """
 
 import math
@@ -15,6 +15,8 @@ from jaxkd.plots.style import (
   COLOURS,
   INK,
   STUDENT_COLOUR,
+  figure_title,
+  label,
   legend,
   save,
   two_axes,
@@ -23,22 +25,22 @@ from jaxkd.plots.style import (
 Rows = Sequence[Mapping[str, Any]]
 Curve = dict[str, list[float]]
 TOP1 = '/top1'
-AVERAGE = '_ema'  # ends the name under which a network's average is tested
+AVERAGE = '_ema'  # suffix of the name of a network with averaged parameters
 
 
 def curves(rows: Rows) -> dict[str, Curve]:
   """Returns the test results of each network by epoch.
 
   A network is tested in the phase that trains it and, frozen, in the phases
-  that use it. The last phase that tested it counts, so that a teacher is what
-  the student saw of it. For one phase alone, pass its rows alone.
+  that use it. Only the last phase with test results of the network is used,
+  which for a teacher is the student's. To select a phase, pass only its rows.
 
   Args:
     rows: one dict per epoch, as in metrics.jsonl.
 
   Returns:
-    Network -> 'epoch', 'top1' (fractions) and 'nll' (nats), lists of one
-    length. An NLL that was not logged or not finite is NaN.
+    Network -> 'epoch', 'top1' (fractions) and 'nll' (nats), lists of equal
+    length. An NLL that was not logged, or was not finite, is NaN.
 
   Raises:
     ValueError: no row has a test accuracy.
@@ -46,26 +48,26 @@ def curves(rows: Rows) -> dict[str, Curve]:
   >>> curves([{'phase': 'distil', 'epoch': 1, 'test/student/top1': 0.5}])
   {'student': {'epoch': [1], 'top1': [0.5], 'nll': [nan]}}
   """
-  found, phases = {}, {}
+  by_network, phases = {}, {}
   for row in rows:
     for name in _tested(row):
-      if phases.get(name) != row.get('phase') or name not in found:
-        found[name] = {'epoch': [], 'top1': [], 'nll': []}
+      if phases.get(name) != row.get('phase') or name not in by_network:
+        by_network[name] = {'epoch': [], 'top1': [], 'nll': []}
         phases[name] = row.get('phase')
       nll = row.get(f'test/{name}/nll')
-      found[name]['epoch'].append(row['epoch'])
-      found[name]['top1'].append(row[f'test/{name}{TOP1}'])
-      found[name]['nll'].append(math.nan if nll is None else nll)
-  if not found:
+      by_network[name]['epoch'].append(row['epoch'])
+      by_network[name]['top1'].append(row[f'test/{name}{TOP1}'])
+      by_network[name]['nll'].append(math.nan if nll is None else nll)
+  if not by_network:
     raise ValueError(
-      f'no test accuracy in {len(rows)} rows: a row has keys such as'
-      f" 'epoch' and 'test/student{TOP1}', see metrics.jsonl"
+      f'no test accuracy in {len(rows)} rows: a row must have keys such as'
+      f" 'epoch' and 'test/student{TOP1}', as in metrics.jsonl"
     )
-  return found
+  return by_network
 
 
 def _tested(row: Mapping[str, Any]) -> list[str]:
-  """Returns the networks that a row has a test accuracy of."""
+  """Returns the names of the networks with a test accuracy in a row."""
   return [
     key.removeprefix('test/').removesuffix(TOP1)
     for key, value in row.items()
@@ -74,12 +76,12 @@ def _tested(row: Mapping[str, Any]) -> list[str]:
 
 
 def frozen(rows: Rows) -> set[str]:
-  """Returns the networks that the last phase that tested them did not train.
+  """Returns the networks that were frozen in the last phase that tested them.
 
-  A phase logs the training accuracy of each network that it trains; where it
-  logs none at all, nothing is known to be frozen.
+  A phase logs the training accuracy of each network that it trains. If it logs
+  no training accuracy, no network is considered frozen.
   """
-  found = {}
+  status = {}
   for row in rows:
     trained = {
       key.removeprefix('train/top1/')
@@ -87,27 +89,28 @@ def frozen(rows: Rows) -> set[str]:
       if key.startswith('train/top1/')
     }
     for name in _tested(row):
-      found[name] = trained and name.removesuffix(AVERAGE) not in trained
-  return {name for name, is_frozen in found.items() if is_frozen}
+      status[name] = trained and name.removesuffix(AVERAGE) not in trained
+  return {name for name, is_frozen in status.items() if is_frozen}
 
 
 def gaps(curves: Mapping[str, Curve], student: str) -> dict[str, Curve]:
-  """Returns how far each other network is ahead of the student, in points.
+  """Returns the gap in top-1 between each other network and the student.
 
   Args:
-    curves: see the function of that name.
+    curves: from `curves`.
     student: the network that the others are compared with.
 
   Returns:
-    Network -> 'epoch' and 'gap', 100 (its top-1 - the student's), at the epochs
-    at which both were tested; networks without such an epoch are left out.
+    Network -> 'epoch' and 'gap', 100 (its top-1 - the student's top-1) in
+    percentage points, at the epochs when both were tested; networks without
+    such an epoch are left out.
 
   Raises:
     KeyError: the student was not tested, with suggestions.
   """
   own = lookup('tested network', curves, student)
   reference = dict(zip(own['epoch'], own['top1'], strict=True))
-  found = {}
+  by_network = {}
   for name, curve in curves.items():
     both = [
       (epoch, 100 * (top1 - reference[epoch]))
@@ -116,8 +119,8 @@ def gaps(curves: Mapping[str, Curve], student: str) -> dict[str, Curve]:
     ]
     if name != student and both:
       epochs, differences = zip(*both, strict=True)
-      found[name] = {'epoch': list(epochs), 'gap': list(differences)}
-  return found
+      by_network[name] = {'epoch': list(epochs), 'gap': list(differences)}
+  return by_network
 
 
 def gap(
@@ -128,17 +131,17 @@ def gap(
   guide: str | None = None,
   title: str = '',
 ) -> pathlib.Path:
-  """Draws test top-1, test NLL and the gap to the student as a PNG.
+  """Draws test top-1, test NLL and the top-1 gap to the student by epoch.
 
   Args:
     rows: one dict per epoch, as in metrics.jsonl.
     path: of the PNG; its folder exists.
     student: the network that the others are compared with.
-    guide: the network whose gap matters most: drawn as bold as the student.
+    guide: a network that is highlighted with thick lines, as the student is.
     title: above the panels; '' for none.
 
   Returns:
-    The path.
+    The path of the PNG.
 
   Raises:
     ValueError: no row has a test accuracy.
@@ -147,42 +150,41 @@ def gap(
   from matplotlib.figure import Figure
 
   tested = curves(rows)
-  behind = gaps(tested, student)
+  differences = gaps(tested, student)
   if guide is not None:
     lookup('tested network', tested, guide)
   styles = _styles(tested, student, guide, frozen(rows))
   figure = Figure(figsize=(12, 4.2), layout='constrained')
-  top1, nll, difference = figure.subplots(1, 3)
+  top1, nll, gap_panel = figure.subplots(1, 3)
   for name, curve in tested.items():
     percent = [100 * x for x in curve['top1']]
     _draw(top1, curve['epoch'], percent, styles[name])
     _draw(nll, curve['epoch'], curve['nll'], styles[name])
-  difference.axhline(0, color=INK, linewidth=1, zorder=1)
-  for name, curve in behind.items():
-    _draw(difference, curve['epoch'], curve['gap'], styles[name])
+  gap_panel.axhline(0, color=INK, linewidth=1, zorder=1)
+  for name, curve in differences.items():
+    _draw(gap_panel, curve['epoch'], curve['gap'], styles[name])
   logged = any(math.isfinite(x) for c in tested.values() for x in c['nll'])
   epochs = [epoch for curve in tested.values() for epoch in curve['epoch']]
   _decorate(top1, 'Test top-1 (%)', epochs)
   _decorate(nll, 'Test NLL (nats)', epochs, '' if logged else 'not logged')
   _decorate(
-    difference,
-    f'Gap: top-1 minus {student} (points)',
+    gap_panel,
+    f'Top-1 lead over {student} (points)',
     epochs,
-    '' if behind else 'no other network',
+    '' if differences else 'no other network',
   )
   legend(figure, top1)
-  if title:
-    figure.suptitle(title, fontsize=14, color=INK)
+  figure_title(figure, title)
   return save(figure, path)
 
 
 def _styles(
   names: Iterable[str], student: str, guide: str | None, frozen: set[str]
 ) -> dict[str, dict[str, Any]]:
-  """Returns how each network is drawn, the same in every panel.
+  """Returns the line style of each network.
 
-  An average has the colour of its network, dots and hollow marks; a frozen
-  network is dashed.
+  A network with averaged parameters has the colour of the network, a dotted
+  line and hollow markers; a frozen network has a dashed line.
   """
   names = list(names)
   bases = dict.fromkeys(name.removesuffix(AVERAGE) for name in names)
@@ -208,7 +210,7 @@ def _draw(
   values: Sequence[float],
   style: dict[str, Any],
 ) -> None:
-  """Draws one curve; few points are marked, as one alone has no line."""
+  """Draws one curve, with markers if it has few points."""
   is_frozen = style['linestyle'] == '--'
   if is_frozen and len(epochs) == 1:
     axes.axhline(values[0], **style)
@@ -220,18 +222,17 @@ def _draw(
 def _decorate(
   axes: Any, title: str, epochs: Sequence[float], empty: str = ''
 ) -> None:
-  """Titles a panel and leaves nothing else on it but two axes and a grid.
+  """Sets the title and the axes of a panel.
 
   Args:
     axes: the panel.
     title: above it.
-    epochs: its horizontal axis spans them, as every panel's does.
-    empty: what to say where there is no curve; '' if there is one.
+    epochs: of all panels, the range of the horizontal axis.
+    empty: text in a panel without curves; '' if there are curves.
   """
   from matplotlib.ticker import MaxNLocator
 
-  axes.set_title(title, fontsize=12, loc='left', color=INK)
-  axes.set_xlabel('epoch', fontsize=11, color=INK)
+  label(axes, title, 'Epoch')
   first, last = min(epochs), max(epochs)
   margin = 0.04 * (last - first) or 0.5
   axes.set_xlim(first - margin, last + margin)

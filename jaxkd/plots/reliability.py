@@ -1,4 +1,4 @@
-"""Reliability diagrams: accuracy by confidence, and how often each occurs.
+"""Reliability diagrams: accuracy by confidence, and confidence histograms.
 
 After Guo et al., ICML 2017, https://arxiv.org/abs/1706.04599, figures 1 and 4.
 """
@@ -14,15 +14,17 @@ from jaxkd.plots.style import (
   COLOURS,
   INK,
   STUDENT_COLOUR,
+  figure_title,
+  label,
   legend,
   save,
   two_axes,
 )
 
 Bins = Mapping[str, np.ndarray]
-OVER, UNDER = '#EAAF80', '#56B4E9'  # the first is light vermilion
-COLUMNS = 4  # at most, side by side
-LEGEND = 6.8  # inches that it needs
+OVER, UNDER = '#EAAF80', '#56B4E9'  # light vermilion, sky blue
+MAX_COLUMNS = 4
+LEGEND_WIDTH = 6.8  # inches
 
 
 def reliability(
@@ -31,34 +33,34 @@ def reliability(
   *,
   title: str = '',
 ) -> pathlib.Path:
-  """Draws a reliability diagram for each network as a PNG.
+  """Draws a reliability diagram for each network.
 
-  Bars reach up to the accuracy of each bin of confidence: to the diagonal where
-  a network is calibrated. Coloured is the gap to the bin's mean confidence: on
-  top of the bar where the network is over-confident, the bar's upper end where
-  it is under-confident. The expected calibration error is the mean gap, by the
-  shares of the histogram below.
+  The height of a bar is the accuracy in a bin of confidence; for a calibrated
+  network it is on the diagonal. The gap to the bin's mean confidence is
+  coloured: above the bar if the network is over-confident, at the upper end of
+  the bar if it is under-confident. The expected calibration error (ECE) is the
+  mean gap, weighted by the histogram of confidences below the diagram.
 
   Args:
     networks: name -> 'confidence', 'accuracy' and 'share' of all examples by
-      bin, [num_bins] each; bins have equal widths over (0, 1], and empty ones a
-      share of 0. Networks may have different numbers of bins.
+      bin, [num_bins] each; bins have equal widths over (0, 1], and the share of
+      empty bins is 0. Networks may have different numbers of bins.
     path: of the PNG; its folder exists.
     title: above the diagrams; '' for none.
 
   Returns:
-    The path.
+    The path of the PNG.
 
   Raises:
-    ValueError: there is no network.
+    ValueError: no networks.
   """
   from matplotlib.figure import Figure
 
   if not networks:
-    raise ValueError('no network to draw: give its bins under its name')
-  columns = min(len(networks), COLUMNS)
+    raise ValueError('networks must have at least one entry, got none')
+  columns = min(len(networks), MAX_COLUMNS)
   rows = -(-len(networks) // columns)
-  size = max(3.6 * columns, LEGEND), 5.2 * rows
+  size = max(3.6 * columns, LEGEND_WIDTH), 5.2 * rows
   figure = Figure(figsize=size, layout='constrained')
   panels = figure.subplots(
     2 * rows, columns, squeeze=False, height_ratios=[3, 1] * rows
@@ -70,25 +72,24 @@ def reliability(
     _draw_diagram(diagram, name, bins)
     _draw_histogram(histogram, bins, most)
     if column == 0:
-      diagram.set_ylabel('accuracy', fontsize=11, color=INK)
-      histogram.set_ylabel('share (%)', fontsize=11, color=INK)
+      label(diagram, y='Accuracy')
+      label(histogram, y='Share (%)')
   for n in range(len(networks), rows * columns):
     row, column = divmod(n, columns)
     for empty in panels[2 * row : 2 * row + 2, column]:
       empty.set_axis_off()
   legend(figure, panels[0, 0])
-  if title:
-    figure.suptitle(title, fontsize=14, color=INK)
+  figure_title(figure, title)
   return save(figure, path)
 
 
 def _draw_diagram(axes: Any, name: str, bins: Bins) -> None:
   """Draws accuracy, gap and diagonal of one network."""
-  left, width = _places(bins)
+  left, width = _edges(bins)
   filled = bins['share'] > 0
   accuracy, confidence = (bins[k][filled] for k in ('accuracy', 'confidence'))
   both = np.minimum(accuracy, confidence)
-  for label, bottom, top, colour in (
+  for part, bottom, top, colour in (
     ('accuracy', np.zeros_like(both), accuracy, STUDENT_COLOUR),
     ('over-confident', both, confidence, OVER),
     ('under-confident', both, accuracy, UNDER),
@@ -102,34 +103,33 @@ def _draw_diagram(axes: Any, name: str, bins: Bins) -> None:
       color=colour,
       edgecolor='white',
       linewidth=min(0.8, 12 * width),
-      label=label,
+      label=part,
     )
-  axes.plot([0, 1], [0, 1], '--', color=INK, linewidth=1.2, label='calibrated')
+  style = dict(color=INK, linewidth=1.2, label='calibrated')
+  axes.plot([0, 1], [0, 1], '--', **style)
   gap = np.abs(accuracy - confidence)
   error = 100 * np.sum(bins['share'][filled] * gap)
-  axes.set_title(
-    f'{name}: ECE {error:.2f} %', fontsize=12, loc='left', color=INK
-  )
+  label(axes, f'{name}: ECE {error:.2f} %')
   axes.set(xlim=(0, 1), ylim=(0, 1))
   two_axes(axes)
 
 
 def _draw_histogram(axes: Any, bins: Bins, most: float) -> None:
-  """Draws how often each confidence occurs.
+  """Draws the histogram of the confidences.
 
   Args:
     axes: the panel.
     bins: of the network.
-    most: the largest share of a bin in any panel: all have one scale.
+    most: the largest share of a bin of any network, for a common scale.
   """
-  left, width = _places(bins)
+  left, width = _edges(bins)
   axes.bar(left, 100 * bins['share'], width, align='edge', color=COLOURS[-1])
   axes.set(xlim=(0, 1), ylim=(0, 105 * most))
-  axes.set_xlabel('confidence', fontsize=11, color=INK)
+  label(axes, x='Confidence')
   two_axes(axes)
 
 
-def _places(bins: Bins) -> tuple[np.ndarray, float]:
+def _edges(bins: Bins) -> tuple[np.ndarray, float]:
   """Returns the left edges of the bins and their width."""
   edges = np.linspace(0, 1, len(bins['share']) + 1)
   return edges[:-1], float(edges[1])

@@ -1,17 +1,33 @@
-"""How every figure looks: colours, legend, and how it is saved."""
+"""The common style of all figures: colours, labels, legend, file format."""
 
 import os
 import pathlib
 from typing import Any
 
-# Okabe and Ito's palette: distinct for the colour-blind, and in print.
+# Okabe and Ito's palette: distinct for colour-blind readers, and in print.
 STUDENT_COLOUR = '#0072B2'
 COLOURS = ('#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#7F7F7F')
 INK, GRID = '#333333', '#DDDDDD'
 
 
+def label(panel: Any, title: str = '', x: str = '', y: str = '') -> None:
+  """Sets the title of a panel and the labels of its axes; '' for none."""
+  if title:
+    panel.set_title(title, fontsize=12, loc='left', color=INK)
+  if x:
+    panel.set_xlabel(x, fontsize=11, color=INK)
+  if y:
+    panel.set_ylabel(y, fontsize=11, color=INK)
+
+
+def figure_title(figure: Any, title: str) -> None:
+  """Sets the title above all panels; '' for none."""
+  if title:
+    figure.suptitle(title, fontsize=14, color=INK)
+
+
 def legend(figure: Any, panel: Any) -> None:
-  """Puts one legend, the panel's, below all panels."""
+  """Adds a single legend below all panels, with the entries of one panel."""
   handles, labels = panel.get_legend_handles_labels()
   figure.legend(
     handles,
@@ -24,7 +40,12 @@ def legend(figure: Any, panel: Any) -> None:
 
 
 def two_axes(axes: Any, grid: bool = True) -> None:
-  """Leaves nothing on a panel but two axes and, if asked, a horizontal grid."""
+  """Removes the frame except the two axes, and adds horizontal grid lines.
+
+  Args:
+    axes: the panel.
+    grid: whether to add the grid lines.
+  """
   axes.tick_params(labelsize=10, colors=INK, length=3)
   if grid:
     axes.grid(axis='y', color=GRID, linewidth=0.8)

@@ -1,35 +1,33 @@
-"""Reparameterisation: pure maps between trees that keep the function.
+"""Reparameterisation: pure maps of variables that preserve the function.
 
-`expand` (IR) grows a network, `extract` finds the small one in the grown one,
-`merge` and `fold_biases` (CBR) take the branches away again.
+`expand` (IR) makes a network wider, `extract` returns the narrow network in the
+wide one, and `merge` and `fold_biases` (CBR) remove the branches.
 """
 
-from jaxkd.reparam.branches import add, merge, merged, prefixes
-from jaxkd.reparam.fold import (
-  Affine,
-  fold_batch_norm,
-  fold_biases,
-  followers,
+from jaxkd.reparam.branches import (
+  add_branches,
+  branched_prefixes,
+  merge,
+  merged_kernel,
 )
+from jaxkd.reparam.fold import batch_norms_after, fold_biases
 from jaxkd.reparam.plan import RULES, Axis, Leaf, Plan, Rule, make_plan
-from jaxkd.reparam.share import expand, extract, stored
+from jaxkd.reparam.share import expand, extract, unscale
 
 __all__ = [
   'RULES',
-  'Affine',
   'Axis',
   'Leaf',
   'Plan',
   'Rule',
-  'add',
+  'add_branches',
+  'batch_norms_after',
+  'branched_prefixes',
   'expand',
   'extract',
-  'fold_batch_norm',
   'fold_biases',
-  'followers',
   'make_plan',
   'merge',
-  'merged',
-  'prefixes',
-  'stored',
+  'merged_kernel',
+  'unscale',
 ]

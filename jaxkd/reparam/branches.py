@@ -1,19 +1,20 @@
 """Branches of a convolution: parallel kernels whose sum is one kernel.
 
-Six kinds, after online re-parameterisation (Hu et al., CVPR 2022,
-https://arxiv.org/abs/2204.00826) as gap preserving distillation uses it (Guo et
-al., ICLR 2025, https://arxiv.org/abs/2410.04140). Nothing stands between the
-branches and the convolution but linear maps, so they are summed as kernels and
-one convolution is run. A learned vector scales each branch:
+There are six kinds, after online re-parameterisation (Hu et al., CVPR 2022,
+https://arxiv.org/abs/2204.00826) as in gap preserving distillation (Guo et al.,
+ICLR 2025, https://arxiv.org/abs/2410.04140). All branches are linear, so their
+kernels are summed and a single convolution is computed. Each branch is scaled
+by a learned vector:
 
   K[h, w, i, o] = sum_m scale[m, o] K_m[h, w, i, o]
 
-Letters: k size, I input and O output channels, g groups, M branches. The arrays
-of a branched convolution are those of `parameters` and `constants`, beside its
-'kernel' [k, k, I / g, O] and 'bias' [O]. Constants lie in 'batch_stats', which
-is neither trained nor decayed, so that a wider network can hold copies of them.
+Letters: k kernel size, I input and O output channels, g groups, M branches. A
+convolution with branches has the arrays of `parameters` and `constants` in
+addition to its 'kernel' [k, k, I / g, O] and 'bias' [O]. The constants are in
+'batch_stats', which is neither trained nor decayed, so that a wider network can
+contain copies of them.
 
-Deviation: constants get no noise when a network is expanded.
+Deviation: no noise is added to constants when a network is expanded.
 """
 
 import functools
@@ -29,9 +30,9 @@ import numpy as np
 from jaxkd import tree
 from jaxkd.types import Array, Tree, Variables
 
-# [M, O]; its presence makes a convolution a branched one.
+# [M, O]; exactly the convolutions with branches have this parameter.
 SCALE = 'branch_scale'
-FILTERS = 8  # of the depthwise convolution, for each channel
+FILTERS = 8  # of the depthwise convolution, per channel
 
 Shape = tuple[int, ...]
 Kernel = Callable[[Mapping[str, Array]], Array]
@@ -40,7 +41,7 @@ Kernel = Callable[[Mapping[str, Array]], Array]
 class Branch(NamedTuple):
   """One kind of branch.
 
-  scale: where its scaling vector starts, trained from scratch.
+  scale: initial value of its scaling vector.
   shapes: (k, I / g, I, O) -> shape and fan-in of each parameter, by name.
   kernel: the convolution's arrays -> K_m [k, k, I / g, O].
   """
@@ -51,7 +52,7 @@ class Branch(NamedTuple):
 
 
 def _groups(x: Array, groups: int, axis: int) -> Array:
-  """Splits the groups off an axis of channels."""
+  """Splits an axis of channels into [groups, channels of a group]."""
   shape = (*x.shape[:axis], groups, -1, *x.shape[axis + 1 :])
   return x.reshape(shape)
 
@@ -70,7 +71,7 @@ def _frequency(arrays: Mapping[str, Array]) -> Array:
 
 
 def _mixed(arrays: Mapping[str, Array]) -> Array:
-  """1 x 1 convolution that starts as the identity, then k x k."""
+  """1 x 1 convolution, initially the identity, then k x k."""
   kernel = arrays['branch_mixed']  # [k, k, t, O]
   mix = arrays['branch_mix'] + arrays['identity']  # [i, (g t)]
   groups = mix.shape[1] // mix.shape[0]
@@ -91,14 +92,14 @@ def _separable(arrays: Mapping[str, Array]) -> Array:
 
 
 BRANCHES = (
-  # The convolution that the student has without branches.
+  # The convolution of the student without branches.
   Branch(0.25, lambda k, j, i, o: {}, lambda arrays: arrays['kernel']),
   Branch(0.25, lambda k, j, i, o: {'branch_pool': ((j, o), j)}, _pool),
   Branch(0.0, lambda k, j, i, o: {'branch_frequency': ((j, o), j)}, _frequency),
   Branch(
     0.5,
     lambda k, j, i, o: {
-      'branch_mix': ((j, i), 0),  # starts at zero
+      'branch_mix': ((j, i), 0),  # initialised with zeros
       'branch_mixed': ((k, k, j, o), k * k * j),
     },
     _mixed,
@@ -118,49 +119,49 @@ BRANCHES = (
     _separable,
   ),
 )
-MOST = len(BRANCHES)
 
 
 def check(branches: int) -> None:
-  """Refuses a number of branches that there cannot be.
+  """Checks the number of branches.
 
   Raises:
     ValueError: not in 1..6.
   """
-  if branches not in range(1, MOST + 1):
+  if branches not in range(1, len(BRANCHES) + 1):
     raise ValueError(
-      f'a convolution has 1 to {MOST} branches, got branches={branches}'
+      f'a convolution has 1 to {len(BRANCHES)} branches, got'
+      f' branches={branches}'
     )
 
 
 def parameters(
   branches: int, kernel: Shape, groups: int
 ) -> dict[str, tuple[nn.initializers.Initializer, Shape]]:
-  """Returns initialiser and shape of what branches add to a convolution.
+  """Returns the initialiser and shape of each parameter of the branches.
 
   Args:
     branches: M, at least 2.
-    kernel: [k, k, I / g, O].
+    kernel: the kernel's shape, [k, k, I / g, O].
     groups: g.
   """
   k, _, inputs, outputs = kernel
-  chosen = BRANCHES[:branches]
-  scales = np.array([[b.scale] for b in chosen], np.float32)
-  found: dict[str, tuple[nn.initializers.Initializer, Shape]] = {
+  used = BRANCHES[:branches]
+  scales = np.array([[b.scale] for b in used], np.float32)
+  params: dict[str, tuple[nn.initializers.Initializer, Shape]] = {
     SCALE: (
       lambda key, shape: jnp.broadcast_to(scales, shape),
       (branches, outputs),
     )
   }
-  for branch in chosen:
+  for branch in used:
     shapes = branch.shapes(k, inputs, inputs * groups, outputs)
     for name, (shape, fan_in) in shapes.items():
-      found[name] = (_kaiming_uniform(fan_in), shape)
-  return found
+      params[name] = (_kaiming_uniform(fan_in), shape)
+  return params
 
 
 def _kaiming_uniform(fan_in: int) -> nn.initializers.Initializer:
-  """U(+-sqrt(6 / fan_in)); zeros for a fan-in of 0."""
+  """Returns U(+-sqrt(6 / fan_in)), or zeros for a fan-in of 0."""
   bound = math.sqrt(6 / fan_in) if fan_in else 0.0
 
   def init(key, shape):
@@ -170,38 +171,39 @@ def _kaiming_uniform(fan_in: int) -> nn.initializers.Initializer:
 
 
 def constants(branches: int, kernel: Shape, groups: int) -> dict[str, Array]:
-  """Returns the fixed arrays of a convolution's branches.
+  """Returns the constant arrays of the branches by name.
 
   Args:
     branches: M.
-    kernel: [k, k, I / g, O].
+    kernel: the kernel's shape, [k, k, I / g, O].
     groups: g.
 
   Returns:
-    'frequency' [k, k, O], a cosine along h for the first half of the channels
-    and along w for the second; 'identity' [I / g, I], of each group.
+    For M > 2, 'frequency' [k, k, O]: a cosine along h for the first half of the
+    channels and along w for the second. For M > 3, 'identity' [I / g, I]: the
+    identity for each group.
   """
   k, _, inputs, outputs = kernel
-  found = {}
+  arrays = {}
   if branches > 2:
     half = outputs // 2
     channel = np.arange(outputs)
-    along = np.arange(k)[:, None] + 0.5
-    first = np.cos(np.pi * along * (channel + 1) / 3)
-    second = np.cos(np.pi * along * (channel + 1 - half) / 3)
+    position = np.arange(k)[:, None] + 0.5
+    first = np.cos(np.pi * position * (channel + 1) / 3)
+    second = np.cos(np.pi * position * (channel + 1 - half) / 3)
     in_first = channel < half
     waves = np.where(in_first, first[:, None], second[None])
-    found['frequency'] = jnp.asarray(waves, jnp.float32)
+    arrays['frequency'] = jnp.asarray(waves, jnp.float32)
   if branches > 3:
-    found['identity'] = jnp.tile(jnp.eye(inputs), (1, groups))
-  return found
+    arrays['identity'] = jnp.tile(jnp.eye(inputs), (1, groups))
+  return arrays
 
 
-def merged(arrays: Mapping[str, Array]) -> Array:
-  """Returns the one kernel [k, k, I / g, O] that a convolution's branches are.
+def merged_kernel(arrays: Mapping[str, Array]) -> Array:
+  """Returns the kernel [k, k, I / g, O] that is equivalent to all branches.
 
   Args:
-    arrays: its 'kernel', the parameters of its branches and their constants.
+    arrays: the 'kernel', and the parameters and constants of the branches.
   """
   scales = arrays[SCALE]
   shape = (1, 1, 1, -1)
@@ -212,35 +214,36 @@ def merged(arrays: Mapping[str, Array]) -> Array:
   return functools.reduce(jnp.add, terms)
 
 
-def prefixes(params: Tree) -> list[str]:
-  """Returns how the names of each branched convolution's arrays begin."""
+def branched_prefixes(params: Tree) -> list[str]:
+  """Returns the names of all convolutions with branches, as prefixes 'a/b/'."""
   names = tree.leaves(params)
   return [n.removesuffix(SCALE) for n in names if n.split('/')[-1] == SCALE]
 
 
 def merge(variables: Variables) -> Variables:
-  """Returns the same function with each convolution's branches in one kernel.
+  """Merges the branches of each convolution into one kernel.
 
-  The second half of channel-branch reparameterisation (CBR); exact. It comes
-  after `extract`: a branch with channels inside of it, once trained, is not the
-  same if it is merged first and cut afterwards.
+  The second half of channel-branch reparameterisation (CBR); exact. It is
+  applied after `extract`: for trained branches with inner channels, merging
+  before the extraction would give another function.
 
   Args:
-    variables: of a network with branches, or without.
+    variables: 'params' and 'batch_stats', which may be missing, of a network
+      with or without branches.
 
   Returns:
-    Variables whose branched convolutions have 'kernel' and 'bias' only.
+    Variables without the arrays of branches: 'params' and 'batch_stats'.
   """
   params = tree.leaves(variables['params'])
-  stats = tree.leaves(variables['batch_stats'])
-  for prefix in prefixes(variables['params']):
+  stats = tree.leaves(variables.get('batch_stats', {}))
+  for prefix in branched_prefixes(variables['params']):
     arrays = {
       name.removeprefix(prefix): named.pop(name)
       for named in (stats, params)
       for name in list(named)
       if name.startswith(prefix)
     }
-    params[f'{prefix}kernel'] = merged(arrays)
+    params[f'{prefix}kernel'] = merged_kernel(arrays)
     if 'bias' in arrays:
       params[f'{prefix}bias'] = arrays['bias']
   return {
@@ -249,30 +252,30 @@ def merge(variables: Variables) -> Variables:
   }
 
 
-def add(plain: Variables, fresh: Variables) -> Variables:
-  """Returns a trained network with branches that do not change what it does.
+def add_branches(plain: Variables, initial: Variables) -> Variables:
+  """Adds branches to a trained network without changing its function.
 
-  The start of fine-tuning: the first branch is the trained kernel at scale 1,
-  the others are random at scale 0 (their scales have gradients at once, their
-  weights as soon as the scales have moved).
+  This is the start of fine-tuning: the first branch is the trained kernel with
+  scale 1, the others are random with scale 0 (their scales get gradients at
+  once, their weights after the first update of the scales).
 
   Args:
-    plain: of the network without branches.
-    fresh: initial values of the network with branches.
+    plain: variables of the network without branches.
+    initial: initial variables of the network with branches.
 
   Returns:
-    `plain` and, where `fresh` has a branched convolution, its branches; where
-    the two do not fit, that is left for `tree.fit` to explain.
+    `plain` with the branches of `initial`. If the two do not fit otherwise, the
+    result does not fit the network with branches: see `tree.fit`.
   """
-  found: Variables = {}
-  branched = tuple(prefixes(fresh['params']))
-  for part, new in fresh.items():
-    old = tree.leaves(plain[part])
+  variables: Variables = {}
+  branched = tuple(branched_prefixes(initial['params']))
+  for collection, new in initial.items():
+    leaves = tree.leaves(plain.get(collection, {}))
     for name, leaf in tree.leaves(new).items():
-      if name in old or not (branched and name.startswith(branched)):
+      if name in leaves or not (branched and name.startswith(branched)):
         continue
       if name.endswith(SCALE):
         leaf = jnp.zeros_like(leaf).at[0].set(1)
-      old[name] = leaf
-    found[part] = tree.from_leaves(old)
-  return found
+      leaves[name] = leaf
+    variables[collection] = tree.from_leaves(leaves)
+  return variables

@@ -1,12 +1,14 @@
-"""Where a narrow network's arrays sit in those of a wide one.
+"""Plans: how the arrays of a narrow network correspond to those of a wide one.
 
-The wide network holds copies of the narrow one's channels, replica after
-replica: an axis of C channels becomes [x, x, ...] of C' channels, channel c' a
-copy of c' mod C. An axis that reads channels is also divided by how often each
-of them is there, so that every sum stays what it was.
+The wide network contains copies of the narrow network's channels, replica after
+replica: an axis of C channels becomes [x, x, ...] of C' channels, and channel
+c' is a copy of channel c' mod C. Along an axis of input channels, the weights
+are also divided by the number of copies of each channel, so that sums over
+input channels do not change.
 
-A plan says this of every leaf. It follows from the shapes of the two networks
-and from rules that say which axes of a leaf make channels and which read them.
+A plan describes this for every leaf. It is derived from the shapes of the two
+networks and from rules that tell input axes, output axes and other axes of a
+leaf apart.
 """
 
 import re
@@ -20,55 +22,55 @@ from jaxkd import tree
 
 
 class Axis(NamedTuple):
-  """How one axis of a narrow array sits in the wide array.
+  """The correspondence of one axis of a narrow and a wide array.
 
-  narrow: sizes of the pieces that the axis is made of, each copied by itself;
-    mostly one piece.
-  wide: their sizes in the wide array.
-  reads: the axis reads channels that another leaf makes.
+  narrow: sizes of the pieces that the axis is divided into, whose channels are
+    copied separately; usually there is one piece.
+  wide: sizes of the pieces in the wide array.
+  is_input: whether it is an axis of input channels.
   """
 
   narrow: tuple[int, ...]
   wide: tuple[int, ...]
-  reads: bool = False
+  is_input: bool = False
 
   @property
   def grows(self) -> bool:
-    """Is the wide axis another one?"""
+    """Whether the wide axis is larger than the narrow one."""
     return self.narrow != self.wide
 
   @property
-  def even(self) -> bool:
-    """Is every channel there equally often?"""
+  def uniform(self) -> bool:
+    """Whether all channels have the same number of copies."""
     return all(w % n == 0 for n, w in zip(self.narrow, self.wide, strict=True))
 
   @property
   def sources(self) -> np.ndarray:
-    """The narrow index that each wide one is a copy of, [C']."""
+    """The narrow index of each wide index, [C']."""
     starts = np.cumsum([0, *self.narrow[:-1]])
     pieces = zip(starts, self.narrow, self.wide, strict=True)
     return np.concatenate([s + np.arange(w) % n for s, n, w in pieces])
 
   @property
-  def firsts(self) -> np.ndarray:
-    """The wide index of each narrow one's first copy, [C]."""
+  def first_copies(self) -> np.ndarray:
+    """The wide index of the first copy of each narrow index, [C]."""
     starts = np.cumsum([0, *self.wide[:-1]])
     pieces = zip(starts, self.narrow, strict=True)
     return np.concatenate([s + np.arange(n) for s, n in pieces])
 
   @property
   def copies(self) -> np.ndarray:
-    """How often each narrow index is there, float32 [C]."""
+    """The number of copies of each narrow index, float32 [C]."""
     counts = np.bincount(self.sources, minlength=sum(self.narrow))
     return counts.astype(np.float32)
 
 
 class Leaf(NamedTuple):
-  """How one narrow array sits in a wide one.
+  """The correspondence of a narrow and a wide array.
 
   axes: of the array.
-  scale: the wide array is stored as this multiple of what the wide network
-    computes with; 1 unless the plan's scaling says otherwise.
+  scale: the stored wide array over the one that the wide network is applied
+    with; not 1 only for the scaling 'official'.
   """
 
   axes: tuple[Axis, ...]
@@ -76,12 +78,12 @@ class Leaf(NamedTuple):
 
   @property
   def grows(self) -> bool:
-    """Is the wide array another one?"""
+    """Whether the wide array is larger than the narrow one."""
     return any(axis.grows for axis in self.axes)
 
 
 class Plan(NamedTuple):
-  """How a narrow network sits in a wide one; by the names of leaves.
+  """The correspondence of a narrow and a wide network, by the names of leaves.
 
   params: of the parameters.
   stats: of the BatchNorm statistics.
@@ -92,15 +94,15 @@ class Plan(NamedTuple):
 
 
 class Rule(NamedTuple):
-  """What the axes of some leaves are.
+  """The kinds of the axes of leaves with certain names.
 
-  pattern: a regular expression; the rule is for leaves whose names contain it.
-  axes: a word for each axis: 'out' makes channels, 'in' reads them, '-' is no
-    axis of channels and has the same size in both networks.
-  pieces: (axis, sizes) of narrow axes that are made of pieces, each with
-    replicas of its own: what reads a concatenation, or channels flattened
-    behind positions. (A wide network that concatenates, flattens and shuffles
-    replica by replica needs no pieces.)
+  pattern: a regular expression; the rule applies to leaves whose names match.
+  axes: a word for each axis: 'out' for output channels, 'in' for input
+    channels, '-' for other axes, which have the same size in both networks.
+  pieces: (axis, sizes) of narrow axes that consist of pieces with separate
+    replicas: the input axes of layers after a concatenation, or after a
+    flattening of [positions, channels]. (A wide network that concatenates,
+    flattens and shuffles within each replica needs no pieces.)
   """
 
   pattern: str
@@ -108,22 +110,23 @@ class Rule(NamedTuple):
   pieces: tuple[tuple[int, tuple[int, ...]], ...] = ()
 
 
-# The first one that fits a leaf's name and number of axes is taken.
+# The first rule that matches a leaf's name and number of axes applies.
 RULES = (
   Rule(r'(^|/)(query|key|value)/kernel$', 'in out -'),  # [D, heads, d]
   Rule(r'(^|/)(query|key|value)/bias$', 'out -'),
   Rule(r'(^|/)qkv/kernel$', 'in - out -'),  # [D, 3, heads, d]
   Rule(r'(^|/)qkv/bias$', '- out -'),
   Rule(r'(^|/)out/kernel$', 'in - out'),  # [heads, d, D]
-  # Linear [C, D]; of a fused one, only its network knows what is next to what.
+  # Linear [C, D]. There is no rule for a fused qkv [C, 3 D], because the order
+  # of its channels depends on the network.
   Rule(r'(^|(?<!qkv)/)kernel$', 'in out'),
-  Rule(r'(^|/)kernel$', '- in out'),  # convolution along a line
-  # [k, k, C / groups, D]. A group keeps its size, so a depthwise or grouped
-  # kernel is copied and not divided.
+  Rule(r'(^|/)kernel$', '- in out'),  # one-dimensional convolution
+  # [k, k, C / groups, D]. The size of a group does not change, so a depthwise
+  # or grouped kernel is copied and not divided.
   Rule(r'(^|/)kernel$', '- - in out'),
-  # Of normalisations, of convolutions and linear layers, of PReLU, LayerScale.
+  # Normalisation, convolutions and linear layers, PReLU, LayerScale.
   Rule(r'(^|/)(scale|bias|negative_slope|gamma)$', 'out'),
-  Rule(r'(^|/)(mean|var)$', 'out'),  # of BatchNorm
+  Rule(r'(^|/)(mean|var)$', 'out'),  # BatchNorm
   Rule(r'(^|/)(class_token|position_embedding|cls|pos_embedding)$', '- - out'),
   # Branches of convolutions: jaxkd.reparam.branches.
   Rule(r'(^|/)branch_(pool|frequency|mix)$', 'in out'),
@@ -145,40 +148,42 @@ def make_plan(
   rules: tuple[Rule, ...] = RULES,
   scaling: str = 'copy',
 ) -> Plan:
-  """Returns how the student sits in the teacher; nothing is computed.
+  """Returns the plan for a narrow student in a wide teacher, from shapes only.
 
   Args:
     student: the narrow network.
-    teacher: the wide one, of the same architecture. Its heads and the groups of
-      its grouped convolutions and of GroupNorm have grown with its channels.
+    teacher: the wide network, of the same architecture. The numbers of its
+      attention heads and of the groups of its grouped convolutions and
+      GroupNorms are larger in proportion to its channels.
     input_shape: [H, W, C] of one image.
-    rules: for leaves of other names, put your own before `RULES`.
-    scaling: what `expand` stores. 'copy': the wide network's own parameters.
-      'official': the first layer and all biases of linear layers and dense
-      convolutions divided by r, the classifier times r, as in the published
-      code, whose activations are 1 / r of these: the same function, but other
-      steps of an optimizer. The wide network then reads its parameters through
-      `stored`.
+    rules: for leaves with other names, put your own rules before `RULES`.
+    scaling: the parameters that `expand` returns. 'copy': those that the wide
+      network is applied with. 'official': the first layer and all biases of
+      linear layers and dense convolutions divided by r, the classifier
+      multiplied by r, as in the published code, whose activations are smaller
+      by a factor r. This is the same function, but an optimizer's updates have
+      another effect. The wide network is then applied with the result of
+      `unscale`.
 
   Raises:
-    ValueError: a leaf that no rule covers, leaves that only one of the networks
-      has, an axis that cannot grow so; the message names the leaves.
+    ValueError: no rule for a leaf, leaves that only one of the networks has, or
+      an axis that cannot grow to its wide size; the message names the leaves.
   """
   if scaling not in SCALINGS:
-    raise ValueError(f'scaling is one of {SCALINGS}, got {scaling!r}')
-  narrow, wide = _look(student, input_shape), _look(teacher, input_shape)
+    raise ValueError(f'scaling must be one of {SCALINGS}, got {scaling!r}')
+  narrow, wide = _inspect(student, input_shape), _inspect(teacher, input_shape)
   plans: dict[str, dict[str, Leaf]] = {'params': {}, 'batch_stats': {}}
-  for part, found in plans.items():
-    small, large = narrow.leaves[part], wide.leaves[part]
-    alone = sorted(small.keys() ^ large.keys())
-    if alone:
+  for collection, plan in plans.items():
+    small, large = narrow.leaves[collection], wide.leaves[collection]
+    unmatched = sorted(small.keys() ^ large.keys())
+    if unmatched:
       raise ValueError(
-        'the two networks are not of one architecture; only one of them has '
-        + ', '.join(alone)
+        'the two networks must have the same architecture; only one of them has'
+        f' {", ".join(unmatched)}'
       )
     for name, leaf in small.items():
       axes = _axes(name, leaf.shape, large[name].shape, rules)
-      found[name] = Leaf(axes)
+      plan[name] = Leaf(axes)
   _check_norms(plans['params'], narrow, wide)
   _check_groups(plans['params'], narrow)
   if scaling == 'official':
@@ -186,12 +191,12 @@ def make_plan(
   return Plan(plans['params'], plans['batch_stats'])
 
 
-class _Seen(NamedTuple):
-  """What a network is made of, as far as a plan has to know.
+class _Structure(NamedTuple):
+  """The properties of a network that a plan depends on.
 
-  leaves: shapes by name, of 'params' and of 'batch_stats'.
+  leaves: shapes by name, for 'params' and 'batch_stats'.
   grouped: names of grouped convolutions.
-  norms: names of norms over channels, and how many groups they make of them.
+  norms: names of norms over channels -> number of groups of channels.
   """
 
   leaves: dict[str, dict[str, Any]]
@@ -199,27 +204,27 @@ class _Seen(NamedTuple):
   norms: dict[str, int]
 
 
-def _look(net: nn.Module, input_shape: tuple[int, int, int]) -> _Seen:
-  """Returns what the network is made of; nothing is computed."""
-  seen = _Seen({}, set(), {})
+def _inspect(net: nn.Module, input_shape: tuple[int, int, int]) -> _Structure:
+  """Returns the structure of a network, by tracing it."""
+  structure = _Structure({}, set(), {})
 
-  def note(method, args, kwargs, context):
+  def intercept(method, args, kwargs, context):
     module, name = context.module, '/'.join(context.module.path)
     for attribute in ('groups', 'feature_group_count'):
       if getattr(module, attribute, 1) > 1:
-        seen.grouped.add(name)
+        structure.grouped.add(name)
     if isinstance(module, nn.LayerNorm | nn.RMSNorm):
-      seen.norms[name] = 1
+      structure.norms[name] = 1
     if isinstance(module, nn.GroupNorm):
-      channels = args[0].shape[-1]
-      seen.norms[name] = module.num_groups or channels // module.group_size
+      groups = module.num_groups or args[0].shape[-1] // module.group_size
+      structure.norms[name] = groups
     return method(*args, **kwargs)
 
-  with nn.intercept_methods(note):
+  with nn.intercept_methods(intercept):
     shapes = tree.shapes(net, input_shape)
-  for part in ('params', 'batch_stats'):
-    seen.leaves[part] = tree.leaves(shapes[part])
-  return seen
+  for collection in ('params', 'batch_stats'):
+    structure.leaves[collection] = tree.leaves(shapes[collection])
+  return structure
 
 
 def _axes(
@@ -228,7 +233,14 @@ def _axes(
   wide: tuple[int, ...],
   rules: tuple[Rule, ...],
 ) -> tuple[Axis, ...]:
-  """Returns how a leaf's axes sit, by the first rule that fits."""
+  """Returns the axes of a leaf, by the first rule that matches.
+
+  Args:
+    name: of the leaf.
+    narrow: its shape in the narrow network.
+    wide: its shape in the wide network.
+    rules: in the order of precedence.
+  """
   if narrow == wide == ():
     return ()
   for rule in rules:
@@ -237,8 +249,8 @@ def _axes(
       break
   else:
     raise ValueError(
-      f'no rule says how {name} {narrow} grows to {wide}; put a Rule for it'
-      f' before RULES, for example Rule({name.split("/")[-1]!r},'
+      f'no rule matches {name} {narrow}, which grows to {wide}: put a Rule for'
+      f' it before RULES, for example Rule({name.split("/")[-1]!r},'
       f" '{' '.join(['-'] * (len(narrow) - 1) + ['out'])}')"
     )
   pieces = dict(rule.pieces)
@@ -246,29 +258,31 @@ def _axes(
   for i, (word, n, w) in enumerate(zip(words, narrow, wide, strict=True)):
     if w < n or (word == '-' and w != n):
       raise ValueError(
-        f'axis {i} of {name} cannot grow from {n} to {w}: narrow {narrow},'
-        f' wide {wide}, axes {rule.axes!r}'
+        f'axis {i} of {name} cannot grow from {n} to {w}: narrow shape'
+        f' {narrow}, wide shape {wide}, axes {rule.axes!r}'
       )
     sizes = pieces.get(i, (n,))
     if sum(sizes) != n:
       raise ValueError(
         f'the pieces {sizes} of axis {i} of {name} are {sum(sizes)} channels,'
-        f' the narrow network has {n}'
+        f' but the narrow network has {n}'
       )
     larger = tuple(round(size * w / n) for size in sizes)
     if sum(larger) != w:
       raise ValueError(
-        f'axis {i} of {name} grows from {n} to {w}, which its pieces {sizes}'
-        f' cannot share; use a whole ratio'
+        f'axis {i} of {name} grows from {n} to {w}, which cannot be divided'
+        f' between its pieces {sizes}: use a whole ratio'
       )
-    axes.append(Axis(sizes, larger, reads=word == 'in'))
+    axes.append(Axis(sizes, larger, is_input=word == 'in'))
   return tuple(axes)
 
 
-def _check_norms(plan: Mapping[str, Leaf], narrow: _Seen, wide: _Seen) -> None:
-  """Refuses ratios under which a norm over channels would change.
+def _check_norms(
+  plan: Mapping[str, Leaf], narrow: _Structure, wide: _Structure
+) -> None:
+  """Checks that norms over channels do not change.
 
-  A 'scale' without a running mean belongs to such a norm, too.
+  A leaf 'scale' without a running mean belongs to such a norm, too.
   """
   for name, leaf in plan.items():
     parent, _, last = name.rpartition('/')
@@ -277,34 +291,35 @@ def _check_norms(plan: Mapping[str, Leaf], narrow: _Seen, wide: _Seen) -> None:
       continue
     for axis in leaf.axes:
       small, large = sum(axis.narrow), sum(axis.wide)
-      if not axis.even:
+      if not axis.uniform:
         raise ValueError(
           f'{name} grows from {small} to {large}, but its layer normalises over'
-          ' channels (LayerNorm, GroupNorm, RMSNorm), so that each needs'
-          ' equally many copies; use a whole ratio'
+          ' channels (LayerNorm, GroupNorm, RMSNorm), so all channels need the'
+          ' same number of copies: use a whole ratio'
         )
-      few, many = (seen.norms.get(parent, 1) for seen in (narrow, wide))
+      few, many = (net.norms.get(parent, 1) for net in (narrow, wide))
       if few > 1 and many * small != few * large:
         raise ValueError(
-          f'{parent} has {few} groups of {small} channels, and {many} of'
-          f' {large}; the wide network needs {few * large // small} groups'
+          f'{parent} has {few} groups for {small} channels and {many} groups'
+          f' for {large} channels: the wide network needs'
+          f' {few * large // small} groups'
         )
 
 
-def _check_groups(plan: Mapping[str, Leaf], narrow: _Seen) -> None:
-  """Refuses grouped convolutions whose groups have grown in size."""
+def _check_groups(plan: Mapping[str, Leaf], narrow: _Structure) -> None:
+  """Checks that the groups of grouped convolutions do not grow."""
   for name, leaf in plan.items():
     parent, _, last = name.rpartition('/')
     if parent in narrow.grouped and last == 'kernel' and leaf.axes[-2].grows:
       raise ValueError(
         f'the groups of {parent} grow from {sum(leaf.axes[-2].narrow)} to'
-        f' {sum(leaf.axes[-2].wide)} channels; the wide network needs more'
+        f' {sum(leaf.axes[-2].wide)} channels: the wide network needs more'
         ' groups instead'
       )
 
 
 def _official(plan: dict[str, Leaf], grouped: set[str]) -> dict[str, Leaf]:
-  """Returns the plan with the published code's scales in it."""
+  """Returns the plan with the scales of the published code."""
 
   def ratio(axes: Iterator[Axis]) -> float:
     ratios = {axis.wide[0] / axis.narrow[0] for axis in axes if axis.grows}
@@ -312,15 +327,15 @@ def _official(plan: dict[str, Leaf], grouped: set[str]) -> dict[str, Leaf]:
 
   def scale(name: str, leaf: Leaf) -> float:
     parent, _, last = name.rpartition('/')
-    makes = ratio(axis for axis in leaf.axes if not axis.reads)
+    outputs = ratio(axis for axis in leaf.axes if not axis.is_input)
     if parent in grouped:
       return 1.0
     if last == 'bias':
       dense = f'{parent}/kernel'.lstrip('/') in plan
-      return 1 / makes if dense else 1.0
-    if not any(axis.reads for axis in leaf.axes):
+      return 1 / outputs if dense else 1.0
+    if not any(axis.is_input for axis in leaf.axes):
       return 1.0
-    return ratio(axis for axis in leaf.axes if axis.reads) / makes
+    return ratio(axis for axis in leaf.axes if axis.is_input) / outputs
 
   return {
     name: Leaf(leaf.axes, scale(name, leaf)) for name, leaf in plan.items()

@@ -1,11 +1,11 @@
-"""A narrow network inside a wide one: grow it, and cut it out again.
+"""Expansion of a narrow network to a wide one, and extraction from it.
 
 Inverse reparameterisation (IR) and channel extraction of gap preserving
-distillation (Guo et al., ICLR 2025, https://arxiv.org/abs/2410.04140). Two maps
-follow from one plan: `expand`, narrow to wide, after which the wide network
-computes the narrow one's activations, copied, up to its logits, which are the
-same; and `extract`, the narrow network inside the wide one, which is linear and
-differentiated through at every step.
+distillation (Guo et al., ICLR 2025, https://arxiv.org/abs/2410.04140). A plan
+defines two maps. `expand` maps narrow variables to wide ones: the activations
+of the wide network are copies of the narrow network's, and its logits are the
+same. `extract` maps wide parameters to those of the narrow network in it; it is
+linear and differentiated through at every step.
 """
 
 import zlib
@@ -29,17 +29,21 @@ def expand(
 ) -> Variables:
   """Inverse reparameterisation (IR): narrow variables -> wide variables.
 
-  Without noise, the wide network gives the narrow one's logits. With more than
-  two copies of a channel, those that the narrow network does not share are
-  treated alike by everything that follows: only noise tells them apart.
+  Without noise, the logits of both networks are the same. If a channel has more
+  than two copies, those that are not shared with the narrow network have
+  identical weights and gradients: only noise breaks the symmetry.
 
   Args:
-    variables: 'params' and 'batch_stats' of the narrow network.
+    variables: 'params' and 'batch_stats' of the narrow network; the latter may
+      be missing.
     plan: from `make_plan`.
-    key: of the noise.
-    noise: standard deviation of what is added to every parameter that grows;
-      the published code's is 1e-6.
-    relative: the noise is in units of each leaf's own standard deviation.
+    key: for the noise.
+    noise: standard deviation of the noise that is added to every parameter that
+      grows; 1e-6 in the published code.
+    relative: whether the noise is in units of each leaf's standard deviation.
+
+  Returns:
+    'params' and 'batch_stats' of the wide network.
 
   Raises:
     ValueError: noise without a key; variables that do not fit the plan.
@@ -54,7 +58,7 @@ def expand(
       own = jax.random.fold_in(key, zlib.crc32(name.encode()))
       size = noise * (jnp.std(wide) if relative else 1.0)
       params[name] = wide + size * jax.random.normal(own, wide.shape)
-  stats = _named(variables['batch_stats'], plan.stats, narrow=True)
+  stats = _named(variables.get('batch_stats', {}), plan.stats, narrow=True)
   return {
     'params': tree.from_leaves(params),
     'batch_stats': tree.from_leaves(
@@ -64,13 +68,13 @@ def expand(
 
 
 def extract(params: Tree, plan: Plan) -> Tree:
-  """Returns the narrow network's parameters inside the wide one's.
+  """Returns the parameters of the narrow network in a wide network.
 
-  Linear, so that the narrow network's gradient falls on its own block of each
-  array, times the factor of that block, and is exactly zero elsewhere.
+  The map is linear: the gradient of the narrow network's loss is nonzero only
+  in its block of each wide array, where it is multiplied by a constant factor.
 
   Args:
-    params: as `expand` makes them, trained or not.
+    params: parameters from `expand`, possibly trained since.
     plan: from `make_plan`.
 
   Raises:
@@ -82,10 +86,15 @@ def extract(params: Tree, plan: Plan) -> Tree:
   )
 
 
-def stored(params: Tree, plan: Plan) -> Tree:
-  """Returns what the wide network computes with, from what is stored.
+def unscale(params: Tree, plan: Plan) -> Tree:
+  """Returns the parameters that the wide network is applied with.
 
-  They differ under the 'official' scaling only; see `make_plan`.
+  They differ from those that are stored and trained only if the plan has the
+  scaling 'official'; see `make_plan`.
+
+  Args:
+    params: parameters from `expand`, possibly trained since.
+    plan: from `make_plan`.
   """
   named = _named(params, plan.params, narrow=False)
   return tree.from_leaves(
@@ -100,7 +109,7 @@ def _widen(x: Array, leaf: Leaf) -> Array:
   for i, axis in enumerate(leaf.axes):
     if not axis.grows:
       continue
-    if axis.reads:
+    if axis.is_input:
       x = x / _along(axis.copies, i, x.ndim)
     x = jnp.take(x, axis.sources, axis=i)
   return x if leaf.scale == 1 else x * leaf.scale
@@ -113,26 +122,26 @@ def _narrow(x: Array, leaf: Leaf) -> Array:
     if len(axis.narrow) == 1:  # a slice is cheaper than a gather
       x = jax.lax.slice_in_dim(x, 0, axis.narrow[0], axis=i)
     else:
-      x = jnp.take(x, axis.firsts, axis=i)
-    if axis.reads:
+      x = jnp.take(x, axis.first_copies, axis=i)
+    if axis.is_input:
       x = x * _along(axis.copies, i, x.ndim)
   return x if leaf.scale == 1 else x / leaf.scale
 
 
 def _along(values: np.ndarray, axis: int, ndim: int) -> np.ndarray:
-  """Returns [C] as an array that multiplies along one of ndim axes."""
+  """Reshapes values [C] so that they broadcast along one of ndim axes."""
   return values.reshape([-1 if i == axis else 1 for i in range(ndim)])
 
 
 def _named(
   params: Tree, plan: Mapping[str, Leaf], *, narrow: bool
 ) -> dict[str, Array]:
-  """Returns the leaves by name, in the plan's shapes."""
-  wanted = {
+  """Returns the leaves by name; their shapes must be those of the plan."""
+  shapes = {
     name: jax.ShapeDtypeStruct(
       tuple(sum(a.narrow if narrow else a.wide) for a in leaf.axes), jnp.float32
     )
     for name, leaf in plan.items()
   }
   what = f'a tree for the {"narrow" if narrow else "wide"} network'
-  return tree.leaves(tree.fit(params, tree.from_leaves(wanted), what))
+  return tree.leaves(tree.fit(params, tree.from_leaves(shapes), what))

@@ -154,10 +154,10 @@ def fitted(
     key, variables = initial_key(seed), known[source]
     shapes = jax.eval_shape(init, key)
     wants, has = (
-      bool(reparam.prefixes(x['params'])) for x in (shapes, variables)
+      bool(reparam.branched_prefixes(x['params'])) for x in (shapes, variables)
     )
     if wants and not has:
-      variables = reparam.add(variables, jax.jit(init)(key))
+      variables = reparam.add_branches(variables, jax.jit(init)(key))
     what = f'the checkpoint of {source!r}'
     if has and not wants:
       merged, module = reparam.merge(variables), program.starts[name]
