@@ -81,10 +81,9 @@ def cmkd(
   """
   chex.assert_equal_shape([student, teacher])
   check_temperature('cmkd', temperature)
+  check_temperature('cmkd', softness, 'softness')
   if hard not in HARD:
     raise ValueError(f'cmkd takes for hard {HARD}, got {hard!r}')
-  if softness <= 0:
-    raise ValueError(f'cmkd needs a softness above 0, got {softness}')
   log_p = log_soft(teacher, 1.0)
   entropy = -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)
   h = entropy / jnp.log(student.shape[-1])

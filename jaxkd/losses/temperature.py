@@ -7,19 +7,25 @@ from jaxkd.losses.numerics import at_least_float32
 from jaxkd.types import Array
 
 
-def check_temperature(loss: str, temperature: float) -> None:
-  """Refuses a temperature that is no positive number.
+def check_temperature(
+  loss: str, temperature: float, name: str = 'temperature'
+) -> None:
+  """Refuses a temperature that is not a positive number.
 
-  An array is let through: under jit, its value is not known yet.
+  An array is accepted: under jit, its value is not known yet.
 
   Args:
-    loss: whose it is, for the message.
+    loss: name of the loss or objective, for the message.
     temperature: T.
+    name: of the argument, for the message.
+
+  Raises:
+    ValueError: it is not a finite number above 0.
   """
   if isinstance(temperature, jax.Array):
     return
   if not (is_number(temperature) and temperature > 0):
-    raise ValueError(f'{loss} needs a temperature above 0, got {temperature!r}')
+    raise ValueError(f'{loss} needs a {name} above 0, got {temperature!r}')
 
 
 def check_classes(loss: str, logits: Array) -> None:

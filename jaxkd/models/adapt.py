@@ -272,8 +272,11 @@ def outputs_of(
     KeyError: a tap of a module that there is not, with suggestions.
     ValueError: no logits [B, K]; a tap that is no array, or is there already.
   """
-  own = said.taps if isinstance(said, Outputs) else {}
-  logits = said[0] if isinstance(said, tuple | list) else said
+  own, logits = {}, said
+  if isinstance(said, Outputs):
+    own, logits = said.taps, said.logits
+  elif isinstance(said, tuple | list):
+    logits = said[0]
   shape = getattr(logits, 'shape', None)
   if shape is None or len(shape) != 2 or shape[1] != num_classes:
     raise ValueError(

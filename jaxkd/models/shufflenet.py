@@ -27,7 +27,7 @@ from jaxkd.models.layers import (
   head,
   normed,
 )
-from jaxkd.models.norms import note
+from jaxkd.models.norms import record_norm
 from jaxkd.types import Array, Outputs
 
 Stages = tuple[tuple[int, int], ...]  # channels and units of each stage
@@ -319,7 +319,9 @@ class ShuffleNetV1(nn.Module):
         )
         x = taps[f'stage{i}_pre'] = unit(x, train)  # the last unit's stays
         if j > 0:  # the first one's output is not all normalised
-          note(self, f'stage{i}_pre', unit.variables['params']['bn_expand'])
+          record_norm(
+            self, f'stage{i}_pre', unit.variables['params']['bn_expand']
+          )
         x = nn.relu(x)
       taps[f'stage{i}'] = x
     x = taps['pooled'] = global_average(x)

@@ -10,8 +10,11 @@ import jax.numpy as jnp
 
 from jaxkd import losses
 from jaxkd.objectives import regressors, taps
-from jaxkd.objectives.base import Objective
+from jaxkd.objectives.base import Objective, Published
 from jaxkd.types import Outputs
+
+# It comes in a phase of its own, before the labels.
+PUBLISHED = Published(weight=1.0, label_weight=0.0)
 
 
 def ab(
@@ -47,13 +50,11 @@ def ab(
   def connectors(pairs: list[taps.Maps]) -> regressors.Connectors:
     return regressors.Connectors(tuple(t.shape[1:] for _, t in pairs))
 
-  def init(key, guide, learner, examples):
-    del examples
+  def init(key, *, learner, guide, **_):
     pairs = ends(learner, guide)
     return regressors.init(connectors(pairs), key, *(s for s, _ in pairs)), {}
 
-  def loss(params, memory, guide, learner, batch, key):
-    del batch, key
+  def loss(params, memory, *, learner, guide, **_):
     pairs = ends(learner, guide)
     own = regressors.apply(connectors(pairs), params, *(s for s, _ in pairs))
     total = jnp.zeros(())

@@ -22,7 +22,7 @@ def brier(reduction: str = 'sum') -> Objective:
   """
   return pointwise(
     'brier',
-    lambda guide, learner, batch: losses.brier(
+    lambda learner, guide, batch: losses.brier(
       learner.logits, batch['label'], reduction
     ),
     takes_labels=True,

@@ -8,7 +8,9 @@ import jax
 from jaxkd import losses
 from jaxkd.catalog import check_whole
 from jaxkd.objectives import regressors, taps
-from jaxkd.objectives.base import Objective
+from jaxkd.objectives.base import Objective, Published
+
+PUBLISHED = Published(weight=0.02)
 
 
 def cc(
@@ -35,8 +37,7 @@ def cc(
   check_whole('cc', 'width', width)
   embedding = regressors.Embedding(width)
 
-  def init(key, guide, learner, examples):
-    del examples
+  def init(key, *, learner, guide, **_):
     pair = taps.pair(learner, guide, stage, guide_stage)
     keys = jax.random.split(key)
     own = [
@@ -44,8 +45,7 @@ def cc(
     ]
     return dict(zip(('learner', 'guide'), own, strict=True)), {}
 
-  def loss(params, memory, guide, learner, batch, key):
-    del batch, key
+  def loss(params, memory, *, learner, guide, **_):
     s, t = taps.pair(learner, guide, stage, guide_stage)
     s = regressors.apply(embedding, params['learner'], s)
     t = regressors.apply(embedding, params['guide'], t)

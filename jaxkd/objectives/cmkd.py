@@ -7,6 +7,8 @@ known here: see `losses.cmkd` for what was chosen.
 from jaxkd import losses
 from jaxkd.objectives.base import Objective, pointwise
 
+EXAMPLE = {'hard': 'pearson'}
+
 
 def cmkd(
   hard: str,
@@ -27,7 +29,7 @@ def cmkd(
   """
   return pointwise(
     'cmkd',
-    lambda guide, learner, batch: losses.cmkd(
+    lambda learner, guide, batch: losses.cmkd(
       learner.logits, guide.logits, hard, alpha, beta, temperature, softness
     ),
     hard=hard,

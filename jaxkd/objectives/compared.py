@@ -27,7 +27,7 @@ def at_stages(
     guide_stages: taps of the guide.
   """
 
-  def function(guide, learner, batch):
+  def function(learner, guide, batch):
     del batch
     pairs = taps.pairs(learner, guide, stages, guide_stages)
     return sum(
@@ -47,7 +47,7 @@ def at_one(name: str, loss: Loss, stage: str, guide_stage: str) -> Objective:
     guide_stage: the tap of the guide.
   """
 
-  def function(guide, learner, batch):
+  def function(learner, guide, batch):
     del batch
     return loss(*taps.pair(learner, guide, stage, guide_stage))
 

@@ -54,13 +54,11 @@ def connected(
     ]
     return regressors.Connectors(tuple(targets)), own, others
 
-  def init(key, guide, learner, examples):
-    del examples
+  def init(key, *, learner, guide, **_):
     connectors, own, _ = ends(learner, guide)
     return regressors.init(connectors, key, *own), {}
 
-  def loss(params, memory, guide, learner, batch, key):
-    del batch, key
+  def loss(params, memory, *, learner, guide, **_):
     connectors, own, others = ends(learner, guide)
     own = regressors.apply(connectors, params, *own)
     return compare(own, others), memory

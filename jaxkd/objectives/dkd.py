@@ -6,7 +6,9 @@ as a function of the epoch.
 """
 
 from jaxkd import losses
-from jaxkd.objectives.base import Objective, pointwise
+from jaxkd.objectives.base import Objective, Published, pointwise
+
+PUBLISHED = Published(weight=1.0)
 
 
 def dkd(
@@ -27,7 +29,7 @@ def dkd(
   """
   return pointwise(
     'dkd',
-    lambda guide, learner, batch: losses.dkd(
+    lambda learner, guide, batch: losses.dkd(
       learner.logits, guide.logits, batch['label'], alpha, beta, temperature
     ),
     alpha=alpha,

@@ -6,8 +6,10 @@ the hint is learned together with the task, not in a stage before it.
 
 from jaxkd import losses
 from jaxkd.objectives import regressors, taps
-from jaxkd.objectives.base import Objective
+from jaxkd.objectives.base import Objective, Published
 from jaxkd.types import Array, Outputs
+
+PUBLISHED = Published(weight=100.0)
 
 
 def fitnet(stage: str = 'stage2', guide_stage: str = '') -> Objective:
@@ -32,13 +34,11 @@ def fitnet(stage: str = 'stage2', guide_stage: str = '') -> Objective:
   def regressor(target: Array) -> regressors.ConvReg:
     return regressors.ConvReg(target.shape[1:])
 
-  def init(key, guide, learner, examples):
-    del examples
+  def init(key, *, learner, guide, **_):
     source, target = ends(learner, guide)
     return regressors.init(regressor(target), key, source), {}
 
-  def loss(params, memory, guide, learner, batch, key):
-    del batch, key
+  def loss(params, memory, *, learner, guide, **_):
     source, target = ends(learner, guide)
     student = regressors.apply(regressor(target), params, source)
     return losses.hint(student, target), memory

@@ -12,9 +12,13 @@ from itertools import pairwise
 import jax.numpy as jnp
 
 from jaxkd import losses
-from jaxkd.objectives.base import Objective
+from jaxkd.objectives.base import Objective, Published
 from jaxkd.objectives.connected import connected
 from jaxkd.types import Array
+
+# It comes in a phase of its own, before the labels.
+PUBLISHED = Published(weight=1.0, label_weight=0.0)
+EXAMPLE = {'connect': True}
 
 
 def fsp(

@@ -14,8 +14,10 @@ from jaxkd import losses
 from jaxkd.losses import sizes
 from jaxkd.models.layers import BatchNorm, bias_uniform
 from jaxkd.objectives import regressors, taps
-from jaxkd.objectives.base import Objective
+from jaxkd.objectives.base import Objective, Published
 from jaxkd.types import Array
+
+PUBLISHED = Published(weight=200.0)
 
 
 def _rectified(x: Array) -> Array:
@@ -104,16 +106,14 @@ def ft(
   """
   _check(rate, reconstruction)
 
-  def init(key, guide, learner, examples):
-    del examples
+  def init(key, *, learner, guide, **_):
     s, t = taps.pair(learner, guide, stage, guide_stage)
     keys = jax.random.split(key)
     first = {'paraphraser': regressors.init(_paraphraser(t, rate), keys[0], t)}
     own = {'translator': regressors.init(_translator(t, rate), keys[1], s)}
     return ({**own, **first}, {}) if reconstruction else (own, first)
 
-  def loss(params, memory, guide, learner, batch, key):
-    del batch, key
+  def loss(params, memory, *, learner, guide, **_):
     s, t = taps.pair(learner, guide, stage, guide_stage)
     own = {**memory, **params}  # the paraphraser is in one of them
     factor, again = regressors.apply(
@@ -149,14 +149,12 @@ def paraphraser(
   """
   _check(rate)
 
-  def init(key, guide, learner, examples):
-    del examples
+  def init(key, *, learner, guide, **_):
     _, t = taps.pair(learner, guide, stage, guide_stage)
     own = regressors.init(_paraphraser(t, rate), key, t)
     return {'paraphraser': own}, {}
 
-  def loss(params, memory, guide, learner, batch, key):
-    del batch, key
+  def loss(params, memory, *, learner, guide, **_):
     _, t = taps.pair(learner, guide, stage, guide_stage)
     _, again = regressors.apply(_paraphraser(t, rate), params['paraphraser'], t)
     return losses.hint(again, t), memory

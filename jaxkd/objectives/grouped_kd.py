@@ -6,11 +6,14 @@ https://arxiv.org/abs/2304.04462. Deviation: the published code's warm-up over
 
 from jaxkd import losses
 from jaxkd.catalog import lookup
-from jaxkd.objectives.base import Objective, pointwise
+from jaxkd.objectives.base import Objective, Published, pointwise
+
+# Of faces.
+PUBLISHED = Published(weight=1.0)
 
 CHOOSERS = {
-  'guide': lambda guide, learner: guide,
-  'learner': lambda guide, learner: learner,
+  'guide': lambda learner, guide: guide,
+  'learner': lambda learner, guide: learner,
 }
 
 
@@ -43,8 +46,8 @@ def grouped_kd(
   """
   choose = lookup('chooser', CHOOSERS, chooser)
 
-  def function(guide, learner, batch):
-    logits = choose(guide, learner).logits
+  def function(learner, guide, batch):
+    logits = choose(learner, guide).logits
     return losses.grouped_kd(
       learner.logits,
       guide.logits,

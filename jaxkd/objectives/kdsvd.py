@@ -9,9 +9,12 @@ from collections.abc import Sequence
 from jaxkd import losses
 from jaxkd.catalog import lookup
 from jaxkd.losses import sizes
-from jaxkd.objectives.base import Objective
+from jaxkd.objectives.base import Objective, Published
 from jaxkd.objectives.connected import connected
 from jaxkd.types import Array
+
+PUBLISHED = Published(weight=1.0)
+EXAMPLE = {'connect': True}
 
 
 def kdsvd(

@@ -11,6 +11,7 @@ import numpy as np
 from jaxkd import losses
 from jaxkd.objectives.base import Objective, pointwise
 
+EXAMPLE = {'class_counts': lambda classes: tuple(range(classes, 0, -1))}
 GROUPS = 3  # head, medium, tail
 
 
@@ -43,7 +44,7 @@ def ltkd(
   class_counts = tuple(class_counts)
   groups = groups_by_frequency(class_counts)
 
-  def function(guide, learner, batch):
+  def function(learner, guide, batch):
     classes = learner.logits.shape[-1]
     if classes != len(groups):
       raise ValueError(

@@ -10,7 +10,9 @@ import numpy as np
 
 from jaxkd import losses
 from jaxkd.losses.temperature import check_temperature
-from jaxkd.objectives.base import Objective, pointwise
+from jaxkd.objectives.base import Objective, Published, pointwise
+
+PUBLISHED = Published(weight=0.9, label_weight=0.1)
 
 
 def mlkd(
@@ -44,7 +46,7 @@ def mlkd(
     check_temperature('mlkd', temperature)
   return pointwise(
     'mlkd',
-    lambda guide, learner, batch: losses.mlkd(
+    lambda learner, guide, batch: losses.mlkd(
       learner.logits,
       guide.logits,
       temperatures,

@@ -6,8 +6,10 @@ https://arxiv.org/abs/1707.01219
 from collections.abc import Sequence
 
 from jaxkd import losses
-from jaxkd.objectives.base import Objective
+from jaxkd.objectives.base import Objective, Published
 from jaxkd.objectives.compared import at_stages
+
+PUBLISHED = Published(weight=50.0)
 
 
 def nst(

@@ -4,8 +4,10 @@ https://arxiv.org/abs/1803.10837
 """
 
 from jaxkd import losses
-from jaxkd.objectives.base import Objective
+from jaxkd.objectives.base import Objective, Published
 from jaxkd.objectives.compared import at_one
+
+PUBLISHED = Published(weight=30_000.0)
 
 
 def pkt(stage: str = 'pooled', guide_stage: str = '') -> Objective:

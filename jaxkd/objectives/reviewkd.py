@@ -15,8 +15,10 @@ from jaxkd import losses
 from jaxkd.losses.sizes import nearest
 from jaxkd.models.layers import normed
 from jaxkd.objectives import regressors, taps
-from jaxkd.objectives.base import Objective
+from jaxkd.objectives.base import Objective, Published
 from jaxkd.types import Array, Outputs
+
+PUBLISHED = Published(weight=5.0)
 
 # Kaiming's uniform distribution for a linear layer, U(+-sqrt(3 / fan_in)).
 fan_in_uniform = nn.initializers.variance_scaling(1.0, 'fan_in', 'uniform')
@@ -126,13 +128,11 @@ def reviewkd(
     width = min(MOST, sources[-1].shape[-1])
     return Review(width, tuple(x.shape[1:] for x in targets))
 
-  def init(key, guide, learner, examples):
-    del examples
+  def init(key, *, learner, guide, **_):
     sources, targets = ends(learner, guide)
     return regressors.init(review(sources, targets), key, *sources), {}
 
-  def loss(params, memory, guide, learner, batch, key):
-    del batch, key
+  def loss(params, memory, *, learner, guide, **_):
     sources, targets = ends(learner, guide)
     students = regressors.apply(review(sources, targets), params, *sources)
     levels = map(losses.hcl, students, targets)

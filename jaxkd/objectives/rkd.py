@@ -5,7 +5,9 @@ https://arxiv.org/abs/1904.05068
 
 from jaxkd import losses
 from jaxkd.objectives import taps
-from jaxkd.objectives.base import Objective, pointwise
+from jaxkd.objectives.base import Objective, Published, pointwise
+
+PUBLISHED = Published(weight=1.0)
 
 
 def rkd(
@@ -29,7 +31,7 @@ def rkd(
     benchmark's, https://arxiv.org/abs/1910.10699.
   """
 
-  def function(guide, learner, batch):
+  def function(learner, guide, batch):
     del batch
     pair = taps.pair(learner, guide, stage, guide_stage)
     return distance * losses.rkd_distance(*pair) + angle * losses.rkd_angle(

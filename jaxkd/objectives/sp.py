@@ -4,8 +4,10 @@ https://arxiv.org/abs/1907.09682
 """
 
 from jaxkd import losses
-from jaxkd.objectives.base import Objective
+from jaxkd.objectives.base import Objective, Published
 from jaxkd.objectives.compared import at_one
+
+PUBLISHED = Published(weight=3000.0)
 
 
 def sp(stage: str = 'last', guide_stage: str = '') -> Objective:

@@ -23,7 +23,7 @@ def square_logits(reduction: str = 'sum') -> Objective:
   """
   return pointwise(
     'square_logits',
-    lambda guide, learner, batch: losses.square_logits(
+    lambda learner, guide, batch: losses.square_logits(
       learner.logits, batch['label'], reduction
     ),
     takes_labels=True,

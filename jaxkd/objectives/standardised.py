@@ -4,8 +4,11 @@ https://arxiv.org/abs/2403.01427
 """
 
 from jaxkd import losses
-from jaxkd.objectives.base import Objective, wrapped
+from jaxkd.objectives.base import Objective, Published, with_logits
 from jaxkd.objectives.kd import kd
+
+# Around kd, at T = 2.
+PUBLISHED = Published(weight=9.0, label_weight=0.1)
 
 KD = kd(temperature=2.0)
 
@@ -24,5 +27,5 @@ def standardised(objective: Objective = KD) -> Objective:
     'standardised',
     {'objective': objective},
     objective.init,
-    wrapped(objective.loss, losses.standardise),
+    with_logits(objective.loss, losses.standardise),
   )

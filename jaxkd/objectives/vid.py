@@ -11,8 +11,10 @@ import jax.numpy as jnp
 from jaxkd import losses
 from jaxkd.losses import sizes
 from jaxkd.objectives import regressors, taps
-from jaxkd.objectives.base import Objective
+from jaxkd.objectives.base import Objective, Published
 from jaxkd.types import Array, Outputs
+
+PUBLISHED = Published(weight=1.0)
 
 
 class Normal(nn.Module):
@@ -96,13 +98,11 @@ def vid(
   def normals(pairs: list[taps.Maps]) -> Normals:
     return Normals(tuple(t.shape[-1] for _, t in pairs), variance)
 
-  def init(key, guide, learner, examples):
-    del examples
+  def init(key, *, learner, guide, **_):
     pairs = ends(learner, guide)
     return regressors.init(normals(pairs), key, *(s for s, _ in pairs)), {}
 
-  def loss(params, memory, guide, learner, batch, key):
-    del batch, key
+  def loss(params, memory, *, learner, guide, **_):
     pairs = ends(learner, guide)
     said = regressors.apply(normals(pairs), params, *(s for s, _ in pairs))
     each = [
