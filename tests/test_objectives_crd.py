@@ -96,7 +96,9 @@ def start():
 @jax.jit
 def step(params, memory, ends, batch, key):
   def loss(params):
-    value, after = OBJECTIVE.loss(params, memory, batch=batch, key=key, **ends)
+    value, after = OBJECTIVE.loss(
+      params, memory, batch=batch, key=key, epoch=0.0, epochs=1, **ends
+    )
     return jnp.sum(value), (value, after)
 
   slope, (value, memory) = jax.grad(loss, has_aux=True)(params)
@@ -218,7 +220,8 @@ def test_gradients_flow_through_the_embeddings_alone():
 
 def test_there_are_no_more_negatives_than_other_examples():
   objective = objectives.crd(negatives=16384, same_class=True)
-  given = dict(batch=batch_of(0), key=jax.random.key(0), **ends(0))
+  now = dict(key=jax.random.key(0), epoch=0.0, epochs=1)
+  given = dict(batch=batch_of(0), **now, **ends(0))
 
   def loss():
     params, memory = objective.init(KEY, examples=N, **ends(0))
@@ -262,9 +265,9 @@ PUBLISHED = {
 def test_adds_the_published_number_of_parameters(guide, learner):
   crd = objectives.crd()
 
-  def init(key, guide, learner, examples):
-    del examples  # 1 is no training set to tell examples in
-    return crd.init(key, guide, learner, 2)
+  def init(key, *, examples, **ends):
+    del examples  # crd needs two at least
+    return crd.init(key, examples=2, **ends)
 
   counted = base.Objective('crd', {}, init, crd.loss)
   assert parameters(counted, learner, guide) == PUBLISHED[guide, learner]
@@ -277,9 +280,9 @@ def test_adds_the_published_number_of_parameters(guide, learner):
     (dict(negatives=1.5), 'negatives=1.5: expected a whole number'),
     (dict(dim=0), 'crd has dim=0: expected a whole number, 1 or more'),
     (dict(temperature=0.0), 'crd needs a temperature above 0, got 0.0'),
-    (dict(momentum=1.0), 'crd has momentum=1.0: .* from 0 to below 1'),
-    (dict(momentum=np.nan), 'momentum=nan'),
-    (dict(momentum='0.5'), "momentum='0.5'"),
+    (dict(momentum=1.0), 'momentum must be .* from 0 to below 1, got 1.0'),
+    (dict(momentum=np.nan), 'momentum must be .* got nan'),
+    (dict(momentum='0.5'), "momentum must be .* got '0.5'"),
   ],
 )
 def test_what_cannot_be_is_refused(settings, message):
@@ -288,7 +291,9 @@ def test_what_cannot_be_is_refused(settings, message):
 
 
 def test_one_example_has_no_others():
-  with pytest.raises(ValueError, match='from others, and the training set has'):
+  with pytest.raises(
+    ValueError, match='needs two training examples at least, got 1'
+  ):
     OBJECTIVE.init(KEY, examples=1, **ends(0))
 
 

@@ -7,6 +7,7 @@ import pytest
 from test_objectives_features import (
   FAMILIES,
   KEY,
+  NOW,
   convolved,
   draw,
   outputs_of,
@@ -111,9 +112,7 @@ def test_is_the_papers_sum(pre):
     }
     for name, level in params.items()
   }
-  got, after = jax.jit(
-    lambda: objective.loss(params, memory, batch={}, key=KEY, **ENDS)
-  )()
+  got, after = jax.jit(lambda: objective.loss(params, memory, **ENDS, **NOW))()
   assert memory == after == {}
   stages = ('stage1_pre', 'stage2_pre') if pre else ('stage1', 'stage2')
   np.testing.assert_allclose(got, numpy_reviewkd(params, stages), rtol=2e-4)
@@ -145,7 +144,7 @@ def test_pre_activations_lead_from_any_learner():
 
   def run(ends):
     params, memory = objective.init(KEY, examples=1, **ends)
-    return objective.loss(params, memory, batch={}, key=KEY, **ends)
+    return objective.loss(params, memory, **ends, **NOW)
 
   for learner in FAMILIES:
     ends = dict(guide=outputs_of('mobilenet_v2'), learner=outputs_of(learner))

@@ -1,4 +1,4 @@
-"""What a transfer compares, and how its loss is averaged."""
+"""The outputs of a transfer's guide, and the mean of its loss."""
 
 import functools
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ def guide_outputs(
 ) -> Outputs | None:
   """Returns the guide's outputs; None for labels, which are in the batch.
 
-  A fusion has no norms: a sum of BatchNorms is none.
+  A fusion has no norms: a sum of BatchNorms is not a BatchNorm.
 
   Args:
     guide: of a transfer.

@@ -91,7 +91,7 @@ class Published(NamedTuple):
   They are the benchmark's, which is that of RepDistiller
   (https://arxiv.org/abs/1910.10699) and, for dkd, kdsvd, ofd and reviewkd, of
   mdistiller (https://arxiv.org/abs/2203.08679); beyond these, those of the code
-  published with the paper, as each objective says. A module without
+  published with the paper, see each objective. A module without
   `PUBLISHED` has an objective whose weight is unknown, or which does not stand
   alone.
 

@@ -16,16 +16,16 @@ PUBLISHED = Published(weight=0.02)
 def cc(
   width: int = 128, stage: str = 'pooled', guide_stage: str = ''
 ) -> Objective:
-  """How gaps between the networks go together, in neighbours of the batch.
+  """Correlations of the gaps between the networks, in neighbours of the batch.
 
-  Both networks' features are embedded linearly, and both embeddings learn, so
-  that the loss can also fall without the learner. Kept as the benchmark has it.
-  Its weight of the transfer is 0.02.
+  Both networks' features are embedded linearly, and both embeddings are
+  learned, so that the loss can also fall without the learner. This is as in the
+  benchmark, whose weight of the transfer is 0.02.
 
   Args:
     width: of the embeddings.
     stage: the tap of the learner, or 'last', its deepest stage.
-    guide_stage: the tap of the guide, likewise; '' is that of the same name.
+    guide_stage: the tap of the guide, likewise; '' takes the same name.
 
   Raises:
     ValueError: a width below 1.

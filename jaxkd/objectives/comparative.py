@@ -8,7 +8,7 @@ import jax
 from jaxkd import losses
 from jaxkd.objectives.base import Objective, Published, pointwise
 
-# Labels are a second guide, in place of the cross-entropy.
+# Labels are a second guide, in place of cross-entropy.
 PUBLISHED = Published(weight=1.0, label_weight=0.0)
 
 

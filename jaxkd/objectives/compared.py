@@ -1,4 +1,4 @@
-"""What objectives share that compare taps and own nothing."""
+"""Shared by objectives that compare taps and own nothing."""
 
 from collections.abc import Callable, Sequence
 
@@ -18,7 +18,7 @@ def at_stages(
 ) -> Objective:
   """Returns the objective of a loss of two maps, summed over stages.
 
-  Maps meet in the smaller size.
+  The larger map is averaged to the size of the smaller one.
 
   Args:
     name: see `Objective`.

@@ -122,7 +122,7 @@ def crd(
     same_class: negatives are drawn from all other examples, whatever their
       class, for data whose labels are not to be used.
     stage: the tap of the learner.
-    guide_stage: the tap of the guide; '' is that of the same name.
+    guide_stage: the tap of the guide; '' takes the same name.
 
   Raises:
     ValueError: a setting out of its range, or a training set of one example.
@@ -137,7 +137,7 @@ def crd(
   check_temperature('crd', temperature)
   if not (is_number(momentum) and 0 <= momentum < 1):
     raise ValueError(
-      f'crd has momentum={momentum!r}: expected a number from 0 to below 1'
+      f'crd: momentum must be a number from 0 to below 1, got {momentum!r}'
     )
 
   def init(key, *, learner, guide, examples):
@@ -170,7 +170,7 @@ def _memory(key: Array, dim: int, examples: int) -> dict[str, Array]:
   """
   if examples < 2:
     raise ValueError(
-      f'crd tells an example from others, and the training set has {examples}'
+      f'crd needs two training examples at least, got {examples}'
     )
   bank = jax.random.uniform(key, (2, examples, dim), minval=-1)
   return {'bank': bank * math.sqrt(3 / dim), 'z': jnp.zeros(2)}

@@ -34,12 +34,12 @@ def mlkd(
     class_weight: of the correlations of classes.
 
   Raises:
-    ValueError: no list of temperatures, or one that is not positive.
+    ValueError: temperatures that are not a list, or not positive.
   """
   if np.ndim(temperatures) != 1:
     raise ValueError(
-      f'mlkd has temperatures={temperatures!r}: expected a list of them, like'
-      ' (2.0, 4.0)'
+      'mlkd: temperatures must be a list, like (2.0, 4.0), got'
+      f' {temperatures!r}'
     )
   temperatures = tuple(temperatures)
   for temperature in temperatures:

@@ -66,15 +66,15 @@ def ofd(
 ) -> Objective:
   """Partial distance of pre-activations, behind a 1 x 1 convolution.
 
-  The guide's map is averaged to the learner's size. Of n stages, the one that
-  is k stages before the last weighs 1 / 2^k. The benchmark's weight of the
+  The guide's map is averaged to the learner's size. A stage k stages before
+  the last has a weight of 1 / 2^k. The benchmark's weight of the
   transfer is 0.001; for ImageNet it is 0.0001, and of a ResNet's stages the
   first one is left out.
 
   Args:
     stages: taps of the learner; () takes all stages that both networks have,
       counted from the last, before their activation, if they end in one.
-    guide_stages: of the guide, as many; () are those of the same names.
+    guide_stages: of the guide, as many; () takes the same names.
     margins: 'batch_norm': the expected negative response behind the guide's
       BatchNorm, see `losses.ofd_margin`. 'features': its mean over
       the batch, for guides without BatchNorm; the paper names both.

@@ -16,7 +16,7 @@ def rkd(
   stage: str = 'pooled',
   guide_stage: str = '',
 ) -> Objective:
-  """Distances between examples of the batch, and angles between three.
+  """Matches distances of pairs of examples in the batch, and angles of triples.
 
   The benchmark's weight of the transfer is 1.
 
@@ -24,7 +24,7 @@ def rkd(
     distance: weight of `losses.rkd_distance`.
     angle: weight of `losses.rkd_angle`.
     stage: the tap of the learner, or 'last', its deepest stage.
-    guide_stage: the tap of the guide, likewise; '' is that of the same name.
+    guide_stage: the tap of the guide, likewise; '' takes the same name.
 
   References:
     https://arxiv.org/abs/1904.05068; tap and weights are the CIFAR-100
