@@ -139,7 +139,7 @@ def test_its_tables_are_of_pairs_of_the_benchmark(name):
 
 
 @each
-def test_its_docstring_says_what_is_to_be_known(name):
+def test_the_docstring_has_command_cost_and_expectation(name):
   text = file(name)['__doc__']
   assert table.paper(name).address in text
   assert f'--config=configs/{name}_cifar.py ' in text
@@ -183,7 +183,7 @@ def test_it_is_defined_for_each_pair(name):
     assert shape_of_loss(config_of(name, pair)) in ((2,), ())
 
 
-def test_fsp_says_where_it_is_not_defined():
+def test_fsp_explains_where_it_is_not_defined():
   for pair in PAIRS:
     config = config_of('fsp', pair)
     if pair in OTHER_CHANNELS:

@@ -100,11 +100,11 @@ def test_value_and_gradient_are_finite_and_not_zero(name):
   def value(learner):
     return jnp.mean(loss_of(objective, learner))
 
-  loss, slope = value(LEARNER)
-  slopes = jax.tree.leaves(slope)
+  loss, gradient = value(LEARNER)
+  leaves = jax.tree.leaves(gradient)
   assert np.isfinite(loss)
-  assert all(np.all(np.isfinite(x)) for x in slopes)
-  assert any(np.any(x != 0) for x in slopes)
+  assert all(np.all(np.isfinite(x)) for x in leaves)
+  assert any(np.any(x != 0) for x in leaves)
 
 
 @each

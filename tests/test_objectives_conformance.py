@@ -231,7 +231,7 @@ def test_a_guide_gets_a_gradient_only_without_detach():
     )
     _, state = start('kd')
 
-    def slopes(params, program=program, stats=state.stats):
+    def jacobian(params, program=program, stats=state.stats):
       own, memory = program.init_objectives(KEY, B)
       outputs, _ = program.forward(params, stats, batch()['image'])
 
@@ -242,11 +242,11 @@ def test_a_guide_gets_a_gradient_only_without_detach():
 
       return jax.jacrev(losses)(outputs)
 
-    gradients[detach] = quick.jit(slopes)(state.params)
-  for detach, slopes in gradients.items():
+    gradients[detach] = quick.jit(jacobian)(state.params)
+  for detach, by_loss in gradients.items():
     for name in names:
       student, teacher = (
-        any(np.any(x != 0) for x in jax.tree.leaves(slopes[name][network]))
+        any(np.any(x != 0) for x in jax.tree.leaves(by_loss[name][network]))
         for network in ('student', 'teacher')
       )
       assert student and teacher != detach, name

@@ -105,10 +105,10 @@ def gradients(name, classes=K):
   return quick.jit(run)
 
 
-def first_step(name, given, classes=K, alike=True):
+def first_step(name, inputs, classes=K, alike=True):
   """Returns value, gradients and memory of an objective's first step."""
   params, memory = start(name, classes, alike)
-  return gradients(name, classes)(params, memory, given)
+  return gradients(name, classes)(params, memory, inputs)
 
 
 def no_taps(outputs):
@@ -165,20 +165,20 @@ def check_finite(results, corner):
 @each
 def test_values_gradients_and_memory_are_finite(name):
   plain = case()
-  for corner, given in (
+  for corner, inputs in (
     of_certain_logits(plain) | of_features_alike(plain)
   ).items():
-    check_finite(first_step(name, given), corner)
+    check_finite(first_step(name, inputs), corner)
 
 
 @each
 def test_a_batch_may_be_one_example_and_classes_two(name):
   """Between networks that make an objective use all of its modules."""
   settings = dict(classes=CLASSES.get(name, 2), alike=False)
-  given = case(size=1, **settings)
-  check_finite(first_step(name, given, **settings), 'as usual')
-  given = given._replace(learner=no_taps(given.learner))
-  check_finite(first_step(name, given, **settings), 'features of zero')
+  inputs = case(size=1, **settings)
+  check_finite(first_step(name, inputs, **settings), 'as usual')
+  inputs = inputs._replace(learner=no_taps(inputs.learner))
+  check_finite(first_step(name, inputs, **settings), 'features of zero')
 
 
 @pytest.mark.parametrize(
@@ -186,8 +186,8 @@ def test_a_batch_may_be_one_example_and_classes_two(name):
 )
 def test_certain_and_uniform_logits_of_two_classes_are_finite(name):
   classes = CLASSES.get(name, 2)
-  for corner, given in of_certain_logits(case(classes=classes)).items():
-    check_finite(first_step(name, given, classes), corner)
+  for corner, inputs in of_certain_logits(case(classes=classes)).items():
+    check_finite(first_step(name, inputs, classes), corner)
 
 
 @each

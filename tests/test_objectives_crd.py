@@ -28,14 +28,14 @@ def frequencies(drawn):
 
 
 def check_uniform(drawn, allowed):
-  found = frequencies(np.asarray(drawn))
-  assert not np.any(found[~allowed])
+  observed = frequencies(np.asarray(drawn))
+  assert not np.any(observed[~allowed])
   want = 1 / allowed.sum(axis=1, keepdims=True)
   deviation = np.sqrt(want * (1 - want) / DRAWS)
-  assert np.all(np.abs(found - want)[allowed] < 4.5 * np.max(deviation))
+  assert np.all(np.abs(observed - want)[allowed] < 4.5 * np.max(deviation))
 
 
-def test_negatives_are_of_other_classes_and_of_all_of_them():
+def test_negatives_are_uniform_over_other_classes():
   own = np.array([0, 1, 3, 7], np.int32)  # 7: in none of the examples
   drawn = jax.jit(of_other_classes, static_argnums=3)(
     jax.random.key(1), CLASSES, own, DRAWS
@@ -43,7 +43,7 @@ def test_negatives_are_of_other_classes_and_of_all_of_them():
   check_uniform(drawn, CLASSES[None] != own[:, None])
 
 
-def test_without_labels_negatives_are_all_but_the_example_itself():
+def test_negatives_are_uniform_over_other_examples():
   index = np.array([0, 4, 9], np.int32)
   drawn = jax.jit(others, static_argnums=(2, 3))(
     jax.random.key(1), index, 10, DRAWS
@@ -58,7 +58,7 @@ def test_examples_are_drawn_independently():
   assert abs(same - 1 / 7) < 0.03
 
 
-def test_a_single_class_gives_no_number_out_of_range():
+def test_draws_with_a_single_class_stay_in_range():
   drawn = of_other_classes(
     jax.random.key(1), np.zeros(4, np.int32), np.zeros(2, np.int32), 9
   )
@@ -101,20 +101,20 @@ def step(params, memory, ends, batch, key):
     )
     return jnp.sum(value), (value, after)
 
-  slope, (value, memory) = jax.grad(loss, has_aux=True)(params)
-  return value, memory, slope
+  gradient, (value, memory) = jax.grad(loss, has_aux=True)(params)
+  return value, memory, gradient
 
 
 @functools.cache
 def steps(number):
   """The values, the memories and the gradients of some steps."""
   params, memory = start()
-  found = []
+  results = []
   for i in range(number):
     args = params, memory, ends(i), batch_of(i), jax.random.key(i)
-    value, memory, slope = jax.tree.map(np.array, step(*args))
-    found.append((value, memory, slope))
-  return found
+    value, memory, gradient = jax.tree.map(np.array, step(*args))
+    results.append((value, memory, gradient))
+  return results
 
 
 def embedded(params, i):
@@ -150,7 +150,7 @@ def numpy_nce(p):
   return -own - np.log(c / (p[:, 1:] + c + 1e-7)).sum(axis=1)
 
 
-def test_is_the_papers_estimate_with_z_of_the_first_batch():
+def test_loss_is_the_papers_estimate_with_z_of_the_first_batch():
   params, memory = start()
   z = None
   for i, (value, after, _) in enumerate(steps(3)):
@@ -182,7 +182,7 @@ def test_memory_starts_uniform_and_rows_become_unit_averages():
     memory = after
 
 
-def test_labels_are_learned_as_they_pass():
+def test_labels_are_collected_from_the_batches():
   _, memory = start()
   assert np.all(memory['label'] == UNKNOWN)
   *_, (_, memory, _) = steps(3)
@@ -193,7 +193,7 @@ def test_labels_are_learned_as_they_pass():
 def test_gradients_flow_through_the_embeddings_alone():
   """Not through Z, nor through what is written to memory."""
   params, before = start()
-  _, after, slope = steps(1)[0]
+  _, after, gradient = steps(1)[0]
   pairs = pairs_of(after, 0)
 
   def loss(params):
@@ -213,7 +213,7 @@ def test_gradients_flow_through_the_embeddings_alone():
     assert np.any(x), path
   jax.tree.map(
     functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4),
-    slope,
+    gradient,
     want,
   )
 
@@ -221,12 +221,12 @@ def test_gradients_flow_through_the_embeddings_alone():
 def test_there_are_no_more_negatives_than_other_examples():
   objective = objectives.crd(negatives=16384, same_class=True)
   now = dict(key=jax.random.key(0), epoch=0.0, epochs=1)
-  given = dict(batch=batch_of(0), **now, **ends(0))
+  inputs = dict(batch=batch_of(0), **now, **ends(0))
 
   def loss():
     params, memory = objective.init(KEY, examples=N, **ends(0))
     assert set(memory) == {'bank', 'z'}
-    return objective.loss(params, memory, **given)[0]
+    return objective.loss(params, memory, **inputs)[0]
 
   made = jax.make_jaxpr(loss)()
   assert f'f32[2,{B},{N}]' in str(made)  # a pair and N - 1 negatives
@@ -236,12 +236,12 @@ def test_there_are_no_more_negatives_than_other_examples():
 def test_bfloat16_features_are_embedded_in_float32():
   params, memory = start()
   low = jax.tree.map(lambda x: x.astype(jnp.bfloat16), ends(0))
-  value, after, slope = step(
+  value, after, gradient = step(
     params, memory, low, batch_of(0), jax.random.key(0)
   )
   assert value.dtype == after['bank'].dtype == jnp.float32
   assert np.all(np.isfinite(value))
-  assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(slope))
+  assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(gradient))
 
 
 # Embeddings, measured in mdistiller
@@ -285,19 +285,19 @@ def test_adds_the_published_number_of_parameters(guide, learner):
     (dict(momentum='0.5'), "momentum must be .* got '0.5'"),
   ],
 )
-def test_what_cannot_be_is_refused(settings, message):
+def test_wrong_settings_are_refused(settings, message):
   with pytest.raises(ValueError, match=message):
     objectives.crd(**settings)
 
 
-def test_one_example_has_no_others():
+def test_one_training_example_is_refused():
   with pytest.raises(
     ValueError, match='needs two training examples at least, got 1'
   ):
     OBJECTIVE.init(KEY, examples=1, **ends(0))
 
 
-def test_memory_survives_an_interruption(tmp_path, monkeypatch):
+def test_resume_is_bit_identical(tmp_path, monkeypatch):
   objective = dict(name='crd', dim=8, negatives=16)
   method = dict(name='distil', objective=objective, guide_weight=0.8)
   experiment = tiny.experiment(

@@ -37,7 +37,7 @@ GUIDE = {  # one stage more: the last ones are reviewed
 }
 
 
-def says(shapes, seed):
+def outputs_with(shapes, seed):
   taps = {
     name: jnp.asarray(draw(B, *shape, seed=seed + i))
     for i, (name, shape) in enumerate(shapes.items())
@@ -45,7 +45,7 @@ def says(shapes, seed):
   return Outputs(jnp.zeros((B, 3)), taps)
 
 
-ENDS = dict(guide=says(GUIDE, 10), learner=says(LEARNER, 50))
+ENDS = dict(guide=outputs_with(GUIDE, 10), learner=outputs_with(LEARNER, 50))
 
 
 def nearest(x, size):
@@ -102,7 +102,7 @@ def numpy_reviewkd(params, stages):
 
 
 @pytest.mark.parametrize('pre', [False, True])
-def test_is_the_papers_sum(pre):
+def test_loss_is_the_papers_sum(pre):
   objective = objectives.reviewkd(before_activation=pre)
   params, memory = jax.jit(lambda: objective.init(KEY, examples=9, **ENDS))()
   params = {  # away from the neutral start of BatchNorm
@@ -121,8 +121,8 @@ def test_is_the_papers_sum(pre):
 def test_layers_start_as_in_the_published_code():
   objective = objectives.reviewkd()
   ends = dict(
-    guide=says({**GUIDE, 'pooled': (64,)}, 0),
-    learner=says({**LEARNER, 'pooled': (48,)}, 0),
+    guide=outputs_with({**GUIDE, 'pooled': (64,)}, 0),
+    learner=outputs_with({**LEARNER, 'pooled': (48,)}, 0),
   )
   params, _ = jax.jit(lambda: objective.init(KEY, examples=9, **ends))()
   level = params['level3']
@@ -139,7 +139,7 @@ def test_adds_the_published_number_of_parameters():
   assert parameters(review, 'resnet8x4', 'resnet32x4') == 1_808_774
 
 
-def test_pre_activations_lead_from_any_learner():
+def test_pre_activations_are_defined_for_any_learner():
   objective = objectives.reviewkd(before_activation=True)
 
   def run(ends):
@@ -151,7 +151,7 @@ def test_pre_activations_lead_from_any_learner():
     assert jax.eval_shape(run, ends)[0].shape == (1,), learner
 
 
-def test_what_is_passed_on_has_512_channels_at_most():
+def test_fused_features_have_512_channels_at_most():
   wide = objectives.reviewkd()
   ends = dict(guide=outputs_of('resnet8'), learner=outputs_of('mobilenet_v2'))
   params, _ = jax.eval_shape(

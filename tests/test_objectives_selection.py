@@ -1,4 +1,4 @@
-"""Which examples a guide teaches, how hard, and what it says of them."""
+"""Selection, weights and scores of examples; revised labels; annealing."""
 
 import jax
 import jax.numpy as jnp
@@ -233,8 +233,8 @@ def test_revision_of_a_certain_guide_is_finite():
     learner = LEARNER.replace(logits=logits)
     return jnp.sum(step(objective, {}, {}, learner, sure)[0])
 
-  value, slope = loss(LEARNER.logits)
-  assert np.isfinite(value) and np.all(np.isfinite(slope))
+  value, gradient = loss(LEARNER.logits)
+  assert np.isfinite(value) and np.all(np.isfinite(gradient))
 
 
 # A temperature that falls

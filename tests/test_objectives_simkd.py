@@ -242,14 +242,14 @@ def folder(tmp_path_factory):
 
 
 def experiment(folder, **changes):
-  given = dict(cache=str(folder / 'cache'), method=dict(name='simkd'))
-  return tiny.experiment(**{**given, **changes})
+  settings = dict(cache=str(folder / 'cache'), method=dict(name='simkd'))
+  return tiny.experiment(**{**settings, **changes})
 
 
 def test_the_whole_student_is_tested_saved_and_exported(folder):
-  given = experiment(folder, optimizer__ema=0.5, optimizer__weight_decay=0.1)
-  assert 'learns before the head of teacher' in given.describe()
-  summary = Run(given, folder / 'run').finish()
+  made = experiment(folder, optimizer__ema=0.5, optimizer__weight_decay=0.1)
+  assert 'learns before the head of teacher' in made.describe()
+  summary = Run(made, folder / 'run').finish()
   student = summary['networks']['student']
   assert student['reused'] == {
     'stage': 'stage2',
@@ -278,8 +278,8 @@ def test_the_whole_student_is_tested_saved_and_exported(folder):
 
 
 def test_the_student_has_its_teachers_read_out(folder):
-  given = experiment(folder, teacher__loss='square_logits')
-  *_, stage = given.phases
-  modules = given.program(stage).modules
+  made = experiment(folder, teacher__loss='square_logits')
+  *_, phase = made.phases
+  modules = made.program(phase).modules
   assert {models.read_out_of(x) for x in modules.values()} == {'clip'}
   assert models.reuses(modules['student'])['features'] == 64

@@ -141,7 +141,7 @@ def test_standardised_logits_at_a_learned_temperature():
 
 
 def test_a_training_learns_the_temperature_against_the_student():
-  """It moves as far as the optimizer says, but up the loss."""
+  """It moves by the learning rate times the gradient, but uphill."""
   inner = dict(name='ctkd', start=-2.0, epochs=2)
   experiment = tiny.experiment(
     method=dict(name='slkd', members=0, objective=inner),
@@ -150,8 +150,8 @@ def test_a_training_learns_the_temperature_against_the_student():
   )
   task = experiment.task(experiment.phases[-1])
   program, key = task.program, jax.random.key(0)
-  known = {'teacher': program.init_network('teacher', key)}
-  state = states.init(program, task.optimizer, key, known, examples=8)
+  initial = {'teacher': program.init_network('teacher', key)}
+  state = states.init(program, task.optimizer, key, initial, examples=8)
   batch = dict(
     image=10 * jax.random.normal(key, (8, *program.input_shape)),
     label=jnp.arange(8) % 3,
