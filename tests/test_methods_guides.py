@@ -72,7 +72,7 @@ def test_a_weight_may_be_the_benchmarks():
   late = {'name': 'fitnet', 'weight': 'benchmark', 'warmup_epochs': 3}
   found = parts({'crd': 'benchmark', 'late': late})
   assert [weight for _, weight in found] == [0.8, WarmUp(100.0, 3)]
-  with pytest.raises(KeyError, match="weight in the benchmark 'cmkd'"):
+  with pytest.raises(KeyError, match="published weight 'cmkd'"):
     parts({'cmkd': 'benchmark'})
 
 

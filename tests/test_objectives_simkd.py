@@ -212,7 +212,7 @@ def test_impossible_classifiers_are_refused():
     )
   odd = {**NETS, 'teacher': Odd()}
   graph = Graph({'teacher': Frozen(), 'student': HEADED}, (simkd(),))
-  with pytest.raises(ValueError, match=r"'head'.* \[6, K\] .* kernel is \[0\]"):
+  with pytest.raises(ValueError, match=r"'head'.* \[6, K\],.* kernel is \[0\]"):
     bind(graph, lambda like, *_: odd[like], SHAPE)
 
 

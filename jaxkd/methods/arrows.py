@@ -89,7 +89,9 @@ def _part(
     )
   weight, epochs = settings.pop('weight', 1.0), settings.pop('warmup_epochs', 0)
   if weight == weights.BENCHMARK:
-    published = lookup('published weight', objectives.PUBLISHED, name)
+    published = lookup(
+      'objective with a published weight', objectives.PUBLISHED, name
+    )
     weight = published.weight
   weight = weights.make(weight, epochs)
   objective = objectives.make(settings)

@@ -26,13 +26,13 @@ from jaxkd.types import Outputs, Tree
 GUIDE, LEARNER = 'teacher', 'student'
 PAIR = {GUIDE: 'resnet32x4', LEARNER: 'resnet8x4'}
 CLASSES, IMAGE, EXAMPLES = 100, (32, 32, 3), 50_000  # CIFAR-100
-SIZE = 8  # relations want several examples in a batch
+SIZE = 8  # relations need several examples in a batch
 BATCH = {
   'label': jax.ShapeDtypeStruct((SIZE,), jnp.int32),
   'index': jax.ShapeDtypeStruct((SIZE,), jnp.int32),
   'mask': jax.ShapeDtypeStruct((SIZE,), jnp.float32),
 }
-# Names of the batch's arrays. The mask is not one of the inputs worth telling.
+# Names of the batch's arrays in the table, without the mask.
 OF_BATCH = {'label': 'labels', 'index': "the examples' numbers"}
 
 NOTHING = '–'
