@@ -11,7 +11,7 @@ from test_objectives_features import KEY, draw, parameters
 
 from jaxkd import losses, objectives
 from jaxkd.objectives import base
-from jaxkd.objectives.crd import UNKNOWN, of_other_classes, others
+from jaxkd.objectives.crd import UNVISITED, of_other_classes, others
 from jaxkd.runs.run import Run
 from jaxkd.train import checkpoint
 from jaxkd.types import Outputs
@@ -19,7 +19,7 @@ from jaxkd.types import Outputs
 # Draws.
 
 DRAWS = 6000
-CLASSES = np.array([2, 0, 0, 1, 2, 0, UNKNOWN, 1, 3, UNKNOWN], np.int32)
+CLASSES = np.array([2, 0, 0, 1, 2, 0, UNVISITED, 1, 3, UNVISITED], np.int32)
 
 
 def frequencies(drawn):
@@ -184,10 +184,10 @@ def test_memory_starts_uniform_and_rows_become_unit_averages():
 
 def test_labels_are_collected_from_the_batches():
   _, memory = start()
-  assert np.all(memory['label'] == UNKNOWN)
+  assert np.all(memory['label'] == UNVISITED)
   *_, (_, memory, _) = steps(3)
   np.testing.assert_array_equal(memory['label'][:10], LABELS[:10])
-  assert np.all(memory['label'][10:] == UNKNOWN)
+  assert np.all(memory['label'][10:] == UNVISITED)
 
 
 def test_gradients_flow_through_the_embeddings_alone():
