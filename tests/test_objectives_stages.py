@@ -363,7 +363,7 @@ def test_equal_networks_need_no_layers(name):
 @pytest.mark.parametrize('name', ['fsp', 'kdsvd'])
 def test_other_channels_are_explained(name):
   message = (
-    rf'{name} compares channels with .* the learner.s maps have \[6, 12\], the'
+    rf'{name} compares channels one by one.* the learner.s maps have \[6, 12\], the'
     r" guide's \[8, 16\]. Either set connect to True"
   )
   with pytest.raises(ValueError, match=message):
@@ -374,14 +374,14 @@ def test_other_channels_are_explained(name):
 def test_a_single_stage_is_refused(name):
   objective = objectives.make({'name': name, 'stages': ['last']})
   with pytest.raises(
-    ValueError, match=f'{name} compares how one stage .* 1 ta'
+    ValueError, match=f'{name} compares consecutive stages.* 1 tap'
   ):
     init(objective, *MAPS)
 
 
 def test_maps_of_a_single_column_are_explained():
   vectors = outputs_with(stage1=S_VECTORS, stage2=S_VECTORS)
-  with pytest.raises(ValueError, match="have one: set reading to 'channels'"):
+  with pytest.raises(ValueError, match="single one: set reading to 'channels'"):
     value(objectives.kdsvd('rows'), vectors, vectors)
 
 
