@@ -6,8 +6,8 @@ A step is the whole of it: augmentation, the teacher, the student, cross-entropy
 and the objective from the teacher, the optimizer. `simkd`, whose student ends
 in the teacher's classifier, is the method of that name. All cases take turns,
 call by call, and a case is compared with KD's call of the same round. An
-objective that asks the teacher nothing costs less than KD, since what nobody
-reads is not computed.
+objective that uses no output of the teacher costs less than KD, since unused
+outputs are not computed.
 
 The teacher's arrays exist once: they are lent to the case whose turn it is.
 """
@@ -43,38 +43,28 @@ BASE = 'kd'
 ROUNDS = 7
 CLOCKS = {'wall': time.perf_counter, 'cpu': time.process_time}
 
-# What `distil` does not build.
+# The objectives that `distil` is not used for.
 METHODS = {'kd': dict(name='kd'), 'simkd': dict(name='simkd')}
-
-
-def settings(num_classes: int) -> dict[str, dict[str, Any]]:
-  """Returns, by objective, arguments for any pair that have no default for it.
-
-  Args:
-    num_classes: K.
-  """
-  return {
-    'annealed': dict(start=4.0, epochs=240),
-    'cmkd': dict(hard='pearson'),
-    'fsp': dict(connect=True),
-    'kdsvd': dict(connect=True),
-    'ltkd': dict(class_counts=tuple(range(num_classes, 0, -1))),
-    'revised': dict(eta=0.8),
-    'selected': dict(keep=0.5, score='margin'),
-    'weighted': dict(score='target'),
-  }
 
 
 def method(name: str, num_classes: int) -> dict[str, Any]:
   """Returns the method that distils by an objective, with its arguments.
 
+  Args:
+    name: of the objective.
+    num_classes: K.
+
   Raises:
     KeyError: no such objective, with suggestions.
   """
   lookup('objective', objectives.CATALOG, name)
-  objective = dict(name=name, **settings(num_classes).get(name, {}))
-  weight = objectives.WEIGHTS.get(name, 1.0)
-  distil = dict(name='distil', objective=objective, guide_weight=weight)
+  objective = objectives.example(name, num_classes)
+  published = objectives.PUBLISHED.get(name)
+  distil = dict(
+    name='distil',
+    objective=objective,
+    guide_weight=published.weight if published else 1.0,
+  )
   return METHODS.get(name, distil)
 
 
@@ -160,7 +150,7 @@ def cases_of(
   lent = {'teacher': teacher(initial_key(base.seed))}
   cases = {}
   for name, task in tasks.items():
-    task.program.rehearse()
+    task.program.check_objectives(task.length)
     cases[name] = Guided(task, sizes, lent, bank)
   for case in cases.values():
     case.compile()
@@ -249,9 +239,9 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-  given = parse()
-  meshes.use_cores(given.batch)
+  arguments = parse()
+  meshes.use_cores(arguments.batch)
   try:
-    main(given)
+    main(arguments)
   except (KeyError, ValueError) as error:
     sys.exit(f'benchmarks: {error}')

@@ -174,7 +174,11 @@ def feed_of(task: Task, sizes: Sizes) -> Feed:
   """Returns the feed of the task's training step."""
   steps = len(task.dataset.train) // task.batch_size
   step = make_step(
-    task.program, task.optimizer, seed=task.seed, steps_per_epoch=steps
+    task.program,
+    task.optimizer,
+    seed=task.seed,
+    steps_per_epoch=steps,
+    epochs=task.length,
   )
   return Feed(
     dataset=task.dataset,

@@ -1,6 +1,8 @@
 """The four shapes of data that every part of the project agrees on."""
 
-from typing import Any, NamedTuple, TypedDict
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, Self, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +19,8 @@ class Batch(TypedDict):
   image: float32 [B, H, W, C], normalised and, in training, augmented.
   label: int32 [B], in 0..K-1.
   index: int32 [B], position of the example in its split.
-  mask: float32 [B], 1 for an example that counts and 0 for padding.
+  mask: float32, 1 for what counts and 0 for padding: [B], or of the shape of
+    the labels where an example has more than one.
   """
 
   image: Array
@@ -26,17 +29,30 @@ class Batch(TypedDict):
   mask: Array
 
 
-class Outputs(NamedTuple):
-  """What every network returns.
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class Outputs:
+  """What every network returns; unpacks as the pair (logits, taps).
 
   logits: float32 [B, K].
   taps: intermediate features by name: 'stem', 'stage1', 'stage1_pre' (before
     the stage's last activation), ..., 'pooled' [B, D]. Maps are [B, H, W, C];
     a transformer's tokens are [B, N, D].
+  norms: 'scale' and 'bias' [C] of the BatchNorm in front of a tap, by the tap's
+    name; {} unless asked for, see `models.norms`.
   """
 
   logits: Array
   taps: dict[str, Array]
+  norms: dict[str, dict[str, Array]] = dataclasses.field(default_factory=dict)
+
+  def __iter__(self) -> Iterator[Any]:
+    yield self.logits
+    yield self.taps
+
+  def replace(self, **changes: Any) -> Self:
+    """Returns a copy with other values of some fields."""
+    return dataclasses.replace(self, **changes)
 
 
 # A network's arrays: 'params', what is trained, and 'batch_stats', what

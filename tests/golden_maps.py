@@ -1,7 +1,7 @@
-"""The maps and vectors of the golden values, as the benchmark's code saw them.
+"""Inputs of the golden values, equal to those of the benchmark's code.
 
-They are waves c sin(a i + b), i in the order of that code's [B, C, H, W]; here
-they are turned to [B, H, W, C].
+They are waves c sin(a i + b), with i in the order of that code's [B, C, H, W],
+transposed to [B, H, W, C].
 """
 
 import numpy as np

@@ -43,9 +43,9 @@ def batch_of(seed=0, size=BATCH, dtype=np.float32):
 def known_to(program, dtype=np.float32):
   """Random arrays for the student's start and the frozen teacher."""
   return {
-    name: nets.random_variables(program.starts[name], seed, dtype)
+    name: nets.random_variables(program.init_modules[name], seed, dtype)
     for seed, name in enumerate(('student', 'teacher'))
-    if name in program.starts
+    if name in program.init_modules
   }
 
 
@@ -58,7 +58,9 @@ def start(program, optimizer, known, **kwargs):
 def run(program, steps, rate=0.1, dtype=np.float32, batch=None, **kwargs):
   """States before and after some steps of SGD on one batch, and metrics."""
   optimizer, batch = optax.sgd(rate), batch or batch_of(dtype=dtype)
-  step = make_step(program, optimizer, seed=0, steps_per_epoch=10, **kwargs)
+  step = make_step(
+    program, optimizer, seed=0, steps_per_epoch=10, epochs=1, **kwargs
+  )
 
   def train(known, batch):
     first = start(program, optimizer, known, ema='ema' in kwargs)

@@ -307,8 +307,8 @@ def starts(variables, **changes):
 
   @jax.jit
   def logits(known, image):
-    owned = program.start('dynamic_teacher', key, known)
-    own = program.start('student', key, known)
+    owned = program.initial_variables('dynamic_teacher', key, known)
+    own = program.initial_variables('student', key, known)
     params = program.resolve({'dynamic_teacher': owned['params']})
     stats = {'dynamic_teacher': owned, 'student': own}
     return {

@@ -173,7 +173,9 @@ def trained(optimizer, steps=3):
   made = program()
   known = {'teacher': made.init_network('teacher', jax.random.key(5))}
   state = states.init(made, optimizer, jax.random.key(0), known, examples=6)
-  step = jax.jit(make_step(made, optimizer, seed=0, steps_per_epoch=9))
+  step = jax.jit(
+    make_step(made, optimizer, seed=0, steps_per_epoch=9, epochs=1)
+  )
   seen = []
   for n in range(steps):
     state, metrics = step(state, batch(seed=n))
@@ -196,9 +198,9 @@ def test_the_step_gives_it_the_gradients_of_both_losses():
     def loss(params, transfers=transfers):
       everything = {**state.params, 'student': params}
       outputs, _ = made.forward(everything, state.stats, batch()['image'])
-      key, epoch = jax.random.key(0), jnp.zeros(())
-      args = ({}, {}, outputs, batch(), epoch, key, transfers)
-      return made.losses(*args)[0]
+      now = dict(key=jax.random.key(0), epoch=jnp.zeros(()), epochs=1)
+      args = ({}, {}, outputs, batch())
+      return made.losses(*args, **now, transfers=transfers)[0]
 
     want = jax.grad(loss)(state.params['student'])
     chex.assert_trees_all_close(part, want, rtol=1e-5, atol=1e-7)

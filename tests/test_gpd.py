@@ -226,7 +226,7 @@ def one_step(weight, guided):
   with jax.enable_x64(True):
     program = program_of(jnp.float64, weight=weight, static=static)
     optimizer, batch = optax.sgd(0.5), batch_of(dtype=np.float64)
-    step = make_step(program, optimizer, seed=0, steps_per_epoch=10)
+    step = make_step(program, optimizer, seed=0, steps_per_epoch=10, epochs=1)
 
     def all_of_it(known, batch):
       before = start(program, optimizer, known)

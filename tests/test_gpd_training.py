@@ -66,7 +66,7 @@ def three_copies():
       for noise in (0.0, 1e-6)
     )
     optimizer = optax.sgd(0.1)
-    step = make_step(plain, optimizer, seed=0, steps_per_epoch=10)
+    step = make_step(plain, optimizer, seed=0, steps_per_epoch=10, epochs=1)
 
     def train(theta, known, batch):
       state = states.init(plain, optimizer, KEY(0), known, examples=8)
@@ -251,7 +251,7 @@ def results(method, seed, epochs=3, batch=64):
   ).reshape(-1, batch)
   rate = optax.linear_schedule(0.1, 0.0, len(order))  # so that it settles
   optimizer = optax.chain(optax.clip_by_global_norm(5.0), optax.sgd(rate, 0.9))
-  step = make_step(program, optimizer, seed=seed, steps_per_epoch=22)
+  step = make_step(program, optimizer, seed=seed, steps_per_epoch=22, epochs=1)
 
   def train(image, label, order, key):
     def one(state, index):

@@ -17,6 +17,8 @@ from jaxkd.train.step import make_step
 from jaxkd.types import Outputs
 
 SHAPE = (4, 4, 1)
+# Arguments of a first step's losses.
+NOW = dict(key=jax.random.key(0), epoch=jnp.zeros(()), epochs=1)
 
 
 def labels_to(*names, weight=1.0):
@@ -170,9 +172,7 @@ def test_a_guide_gets_a_gradient_only_if_asked(detach):
 
   def loss(params):
     outputs, _ = program.forward(params, stats, batch()['image'])
-    value, _, _ = program.losses(
-      {}, {}, outputs, batch(), jnp.zeros(()), jax.random.key(0)
-    )
+    value, _, _ = program.losses({}, {}, outputs, batch(), **NOW)
     return value
 
   grads = jax.grad(loss)(params)
@@ -195,7 +195,7 @@ def outputs_of(seed, width=5):
 def test_a_fusion_sums_logits_and_the_taps_that_fit():
   seen = {}
 
-  def spy(guide, learner, batch):
+  def spy(learner, guide, batch):
     seen['guide'] = guide
     return jnp.zeros(())
 
@@ -211,8 +211,7 @@ def test_a_fusion_sums_logits_and_the_taps_that_fit():
     {},
     {'a': a, 'b': b, 's': s},
     batch(4),
-    jnp.zeros(()),
-    jax.random.key(0),
+    **NOW,
   )
   np.testing.assert_allclose(
     seen['guide'].logits, 0.25 * a.logits + 0.75 * b.logits, rtol=1e-6
@@ -227,22 +226,54 @@ def test_a_mask_takes_examples_out_of_the_loss():
   outputs = {'a': outputs_of(0)}
   logits = jnp.asarray(np.random.default_rng(3).normal(size=(6, 3)))
   outputs = {'a': Outputs(logits.astype(jnp.float32), {})}
-  key = jax.random.key(0)
-  got, _, _ = program.losses({}, {}, outputs, masked, jnp.zeros(()), key)
+  got, _, _ = program.losses({}, {}, outputs, masked, **NOW)
   log_p = np.asarray(jax.nn.log_softmax(logits))
   each = -log_p[np.arange(6), np.asarray(whole['label'])]
   np.testing.assert_allclose(got, each[[0, 1, 4]].mean(), rtol=1e-5)
 
 
+@pytest.mark.parametrize('mask_shape', [(6,), (6, 2), (6, 2, 3)])
+@pytest.mark.parametrize('loss_shape', [(6,), (6, 2), (6, 2, 3)])
+def test_a_mask_of_any_leading_shape_averages_a_loss(loss_shape, mask_shape):
+  rng = np.random.default_rng(0)
+  loss = rng.normal(size=loss_shape).astype(np.float32)
+  mask = (rng.random(mask_shape) < 0.5).astype(np.float32)
+  each = objectives.pointwise('each', lambda *_: jnp.asarray(loss), True)
+  graph = Graph({'a': Learner()}, (Transfer('labels', 'a', each),))
+  program = bind(graph, build, SHAPE)
+  masked = {**batch(6), 'mask': jnp.asarray(mask)}
+  got, _, _ = program.losses({}, {}, {'a': outputs_of(0)}, masked, **NOW)
+  while mask.ndim > loss.ndim:
+    mask = mask.max(axis=-1)
+  while mask.ndim < loss.ndim:
+    mask = mask[..., None]
+  weights = np.broadcast_to(mask, loss.shape)
+  np.testing.assert_allclose(got, np.average(loss, weights=weights), rtol=1e-5)
+
+
+def test_a_mask_of_another_batch_is_refused():
+  program = bind(Graph({'a': Learner()}, labels_to('a')), build, SHAPE)
+  outputs = {'a': outputs_of(0)}
+  masked = {**batch(4), 'mask': jnp.ones(3)}
+  message = r'cross_entropy: the mask .* it is \[3\], the loss \[4\]'
+  with pytest.raises(ValueError, match=message):
+    program.losses({}, {}, outputs, masked, **NOW)
+
+
 def test_a_weight_can_follow_the_epoch():
   ramp = Transfer(
-    'labels', 'a', objectives.cross_entropy(), lambda e: jnp.minimum(e / 4, 1.0)
+    'labels',
+    'a',
+    objectives.cross_entropy(),
+    lambda epoch, epochs: jnp.minimum(epoch / epochs, 1.0),
   )
   program = bind(Graph({'a': Learner()}, (ramp,)), build, SHAPE)
-  outputs, key = {'a': outputs_of(0)}, jax.random.key(0)
+  outputs, now = {'a': outputs_of(0)}, {**NOW, 'epochs': 4}
   loss = [
-    program.losses({}, {}, outputs, batch(4), jnp.float32(e), key)[0]
-    for e in (0, 1, 4, 9)
+    program.losses(
+      {}, {}, outputs, batch(4), **{**now, 'epoch': jnp.float32(epoch)}
+    )[0]
+    for epoch in (0, 1, 4, 9)
   ]
   np.testing.assert_allclose(np.array(loss) / loss[2], [0, 0.25, 1, 1])
 
@@ -258,11 +289,11 @@ class Scale(nn.Module):
 def counting() -> Objective:
   """Owns a parameter and a memory: the calls so far and the last key."""
 
-  def init(key, guide, learner, examples):
+  def init(key, *, learner, examples, **_):
     params = Scale().init(key, learner.logits)['params']
     return params, {'calls': jnp.zeros(()), 'bank': jnp.zeros((examples, 2))}
 
-  def loss(params, memory, guide, learner, batch, key):
+  def loss(params, memory, *, learner, guide, batch, key, **_):
     scaled = Scale().apply({'params': params}, learner.logits)
     value = jnp.mean((scaled - guide.logits) ** 2)
     noise = jax.random.normal(key, (batch['index'].size, 2))
@@ -286,7 +317,9 @@ def test_objectives_own_parameters_and_memory():
   name = 'teacher->student:counting'
   assert state.memory[name]['bank'].shape == (9, 2)
   assert state.params['objectives'][name]['scale'] == 1
-  step = jax.jit(make_step(program, optimizer, seed=0, steps_per_epoch=3))
+  step = jax.jit(
+    make_step(program, optimizer, seed=0, steps_per_epoch=3, epochs=1)
+  )
   after, _ = step(state, batch())
   last, _ = step(after, batch())
   assert after.params['objectives'][name]['scale'] != 1
@@ -307,7 +340,9 @@ def test_in_turns_each_objective_learns_with_its_learner():
     known = {'teacher': program.init_network('teacher', jax.random.key(1))}
     state = states.init(program, optimizer, key, known, examples=9)
     assert len(state.opt) == (2 if turns else 1)
-    step = jax.jit(make_step(program, optimizer, seed=0, steps_per_epoch=3))
+    step = jax.jit(
+      make_step(program, optimizer, seed=0, steps_per_epoch=3, epochs=1)
+    )
     state, _ = step(state, batch())
     states_of[turns], metrics = step(state, batch(seed=1))
     assert {f'top1/{n}' for n in names} < set(metrics)

@@ -89,7 +89,12 @@ def start(task):
 
 def feed_of(task, mesh):
   step = make_step(
-    task.program, task.optimizer, seed=0, steps_per_epoch=6, ema=task.ema
+    task.program,
+    task.optimizer,
+    seed=0,
+    steps_per_epoch=6,
+    epochs=task.length,
+    ema=task.ema,
   )
   return Feed(task.dataset, mesh, 8, 0, step, chunk=1)
 

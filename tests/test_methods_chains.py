@@ -18,7 +18,7 @@ from test_methods_guides import arrows
 from jaxkd import losses, methods
 from jaxkd.graph import Frozen, Learner, Model
 from jaxkd.graph.program import bind
-from jaxkd.methods.weights import Kept
+from jaxkd.methods.weights import GuideDropout
 from jaxkd.runs.run import Run
 from jaxkd.train import log
 from jaxkd.train import state as states
@@ -52,8 +52,14 @@ def test_each_assistant_is_taught_by_all_before_it():
   stages = methods.dgkd(('resnet56', 'resnet20'), dropped=1)
   first, second, last = (x.graph.transfers for x in stages)
   assert [t.chance for t in first] == [None, None]
-  assert [t.chance for t in second] == [None, Kept(0, 2, 1), Kept(1, 2, 1)]
-  assert [t.chance for t in last] == [None] + [Kept(n, 3, 1) for n in range(3)]
+  assert [t.chance for t in second] == [
+    None,
+    GuideDropout(0, 2, 1),
+    GuideDropout(1, 2, 1),
+  ]
+  assert [t.chance for t in last] == [None] + [
+    GuideDropout(n, 3, 1) for n in range(3)
+  ]
   assert [str(t.guide) for t in last[1:]] == [
     'teacher',
     'assistant0',
@@ -64,7 +70,7 @@ def test_each_assistant_is_taught_by_all_before_it():
   (*_, none_dropped) = methods.dgkd(('resnet56',), dropped=0)
   assert {t.chance for t in none_dropped.graph.transfers} == {None}
   (*_, most) = methods.dgkd(('resnet56', 'resnet20'), dropped=9)
-  assert most.graph.transfers[1].chance == Kept(0, 3, 2)
+  assert most.graph.transfers[1].chance == GuideDropout(0, 3, 2)
 
 
 def test_what_is_dropped_is_neither_taught_nor_learned():
@@ -78,8 +84,8 @@ def test_what_is_dropped_is_neither_taught_nor_learned():
 
   @jax.jit
   def run(key):
-    args = ({}, {}, outputs, batch(), jnp.zeros(()), key)
-    total, _, metrics = program.losses(*args)
+    now = dict(key=key, epoch=jnp.zeros(()), epochs=1)
+    total, _, metrics = program.losses({}, {}, outputs, batch(), **now)
     return total, metrics
 
   parts = {}
@@ -146,7 +152,9 @@ def test_each_generation_is_the_next_ones_teacher():
     'temperature=1.0' in str(x.graph.transfers[1].objective) for x in stages
   )
   starts = [
-    bind(stage.graph, build, SHAPE).start(name, jax.random.key(0), {})
+    bind(stage.graph, build, SHAPE).initial_variables(
+      name, jax.random.key(0), {}
+    )
     for stage, name in zip(
       stages, ('generation1', 'generation2', 'student'), strict=True
     )
@@ -172,7 +180,9 @@ def trained(stage, known=None, steps=1, optimizer=None):
   program = bind(stage.graph, build, SHAPE)
   key = jax.random.key(0, impl='rbg')
   state = states.init(program, optimizer, key, known or {}, examples=6)
-  step = jax.jit(make_step(program, optimizer, seed=0, steps_per_epoch=9))
+  step = jax.jit(
+    make_step(program, optimizer, seed=0, steps_per_epoch=9, epochs=1)
+  )
   found = [state]
   for n in range(steps):
     found.append(step(found[-1], batch(seed=n))[0])

@@ -10,7 +10,7 @@ from jaxkd import methods
 from jaxkd.graph import Frozen, Fusion, Learner, Model
 from jaxkd.methods.arrows import parts
 from jaxkd.methods.networks import node
-from jaxkd.methods.weights import Planned, Product, WarmUp
+from jaxkd.methods.weights import Product, Ramp, WarmUp
 from jaxkd.runs.run import Run
 
 
@@ -72,7 +72,7 @@ def test_a_weight_may_be_the_benchmarks():
   late = {'name': 'fitnet', 'weight': 'benchmark', 'warmup_epochs': 3}
   found = parts({'crd': 'benchmark', 'late': late})
   assert [weight for _, weight in found] == [0.8, WarmUp(100.0, 3)]
-  with pytest.raises(KeyError, match="weight in the benchmark 'cmkd'"):
+  with pytest.raises(KeyError, match="published weight 'cmkd'"):
     parts({'cmkd': 'benchmark'})
 
 
@@ -127,13 +127,13 @@ def test_several_objectives_take_the_place_of_one():
 
 def test_every_weight_may_have_a_schedule():
   schedule = {'schedule': 'step', 'start': 0.9, 'end': 0.0, 'epoch': 0.5}
-  planned = Planned(0.9, 0.0, 0.5, 0.5)
+  ramp = Ramp(0.9, 0.0, 0.5, 0.5)
   (stage,) = methods.kd(label_weight=schedule, guide_weight=schedule)
-  assert set(arrows(stage).values()) == {planned}
+  assert set(arrows(stage).values()) == {ramp}
   (stage,) = methods.gpd(weight=schedule)
-  assert arrows(stage)['dynamic_teacher->student:soft_cross_entropy'] == planned
+  assert arrows(stage)['dynamic_teacher->student:soft_cross_entropy'] == ramp
   (stage,) = methods.dml(('student', 'student'), guide_weight=schedule)
-  assert arrows(stage)['peer0->student:kd'] == Product(planned, 0.5)
+  assert arrows(stage)['peer0->student:kd'] == Product(ramp, 0.5)
   with pytest.raises(ValueError, match='warmup_epochs=3 and a weight with a'):
     methods.distil(guide_weight=schedule, warmup_epochs=3)
 
@@ -191,7 +191,7 @@ def test_teachers_may_be_fused_to_one_guide():
     ({}, 'expected one or more, none of which'),
     ({'student': 1.0}, 'expected one or more, none of which'),
     (['teacher', 'resnet56'], r"a mapping .*; got \['teacher', 'resnet56'\]"),
-    ({'teacher': -1.0}, '0 or more; got -1.0'),
+    ({'teacher': -1.0}, '0 or more, got -1.0'),
   ],
 )
 def test_teachers_that_cannot_be_are_refused(teachers, message):

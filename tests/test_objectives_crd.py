@@ -11,7 +11,7 @@ from test_objectives_features import KEY, draw, parameters
 
 from jaxkd import losses, objectives
 from jaxkd.objectives import base
-from jaxkd.objectives.crd import UNKNOWN, of_other_classes, others
+from jaxkd.objectives.crd import UNVISITED, of_other_classes, others
 from jaxkd.runs.run import Run
 from jaxkd.train import checkpoint
 from jaxkd.types import Outputs
@@ -19,7 +19,7 @@ from jaxkd.types import Outputs
 # Draws.
 
 DRAWS = 6000
-CLASSES = np.array([2, 0, 0, 1, 2, 0, UNKNOWN, 1, 3, UNKNOWN], np.int32)
+CLASSES = np.array([2, 0, 0, 1, 2, 0, UNVISITED, 1, 3, UNVISITED], np.int32)
 
 
 def frequencies(drawn):
@@ -28,14 +28,14 @@ def frequencies(drawn):
 
 
 def check_uniform(drawn, allowed):
-  found = frequencies(np.asarray(drawn))
-  assert not np.any(found[~allowed])
+  observed = frequencies(np.asarray(drawn))
+  assert not np.any(observed[~allowed])
   want = 1 / allowed.sum(axis=1, keepdims=True)
   deviation = np.sqrt(want * (1 - want) / DRAWS)
-  assert np.all(np.abs(found - want)[allowed] < 4.5 * np.max(deviation))
+  assert np.all(np.abs(observed - want)[allowed] < 4.5 * np.max(deviation))
 
 
-def test_negatives_are_of_other_classes_and_of_all_of_them():
+def test_negatives_are_uniform_over_other_classes():
   own = np.array([0, 1, 3, 7], np.int32)  # 7: in none of the examples
   drawn = jax.jit(of_other_classes, static_argnums=3)(
     jax.random.key(1), CLASSES, own, DRAWS
@@ -43,7 +43,7 @@ def test_negatives_are_of_other_classes_and_of_all_of_them():
   check_uniform(drawn, CLASSES[None] != own[:, None])
 
 
-def test_without_labels_negatives_are_all_but_the_example_itself():
+def test_negatives_are_uniform_over_other_examples():
   index = np.array([0, 4, 9], np.int32)
   drawn = jax.jit(others, static_argnums=(2, 3))(
     jax.random.key(1), index, 10, DRAWS
@@ -58,7 +58,7 @@ def test_examples_are_drawn_independently():
   assert abs(same - 1 / 7) < 0.03
 
 
-def test_a_single_class_gives_no_number_out_of_range():
+def test_draws_with_a_single_class_stay_in_range():
   drawn = of_other_classes(
     jax.random.key(1), np.zeros(4, np.int32), np.zeros(2, np.int32), 9
   )
@@ -96,23 +96,25 @@ def start():
 @jax.jit
 def step(params, memory, ends, batch, key):
   def loss(params):
-    value, after = OBJECTIVE.loss(params, memory, batch=batch, key=key, **ends)
+    value, after = OBJECTIVE.loss(
+      params, memory, batch=batch, key=key, epoch=0.0, epochs=1, **ends
+    )
     return jnp.sum(value), (value, after)
 
-  slope, (value, memory) = jax.grad(loss, has_aux=True)(params)
-  return value, memory, slope
+  gradient, (value, memory) = jax.grad(loss, has_aux=True)(params)
+  return value, memory, gradient
 
 
 @functools.cache
 def steps(number):
   """The values, the memories and the gradients of some steps."""
   params, memory = start()
-  found = []
+  results = []
   for i in range(number):
     args = params, memory, ends(i), batch_of(i), jax.random.key(i)
-    value, memory, slope = jax.tree.map(np.array, step(*args))
-    found.append((value, memory, slope))
-  return found
+    value, memory, gradient = jax.tree.map(np.array, step(*args))
+    results.append((value, memory, gradient))
+  return results
 
 
 def embedded(params, i):
@@ -148,7 +150,7 @@ def numpy_nce(p):
   return -own - np.log(c / (p[:, 1:] + c + 1e-7)).sum(axis=1)
 
 
-def test_is_the_papers_estimate_with_z_of_the_first_batch():
+def test_loss_is_the_papers_estimate_with_z_of_the_first_batch():
   params, memory = start()
   z = None
   for i, (value, after, _) in enumerate(steps(3)):
@@ -180,18 +182,18 @@ def test_memory_starts_uniform_and_rows_become_unit_averages():
     memory = after
 
 
-def test_labels_are_learned_as_they_pass():
+def test_labels_are_collected_from_the_batches():
   _, memory = start()
-  assert np.all(memory['label'] == UNKNOWN)
+  assert np.all(memory['label'] == UNVISITED)
   *_, (_, memory, _) = steps(3)
   np.testing.assert_array_equal(memory['label'][:10], LABELS[:10])
-  assert np.all(memory['label'][10:] == UNKNOWN)
+  assert np.all(memory['label'][10:] == UNVISITED)
 
 
 def test_gradients_flow_through_the_embeddings_alone():
   """Not through Z, nor through what is written to memory."""
   params, before = start()
-  _, after, slope = steps(1)[0]
+  _, after, gradient = steps(1)[0]
   pairs = pairs_of(after, 0)
 
   def loss(params):
@@ -211,19 +213,20 @@ def test_gradients_flow_through_the_embeddings_alone():
     assert np.any(x), path
   jax.tree.map(
     functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4),
-    slope,
+    gradient,
     want,
   )
 
 
 def test_there_are_no_more_negatives_than_other_examples():
   objective = objectives.crd(negatives=16384, same_class=True)
-  given = dict(batch=batch_of(0), key=jax.random.key(0), **ends(0))
+  now = dict(key=jax.random.key(0), epoch=0.0, epochs=1)
+  inputs = dict(batch=batch_of(0), **now, **ends(0))
 
   def loss():
     params, memory = objective.init(KEY, examples=N, **ends(0))
     assert set(memory) == {'bank', 'z'}
-    return objective.loss(params, memory, **given)[0]
+    return objective.loss(params, memory, **inputs)[0]
 
   made = jax.make_jaxpr(loss)()
   assert f'f32[2,{B},{N}]' in str(made)  # a pair and N - 1 negatives
@@ -233,12 +236,12 @@ def test_there_are_no_more_negatives_than_other_examples():
 def test_bfloat16_features_are_embedded_in_float32():
   params, memory = start()
   low = jax.tree.map(lambda x: x.astype(jnp.bfloat16), ends(0))
-  value, after, slope = step(
+  value, after, gradient = step(
     params, memory, low, batch_of(0), jax.random.key(0)
   )
   assert value.dtype == after['bank'].dtype == jnp.float32
   assert np.all(np.isfinite(value))
-  assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(slope))
+  assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(gradient))
 
 
 # Embeddings, measured in mdistiller
@@ -262,9 +265,9 @@ PUBLISHED = {
 def test_adds_the_published_number_of_parameters(guide, learner):
   crd = objectives.crd()
 
-  def init(key, guide, learner, examples):
-    del examples  # 1 is no training set to tell examples in
-    return crd.init(key, guide, learner, 2)
+  def init(key, *, examples, **ends):
+    del examples  # crd needs two at least
+    return crd.init(key, examples=2, **ends)
 
   counted = base.Objective('crd', {}, init, crd.loss)
   assert parameters(counted, learner, guide) == PUBLISHED[guide, learner]
@@ -277,22 +280,24 @@ def test_adds_the_published_number_of_parameters(guide, learner):
     (dict(negatives=1.5), 'negatives must be a whole number .* got 1.5'),
     (dict(dim=0), 'crd: dim must be a whole number of at least 1, got 0'),
     (dict(temperature=0.0), 'crd needs a temperature above 0, got 0.0'),
-    (dict(momentum=1.0), 'crd has momentum=1.0: .* from 0 to below 1'),
-    (dict(momentum=np.nan), 'momentum=nan'),
-    (dict(momentum='0.5'), "momentum='0.5'"),
+    (dict(momentum=1.0), 'momentum must be .* from 0 to below 1, got 1.0'),
+    (dict(momentum=np.nan), 'momentum must be .* got nan'),
+    (dict(momentum='0.5'), "momentum must be .* got '0.5'"),
   ],
 )
-def test_what_cannot_be_is_refused(settings, message):
+def test_wrong_settings_are_refused(settings, message):
   with pytest.raises(ValueError, match=message):
     objectives.crd(**settings)
 
 
-def test_one_example_has_no_others():
-  with pytest.raises(ValueError, match='from others, and the training set has'):
+def test_one_training_example_is_refused():
+  with pytest.raises(
+    ValueError, match='needs two training examples at least, got 1'
+  ):
     OBJECTIVE.init(KEY, examples=1, **ends(0))
 
 
-def test_memory_survives_an_interruption(tmp_path, monkeypatch):
+def test_resume_is_bit_identical(tmp_path, monkeypatch):
   objective = dict(name='crd', dim=8, negatives=16)
   method = dict(name='distil', objective=objective, guide_weight=0.8)
   experiment = tiny.experiment(

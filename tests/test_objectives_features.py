@@ -15,7 +15,7 @@ from jaxkd import losses, models, objectives, tree
 from jaxkd.graph import Graph, Learner, Transfer
 from jaxkd.graph.program import bind
 from jaxkd.losses import sizes
-from jaxkd.models.norms import run
+from jaxkd.models import norms
 from jaxkd.models.resnet import BASIC, ResNet
 from jaxkd.models.vit import ViT
 from jaxkd.objectives import regressors, taps
@@ -25,14 +25,16 @@ from jaxkd.train.step import make_step
 from jaxkd.types import Outputs
 
 KEY = jax.random.key(0, impl='rbg')  # quick to compile
+# Arguments of a loss that uses none of them.
+NOW = dict(batch={}, key=KEY, epoch=0.0, epochs=1)
 
 
 def draw(*shape, seed=0):
   return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-def says(**shapes) -> Outputs:
-  """Outputs with taps of such shapes, each full of its number."""
+def outputs_with(**shapes) -> Outputs:
+  """Returns outputs with taps of such shapes, each filled with its index."""
   maps = {
     name: jnp.full(shape, float(i))
     for i, (name, shape) in enumerate(shapes.items())
@@ -42,7 +44,9 @@ def says(**shapes) -> Outputs:
 
 def image_of(**sides) -> Outputs:
   """Outputs with square maps [1, side, side, 4] as taps."""
-  return says(**{name: (1, side, side, 4) for name, side in sides.items()})
+  return outputs_with(
+    **{name: (1, side, side, 4) for name, side in sides.items()}
+  )
 
 
 # Sizes of maps.
@@ -112,7 +116,7 @@ FOUR = image_of(stem=31, stage1=30, stage2=15, stage3=7, stage4=3)
 PLAIN = image_of(stage10=2, stage9=4, stage9_pre=5)  # counted, not sorted
 
 
-def test_stages_are_counted_from_the_first_or_from_the_deepest():
+def test_stages_are_paired_from_the_first_or_from_the_deepest():
   assert sides(taps.pairs(THREE, FOUR)) == [(32, 30), (16, 15), (8, 7)]
   deepest = taps.pairs(FOUR, THREE, from_last=True)
   assert sides(deepest) == [(15, 32), (7, 16), (3, 8)]
@@ -137,14 +141,14 @@ def test_a_stage_without_an_activation_is_its_own_pre_activation():
 def test_a_missing_tap_is_explained():
   with pytest.raises(KeyError) as error:
     taps.pair(FOUR, THREE, 'stage4')
-  said = str(error.value)
-  assert "the guide has no tap 'stage4'. Did you mean 'stage3'" in said
-  assert "the learner's are stage1, stage2, stage3, stage4, stem" in said
-  assert 'settings stage and guide_stage' in said
+  message = str(error.value)
+  assert "the guide has no tap 'stage4'. Did you mean 'stage3'" in message
+  assert "the learner's are stage1, stage2, stage3, stage4, stem" in message
+  assert 'settings stage and guide_stage' in message
   with pytest.raises(KeyError, match="the learner has no tap 'stage_2_pre'"):
     taps.pair(FOUR, THREE, 'stage_2_pre', 'stage2')
   with pytest.raises(KeyError, match='the learner has no stages, only pooled'):
-    taps.pairs(says(pooled=(1, 4)), THREE)
+    taps.pairs(outputs_with(pooled=(1, 4)), THREE)
 
 
 def test_a_single_name_is_one_tap():
@@ -153,8 +157,8 @@ def test_a_single_name_is_one_tap():
 
 
 @pytest.mark.parametrize('stages', [3, (3, (1, 2)), {'stage1': 1.0}])
-def test_what_is_no_name_is_refused(stages):
-  message = f'taps are given as {re.escape(repr(stages))}: expected names'
+def test_taps_that_are_not_names_are_refused(stages):
+  message = f'taps must be names, .* got {re.escape(repr(stages))}'
   for sides in ((stages, ()), ('stage1', stages)):
     with pytest.raises(ValueError, match=message):
       taps.pairs(THREE, FOUR, *sides)
@@ -165,7 +169,7 @@ def test_a_guide_without_features_is_refused():
     taps.pair(THREE, None, 'stage1')
 
 
-def test_as_many_taps_of_each():
+def test_different_numbers_of_taps_are_refused():
   with pytest.raises(
     ValueError, match="2 taps of the learner's, stage1, stage2"
   ):
@@ -176,8 +180,8 @@ def only(x) -> Outputs:
   return Outputs(jnp.zeros((1, 3)), {'stage1': jnp.asarray(x)})
 
 
-def seen(x, beside) -> np.ndarray:
-  """What `taps` makes of a tap x of the learner, beside one of the guide."""
+def map_of(x, beside) -> np.ndarray:
+  """Returns the map of a tap x of the learner, beside one of the guide."""
   return np.asarray(taps.pair(only(x), only(beside), 'stage1')[0])
 
 
@@ -186,31 +190,31 @@ def test_tokens_are_the_map_of_their_patches():
   tokens = patches.reshape(2, 9, 5)
   after_class = np.concatenate([draw(2, 1, 5, seed=1), tokens], axis=1)
   for given_as in (patches, tokens, after_class):
-    np.testing.assert_array_equal(seen(given_as, tokens), patches)
+    np.testing.assert_array_equal(map_of(given_as, tokens), patches)
   vector = draw(2, 5)
-  np.testing.assert_array_equal(seen(vector, tokens)[:, 0, 0], vector)
+  np.testing.assert_array_equal(map_of(vector, tokens)[:, 0, 0], vector)
   one = draw(2, 1, 5)  # a single patch, or a class token alone
-  np.testing.assert_array_equal(seen(one, tokens)[:, 0], one)
+  np.testing.assert_array_equal(map_of(one, tokens)[:, 0], one)
 
 
 @pytest.mark.parametrize('first', [0, 1])
-def test_tokens_lie_as_the_other_networks_map(first):
+def test_tokens_get_the_aspect_ratio_of_the_other_map(first):
   patches = draw(2, 2, 8, 5)  # sixteen of them, which could be a square
   class_token = draw(2, first, 5, seed=1)
   tokens = np.concatenate([class_token, patches.reshape(2, 16, 5)], axis=1)
-  np.testing.assert_array_equal(seen(tokens, draw(2, 4, 16, 1)), patches)
+  np.testing.assert_array_equal(map_of(tokens, draw(2, 4, 16, 1)), patches)
 
 
-def test_tokens_that_are_no_grid_are_explained():
+def test_tokens_without_a_grid_are_explained():
   with pytest.raises(ValueError, match='9 tokens, .* not a grid .* 4:16'):
-    seen(draw(2, 9, 5), draw(2, 4, 16, 1))
+    map_of(draw(2, 9, 5), draw(2, 4, 16, 1))
   with pytest.raises(ValueError, match='8 tokens, .* not a grid .* 1:1'):
-    seen(draw(2, 8, 5), draw(2, 8, 5))
+    map_of(draw(2, 8, 5), draw(2, 8, 5))
 
 
-def test_maps_have_single_precision():
+def test_maps_are_float32():
   low = jnp.ones((2, 3, 3, 5), jnp.bfloat16)
-  assert seen(low, low).dtype == jnp.float32
+  assert map_of(low, low).dtype == jnp.float32
 
 
 # Regressors.
@@ -275,7 +279,7 @@ each_layer = pytest.mark.parametrize('layer', LAYERS)
 
 @functools.cache
 def hinted(layer):
-  """What FitNet does between two sizes: everything, as NumPy arrays."""
+  """Returns inputs, loss and parameters of FitNet, as NumPy arrays."""
   source, target, *_ = LAYERS[layer]
   learner, guide = draw(4, *source, 3), np.abs(draw(4, *target, 5, seed=1))
   objective = objectives.fitnet('stage1')
@@ -286,7 +290,7 @@ def hinted(layer):
     params, memory = objective.init(KEY, examples=9, **ends)
     params['bn']['scale'] += jnp.arange(5.0)  # away from the neutral start
     params['bn']['bias'] += 0.1 * jnp.arange(5.0)
-    value, memory = objective.loss(params, memory, batch={}, key=KEY, **ends)
+    value, memory = objective.loss(params, memory, **ends, **NOW)
     return value, params, memory
 
   value, params, memory = run(learner, guide)
@@ -295,7 +299,7 @@ def hinted(layer):
 
 
 @each_layer
-def test_fitnet_is_what_it_says(layer):
+def test_fitnet_is_its_formula(layer):
   learner, guide, value, params = hinted(layer)
   _, _, size, layer_of = LAYERS[layer]
   kernel, bias = params['conv']['kernel'], params['conv']['bias']
@@ -353,9 +357,11 @@ def test_on_four_devices_the_statistics_are_of_the_whole_batch():
 
 @functools.cache
 def outputs_of(name):
-  """The shapes of what a network of the catalogue says of a CIFAR image."""
+  """The shapes of a network's outputs on a CIFAR image."""
   net, image = models.build(name, 100), jnp.zeros((1, 32, 32, 3))
-  return jax.eval_shape(lambda: run(net, net.init(KEY, image), image)[0])
+  return jax.eval_shape(
+    lambda: norms.apply(net, net.init(KEY, image), image)[0]
+  )
 
 
 def parameters(objective, learner, guide):
@@ -394,9 +400,9 @@ def test_fitnet_adds_the_published_number_of_parameters(guide, learner):
 
 
 def test_each_network_has_a_tap_of_its_own():
-  apart = objectives.fitnet(stage='last', guide_stage='stage2')
+  named = objectives.fitnet(stage='last', guide_stage='stage2')
   doubled = 4 * 4 * 64 * 128 + 128 + 2 * 128  # from 8 x 8 x 64 to 16 x 16 x 128
-  assert parameters(apart, 'resnet20', 'resnet32x4') == doubled
+  assert parameters(named, 'resnet20', 'resnet32x4') == doubled
 
 
 # One network of each family, with a fourth stage, without a stem, of tokens, of
@@ -440,13 +446,15 @@ def program_of(teacher, student, transfers):
   return bind(graph, lambda like, *_: nets[like], (8, 8, 1))
 
 
-def test_fitnet_teaches_the_learner_and_its_regressor_alone():
+def test_fitnet_updates_the_learner_and_its_regressor_alone():
   hint = Transfer('teacher', 'student', objectives.fitnet())
   labels = Transfer('labels', 'teacher', objectives.cross_entropy(), 0.0)
   program = program_of('vit', 'cnn', (hint, labels))
   optimizer = optax.sgd(0.05)
   init = functools.partial(states.init, program, optimizer, examples=8)
-  step = jax.jit(make_step(program, optimizer, seed=0, steps_per_epoch=3))
+  step = jax.jit(
+    make_step(program, optimizer, seed=0, steps_per_epoch=3, epochs=1)
+  )
   history, values = [jax.jit(init)(KEY, {})], []
   for _ in range(10):
     state, metrics = step(history[-1], batch_of())
@@ -464,23 +472,25 @@ def test_fitnet_teaches_the_learner_and_its_regressor_alone():
   assert {f'objectives/{FITS}/{name}' for name in regressor} <= moved
 
 
-def test_what_distils_by_hints_is_described():
+def test_fitnet_is_described():
   objective = dict(name='fitnet', stage='stage1', guide_stage='last')
   method = dict(
     name='distil', objective=objective, guide_weight=100.0, warmup_epochs=2
   )
   experiment = tiny.experiment(method=method)
-  (arrow,) = (x for x in experiment.describe().splitlines() if 'fitnet' in x)
+  (row,) = (x for x in experiment.describe().splitlines() if 'fitnet' in x)
   weight, described = '100 after 2 epochs', str(objectives.make(objective))
   assert described == 'fitnet(stage=stage1, guide_stage=last)'
-  assert arrow.endswith(f'{weight}  {described}')
+  assert row.endswith(f'{weight}  {described}')
 
 
 def test_the_method_kd_is_distillation_by_the_objective_kd():
   method = dict(name='kd', temperature=2.0)
   *_, kd = tiny.experiment(method=method).phases
-  arrows = [(t.guide, t.weight, str(t.objective)) for t in kd.graph.transfers]
-  assert arrows == [
+  transfers = [
+    (t.guide, t.weight, str(t.objective)) for t in kd.graph.transfers
+  ]
+  assert transfers == [
     ('labels', 0.1, 'cross_entropy()'),
     ('teacher', 0.9, 'kd(temperature=2.0)'),
   ]

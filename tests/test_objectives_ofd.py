@@ -10,6 +10,7 @@ from flax import traverse_util
 from test_objectives_features import (
   FAMILIES,
   KEY,
+  NOW,
   draw,
   outputs_of,
   parameters,
@@ -17,14 +18,13 @@ from test_objectives_features import (
 )
 
 from jaxkd import objectives
+from jaxkd.models import norms as tap_norms
 from jaxkd.models.mobilenet import MobileNetV1
-from jaxkd.models.norms import run
 from jaxkd.models.resnet import BASIC, BOTTLENECK, ResNet
 from jaxkd.models.resnet_cifar import ResNetCifar
 from jaxkd.models.shufflenet import ShuffleNetV1
 from jaxkd.models.vgg import VGG
 from jaxkd.models.wide_resnet import WideResNet
-from jaxkd.objectives import taps as objective_taps
 from jaxkd.types import Outputs
 
 NETWORKS = {
@@ -41,30 +41,30 @@ NETWORKS = {
 
 
 @pytest.mark.parametrize('name', NETWORKS)
-def test_a_norm_is_what_a_tap_ends_with(name):
+def test_a_norm_is_the_last_layer_of_its_tap(name):
   """The tap moves as its bias does, and by nothing else than that."""
   net, image = NETWORKS[name], jnp.asarray(draw(2, 8, 8, 1))
 
-  say = jax.jit(lambda variables: run(net, variables, image)[0])
+  run = jax.jit(lambda variables: tap_norms.apply(net, variables, image)[0])
   shapes = jax.eval_shape(net.init, KEY, image)
   leaves = {  # every array is another number
     path: np.full(x.shape, (1 + i / 64) / 8, np.float32)
     for i, (path, x) in enumerate(traverse_util.flatten_dict(shapes).items())
   }
   variables = traverse_util.unflatten_dict(leaves)
-  said = say(variables)
-  taps, norms = said.taps, objective_taps.norms(said)
+  outputs = run(variables)
+  taps, norms = outputs.taps, outputs.norms
   assert set(norms) == {tap for tap in taps if tap.endswith('_pre')}
   for tap, norm in norms.items():
     (path,) = (n for n in leaves if leaves[n].ravel()[0] == norm['bias'][0])
     np.testing.assert_array_equal(norm['scale'], leaves[*path[:-1], 'scale'])
     higher = {**leaves, path: leaves[path] + 1}
-    moved = say(traverse_util.unflatten_dict(higher)).taps[tap]
+    moved = run(traverse_util.unflatten_dict(higher)).taps[tap]
     np.testing.assert_allclose(moved - taps[tap], 1, rtol=1e-5)
 
 
-def test_a_network_of_the_catalogue_has_a_norm_or_no_single_one():
-  without = {x for x in FAMILIES if not objective_taps.norms(outputs_of(x))}
+def test_which_networks_have_norms():
+  without = {x for x in FAMILIES if not outputs_of(x).norms}
   assert without == {
     'mobilenet_v2',
     'shufflenet_v2',
@@ -97,28 +97,24 @@ def ends():
   )
   # Deeper than the learner: its last stages are compared.
   guide = {'stage2_pre': guide['stage1_pre'], 'stage3_pre': guide['stage2_pre']}
-  norms = {
-    f'stage{i + 1}_pre:{part}': x
-    for i in (1, 2)
-    for part, x in NORMS[f'stage{i}_pre'].items()
-  }
+  norms = {f'stage{i + 1}_pre': NORMS[f'stage{i}_pre'] for i in (1, 2)}
   blank = {f'stage{i}': jnp.zeros((B, 1, 1, 1)) for i in (1, 2, 3)}
   logits = jnp.zeros((B, 3))
   two = {k: v for k, v in blank.items() if k != 'stage3'}
   return (
     Outputs(logits, {**two, **learner}),
-    Outputs(logits, {**blank, **guide, **norms}),
+    Outputs(logits, {**blank, **guide}, norms),
   )
 
 
 def margin_of(norm):
   """The mean of N(bias, scale²) where it is negative, for each channel."""
-  found = []
+  margins = []
   for s, b in zip(np.abs(norm['scale']), norm['bias'], strict=True):
     negative = math.erfc(b / s / math.sqrt(2)) / 2
     density = math.exp(-((b / s) ** 2) / 2) / math.sqrt(2 * math.pi)
-    found.append(b - s * density / negative if negative > 1e-3 else -3 * s)
-  return np.array(found)
+    margins.append(b - s * density / negative if negative > 1e-3 else -3 * s)
+  return np.array(margins)
 
 
 def numpy_ofd(learner, guide, params, margins):
@@ -138,27 +134,26 @@ def numpy_ofd(learner, guide, params, margins):
 
 
 @pytest.mark.parametrize('margins', ['batch_norm', 'features'])
-def test_is_the_papers_sum(margins):
+def test_loss_is_the_papers_sum(margins):
   learner, guide = ends()
   objective = objectives.ofd(margins=margins)
-  params, memory = jax.jit(lambda: objective.init(KEY, guide, learner, 9))()
+  both = dict(learner=learner, guide=guide)
+  params, memory = jax.jit(lambda: objective.init(KEY, **both, examples=9))()
   params = jax.tree.map(np.array, params)
   for norm in ('bn_1', 'bn_2'):
     params[norm]['scale'] *= 1.5
     params[norm]['bias'] += 0.25
-  got, after = jax.jit(
-    lambda: objective.loss(params, memory, guide, learner, {}, KEY)
-  )()
+  got, after = jax.jit(lambda: objective.loss(params, memory, **both, **NOW))()
   assert memory == after == {}
   if margins == 'batch_norm':
-    known = [margin_of(norm) for norm in NORMS.values()]
+    expected = [margin_of(norm) for norm in NORMS.values()]
   else:
     maps = [np.float64(guide.taps[f'stage{i}_pre']) for i in (2, 3)]
-    known = [
+    expected = [
       np.array([x[..., c][x[..., c] < 0].mean() for c in range(x.shape[-1])])
       for x in maps
     ]
-  want = numpy_ofd(learner, guide, params, known)
+  want = numpy_ofd(learner, guide, params, expected)
   np.testing.assert_allclose(got, want, rtol=2e-5)
 
 
@@ -168,8 +163,9 @@ def test_margins_of_features_that_are_never_negative_are_zero():
   objective = objectives.ofd(margins='features')
 
   def loss(guide):
-    params, _ = objective.init(KEY, guide, learner, 9)
-    return objective.loss(params, {}, guide, learner, {}, KEY)[0]
+    both = dict(learner=learner, guide=guide)
+    params, _ = objective.init(KEY, **both, examples=9)
+    return objective.loss(params, {}, **both, **NOW)[0]
 
   assert np.all(np.isfinite(jax.jit(loss)(positive)))
 
@@ -194,7 +190,7 @@ def test_adds_the_published_number_of_parameters(guide, learner):
   )
 
 
-def test_leads_from_a_guide_with_batch_norm_to_any_learner():
+def test_is_defined_for_any_learner():
   for learner in FAMILIES:
     value, _ = _loss_of(objectives.ofd(), 'resnet50', learner)
     assert value.shape == (1,), learner
@@ -216,6 +212,6 @@ def _loss_of(objective, guide, learner='resnet8'):
 
   def run(ends):
     params, memory = objective.init(KEY, examples=1, **ends)
-    return objective.loss(params, memory, batch={}, key=KEY, **ends)
+    return objective.loss(params, memory, **ends, **NOW)
 
   return jax.eval_shape(run, ends)

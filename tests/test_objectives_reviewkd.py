@@ -7,6 +7,7 @@ import pytest
 from test_objectives_features import (
   FAMILIES,
   KEY,
+  NOW,
   convolved,
   draw,
   outputs_of,
@@ -36,7 +37,7 @@ GUIDE = {  # one stage more: the last ones are reviewed
 }
 
 
-def says(shapes, seed):
+def outputs_with(shapes, seed):
   taps = {
     name: jnp.asarray(draw(B, *shape, seed=seed + i))
     for i, (name, shape) in enumerate(shapes.items())
@@ -44,7 +45,7 @@ def says(shapes, seed):
   return Outputs(jnp.zeros((B, 3)), taps)
 
 
-ENDS = dict(guide=says(GUIDE, 10), learner=says(LEARNER, 50))
+ENDS = dict(guide=outputs_with(GUIDE, 10), learner=outputs_with(LEARNER, 50))
 
 
 def nearest(x, size):
@@ -101,7 +102,7 @@ def numpy_reviewkd(params, stages):
 
 
 @pytest.mark.parametrize('pre', [False, True])
-def test_is_the_papers_sum(pre):
+def test_loss_is_the_papers_sum(pre):
   objective = objectives.reviewkd(before_activation=pre)
   params, memory = jax.jit(lambda: objective.init(KEY, examples=9, **ENDS))()
   params = {  # away from the neutral start of BatchNorm
@@ -111,9 +112,7 @@ def test_is_the_papers_sum(pre):
     }
     for name, level in params.items()
   }
-  got, after = jax.jit(
-    lambda: objective.loss(params, memory, batch={}, key=KEY, **ENDS)
-  )()
+  got, after = jax.jit(lambda: objective.loss(params, memory, **ENDS, **NOW))()
   assert memory == after == {}
   stages = ('stage1_pre', 'stage2_pre') if pre else ('stage1', 'stage2')
   np.testing.assert_allclose(got, numpy_reviewkd(params, stages), rtol=2e-4)
@@ -122,8 +121,8 @@ def test_is_the_papers_sum(pre):
 def test_layers_start_as_in_the_published_code():
   objective = objectives.reviewkd()
   ends = dict(
-    guide=says({**GUIDE, 'pooled': (64,)}, 0),
-    learner=says({**LEARNER, 'pooled': (48,)}, 0),
+    guide=outputs_with({**GUIDE, 'pooled': (64,)}, 0),
+    learner=outputs_with({**LEARNER, 'pooled': (48,)}, 0),
   )
   params, _ = jax.jit(lambda: objective.init(KEY, examples=9, **ends))()
   level = params['level3']
@@ -140,19 +139,19 @@ def test_adds_the_published_number_of_parameters():
   assert parameters(review, 'resnet8x4', 'resnet32x4') == 1_808_774
 
 
-def test_pre_activations_lead_from_any_learner():
+def test_pre_activations_are_defined_for_any_learner():
   objective = objectives.reviewkd(before_activation=True)
 
   def run(ends):
     params, memory = objective.init(KEY, examples=1, **ends)
-    return objective.loss(params, memory, batch={}, key=KEY, **ends)
+    return objective.loss(params, memory, **ends, **NOW)
 
   for learner in FAMILIES:
     ends = dict(guide=outputs_of('mobilenet_v2'), learner=outputs_of(learner))
     assert jax.eval_shape(run, ends)[0].shape == (1,), learner
 
 
-def test_what_is_passed_on_has_512_channels_at_most():
+def test_fused_features_have_512_channels_at_most():
   wide = objectives.reviewkd()
   ends = dict(guide=outputs_of('resnet8'), learner=outputs_of('mobilenet_v2'))
   params, _ = jax.eval_shape(

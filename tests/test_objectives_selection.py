@@ -1,4 +1,4 @@
-"""Which examples a guide teaches, how hard, and what it says of them."""
+"""Selection, weights and scores of examples; revised labels; annealing."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_objectives import BATCH, GUIDE, KEY, LABELS, LEARNER, B, K, loss_of
+from test_objectives import (
+  BATCH,
+  GUIDE,
+  LABELS,
+  LEARNER,
+  B,
+  K,
+  initial,
+  loss_of,
+  step,
+)
 
 from jaxkd import losses, objectives
 from jaxkd.objectives import scores
@@ -19,13 +29,13 @@ EACH = np.asarray(losses.kd(LEARNER.logits, GUIDE.logits))  # [B]
 
 
 def score(name):
-  return np.asarray(scores.SCORES[name](GUIDE, LEARNER, BATCH))
+  return np.asarray(scores.SCORES[name](LEARNER, GUIDE, BATCH))
 
 
 # Scores
 
 
-def test_scores_are_what_they_say():
+def test_scores_have_their_definition():
   others = np.where(np.eye(K, dtype=bool)[LABELS], 0, P)
   for name, want in {
     'right': P.argmax(1) == np.asarray(LABELS),
@@ -41,13 +51,13 @@ def test_scores_are_what_they_say():
 # Weights
 
 
-def test_a_weight_for_each_example():
+def test_each_example_is_weighted():
   got = loss_of(objectives.weighted('target'))
   np.testing.assert_allclose(got, P_Y * EACH, rtol=1e-5)
   got = loss_of(objectives.make({'name': 'weighted', 'score': 'right'}))
   np.testing.assert_allclose(got, score('right') * EACH, rtol=1e-5)
   own = loss_of(
-    objectives.weighted(lambda guide, learner, batch: jnp.arange(B))
+    objectives.weighted(lambda learner, guide, batch: jnp.arange(B))
   )
   np.testing.assert_allclose(own, np.arange(B) * EACH, rtol=1e-5)
 
@@ -65,13 +75,12 @@ def test_labels_weighted_by_confidence():
   np.testing.assert_allclose(loss_of(objectives.make(spec)), want, rtol=1e-5)
 
 
-def test_a_score_pulls_nobody():
+def test_no_gradient_flows_through_a_score():
   objective = objectives.weighted('target')
 
   def loss(logits):
-    guide = GUIDE._replace(logits=logits)
-    args = ({}, {}, guide, LEARNER, BATCH, KEY)
-    return jnp.sum(objective.loss(*args)[0])
+    guide = GUIDE.replace(logits=logits)
+    return jnp.sum(step(objective, {}, {}, guide=guide)[0])
 
   def still(logits):
     return jnp.sum(P_Y * losses.kd(LEARNER.logits, logits))
@@ -86,15 +95,15 @@ def test_a_score_pulls_nobody():
 @pytest.mark.parametrize(
   ('keep', 'count'), [(1.0, 4), (0.5, 2), (0.3, 1), (0.01, 1)]
 )
-def test_those_are_kept_that_score_highest(keep, count):
+def test_the_highest_scores_are_kept(keep, count):
   got = loss_of(objectives.selected(keep, 'margin'))
   kept = np.argsort(-score('margin'))[:count]
   want = np.where(np.isin(np.arange(B), kept), EACH, 0)
   np.testing.assert_allclose(got, want, rtol=1e-5)
 
 
-def test_of_equals_as_many_as_there_should_be():
-  flat = objectives.selected(0.5, lambda guide, learner, batch: jnp.zeros(B))
+def test_ties_do_not_change_the_count():
+  flat = objectives.selected(0.5, lambda learner, guide, batch: jnp.zeros(B))
   assert np.count_nonzero(loss_of(flat)) == 2
 
 
@@ -102,14 +111,14 @@ def test_padding_is_not_kept():
   """It has the highest score, and half of the three others are two."""
   batch = {**BATCH, 'mask': jnp.array([1.0, 1, 1, 0])}
   objective = objectives.selected(
-    0.5, lambda guide, learner, batch: jnp.arange(4.0)
+    0.5, lambda learner, guide, batch: jnp.arange(4.0)
   )
-  value, _ = objective.loss({}, {}, GUIDE, LEARNER, batch, KEY)
+  value, _ = step(objective, {}, {}, batch=batch)
   np.testing.assert_array_equal(
     np.asarray(value) > 0, [False, True, True, False]
   )
   batch = {**BATCH, 'mask': jnp.zeros(4)}
-  value, _ = objective.loss({}, {}, GUIDE, LEARNER, batch, KEY)
+  value, _ = step(objective, {}, {}, batch=batch)
   np.testing.assert_array_equal(value, 0)
 
 
@@ -117,22 +126,31 @@ def test_padding_is_not_kept():
   ('spec', 'message'),
   [
     (dict(name='weighted', score='rigth'), "no score 'rigth'. Did you mean"),
-    (dict(name='selected', score='right', keep=0), 'keep=0: expected a part'),
-    (dict(name='selected', score='right', keep=1.5), 'keep=1.5: expected'),
-    (dict(name='revised', eta=1.0), 'eta=1.0: expected above 0 and below 1'),
+    (
+      dict(name='selected', score='right', keep=0),
+      'keep must be a fraction .* got 0',
+    ),
+    (dict(name='selected', score='right', keep=1.5), 'keep must be .* got 1.5'),
+    (dict(name='revised', eta=1.0), 'eta must be above 0 and below 1, got 1.0'),
     (dict(name='annealed', start=4, epochs=2, objective='kd'), 'set it to 1.0'),
-    (dict(name='annealed', start=0, epochs=2), 'temperatures above 0'),
-    (dict(name='annealed', start=4, epochs=0), '1 epoch or more'),
+    (
+      dict(name='annealed', start=0, epochs=2),
+      'annealed needs a start temperature above 0, got 0',
+    ),
+    (
+      dict(name='annealed', start=4, epochs=0),
+      'annealed has epochs=0: expected a whole',
+    ),
   ],
 )
-def test_what_cannot_be_is_refused(spec, message):
+def test_wrong_settings_are_refused(spec, message):
   with pytest.raises((KeyError, ValueError), match=message):
     objectives.make(spec)
 
 
-def test_what_has_no_loss_for_each_example_is_refused():
+def test_a_loss_of_the_whole_batch_cannot_be_weighted():
   dist = objectives.pointwise(
-    'mean', lambda guide, learner, batch: jnp.zeros(())
+    'mean', lambda learner, guide, batch: jnp.zeros(())
   )
   with pytest.raises(ValueError, match='one loss for the whole batch'):
     loss_of(objectives.weighted('right', dist))
@@ -142,7 +160,7 @@ def test_what_has_no_loss_for_each_example_is_refused():
   ):
     objective = objectives.make(spec)
     with pytest.raises(ValueError, match='let a network be the guide'):
-      objective.loss({}, {}, None, LEARNER, BATCH, KEY)
+      step(objective, {}, {}, guide=None)
 
 
 # Revision
@@ -155,7 +173,7 @@ logits = st.lists(
 
 
 @given(logits=logits, eta=st.floats(0.05, 0.95))
-def test_after_revision_the_label_is_on_top(logits, eta):
+def test_after_revision_the_label_has_the_largest_probability(logits, eta):
   z = np.array(logits, np.float64)
   p = np.exp(z - z.max(1, keepdims=True))
   p /= p.sum(1, keepdims=True)
@@ -194,11 +212,11 @@ def test_revision_is_after_or_before_the_temperature(softened):
   want = 16 * np.sum(p * (np.log(p) - np.log(q)), axis=1)
   with jax.enable_x64(True):
     guide, learner = (Outputs(jnp.asarray(x), {}) for x in (z, s))
-    got = objective.loss({}, {}, guide, learner, BATCH, KEY)[0]
+    got = step(objective, {}, {}, learner, guide)[0]
   np.testing.assert_allclose(got, want, rtol=1e-11)
 
 
-def test_scores_are_as_exact_as_the_logits():
+def test_scores_keep_the_precision_of_the_logits():
   with jax.enable_x64(True):
     guide = Outputs(jnp.asarray(GUIDE.logits, jnp.float64), {})
     got = scores.confidence(guide, guide, BATCH)
@@ -206,36 +224,43 @@ def test_scores_are_as_exact_as_the_logits():
   np.testing.assert_allclose(got, p.max(1), rtol=1e-13)
 
 
-def test_revision_bears_a_guide_that_is_sure():
-  sure = GUIDE._replace(logits=1e4 * jax.nn.one_hot(LABELS + 1, K))
+def test_revision_of_a_certain_guide_is_finite():
+  sure = GUIDE.replace(logits=1e4 * jax.nn.one_hot(LABELS + 1, K))
   objective = objectives.revised(0.9, objectives.kd(1.0))
 
   @jax.value_and_grad
   def loss(logits):
-    learner = LEARNER._replace(logits=logits)
-    return jnp.sum(objective.loss({}, {}, sure, learner, BATCH, KEY)[0])
+    learner = LEARNER.replace(logits=logits)
+    return jnp.sum(step(objective, {}, {}, learner, sure)[0])
 
-  value, slope = loss(LEARNER.logits)
-  assert np.isfinite(value) and np.all(np.isfinite(slope))
+  value, gradient = loss(LEARNER.logits)
+  assert np.isfinite(value) and np.all(np.isfinite(gradient))
 
 
 # A temperature that falls
 
 
 def test_the_temperature_falls_epoch_by_epoch():
-  objective = objectives.annealed(start=5.0, epochs=3)
-  params, memory = objective.init(KEY, GUIDE, LEARNER, 2 * B)
-  step = jax.jit(objective.loss)
-  for temperature in (5.0, 5.0, 3.0, 3.0, 1.0, 1.0, 1.0, 1.0):
-    got, memory = step(params, memory, GUIDE, LEARNER, BATCH, KEY)
-    want = losses.kd(LEARNER.logits, GUIDE.logits, temperature)
-    np.testing.assert_allclose(got, want, rtol=1e-4)
-  assert memory['annealed']['seen'] == 3 * 2 * B
+  """Over the epochs of the setting, or over those of the phase."""
+  temperatures = (5.0, 5.0, 3.0, 3.0, 1.0, 1.0, 1.0, 1.0)
+  for objective, epochs in (
+    (objectives.annealed(start=5.0, epochs=3), 7),
+    (objectives.annealed(start=5.0), 3),
+  ):
+    run = jax.jit(
+      lambda epoch, objective=objective, epochs=epochs: step(
+        objective, {}, {}, epoch=epoch, epochs=epochs
+      )[0]
+    )
+    for n, temperature in enumerate(temperatures):
+      want = losses.kd(LEARNER.logits, GUIDE.logits, temperature)
+      np.testing.assert_allclose(run(n / 2), want, rtol=1e-4)
 
 
-def test_what_is_inside_keeps_its_memory():
-  inner = objectives.ctkd(start=0.0)._replace(settings={'temperature': 1.0})
-  objective = objectives.annealed(2.0, 1, inner)
-  params, memory = objective.init(KEY, GUIDE, LEARNER, 2 * B)
-  _, memory = objective.loss(params, memory, GUIDE, LEARNER, BATCH, KEY)
-  assert memory['objective']['seen'] == memory['annealed']['seen'] == B
+def test_a_wrapped_objective_keeps_its_memory():
+  inner = objectives.crd(dim=4, negatives=2)
+  inner = inner._replace(settings={'temperature': 1.0})
+  params, memory = initial(objectives.annealed(2.0, 1, inner))
+  assert set(memory) == set(initial(inner)[1])
+  _, after = step(objectives.annealed(2.0, 1, inner), params, memory)
+  assert np.any(after['bank'] != memory['bank'])

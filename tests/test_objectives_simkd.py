@@ -16,12 +16,16 @@ from jaxkd import models, objectives, tree
 from jaxkd.checkpoints import native
 from jaxkd.commands.evaluate import evaluate
 from jaxkd.commands.export import export
-from jaxkd.graph import Frozen, Graph, Learner, Reused, Transfer
+from jaxkd.graph import Frozen, Graph, Learner, ReusedHead, Transfer
 from jaxkd.graph.program import bind, fold_in
 from jaxkd.models.mlp import MLP
 from jaxkd.models.resnet_cifar import ResNetCifar
+from jaxkd.models.reusing import (
+  classifier_maps,
+  classifier_taps,
+  reusing_settings,
+)
 from jaxkd.models.vit import ViT
-from jaxkd.objectives.simkd import maps, read, reused
 from jaxkd.runs.artifacts import find
 from jaxkd.runs.run import Run
 from jaxkd.train import state as states
@@ -36,17 +40,17 @@ SMALL = {
 
 
 @pytest.mark.parametrize('name', SMALL)
-def test_the_classifier_reads_the_mean_of_what_features_are_compared_with(name):
+def test_the_classifier_reads_the_mean_of_the_compared_map(name):
   net, image = SMALL[name], jnp.asarray(draw(2, 8, 8, 1))
 
   @jax.jit
   def run(image):
-    says, variables = net.init_with_output(KEY, image)
-    _, features = maps(says, says)
+    outputs, variables = net.init_with_output(KEY, image)
+    _, features = classifier_maps(outputs, outputs)
     head = variables['params']['head']
     pooled = jnp.mean(features, axis=(1, 2))
     logits = pooled @ head['kernel'] + head['bias'].reshape(1, -1)
-    return logits, says.logits
+    return logits, outputs.logits
 
   np.testing.assert_allclose(*run(image), rtol=1e-4, atol=1e-6)
 
@@ -65,8 +69,8 @@ READ = {
 def test_any_network_can_have_the_classifier_of_any_other(guide):
   for learner in FAMILIES[::2]:
     ends = outputs_of(learner), outputs_of(guide)
-    assert read(*ends)[1] == READ[guide][0]
-    settings = reused(*ends)
+    assert classifier_taps(*ends)[1] == READ[guide][0]
+    settings = reusing_settings(*ends)
     net = models.reusing(models.build(learner, 100), **settings)
     shapes = tree.shapes(net, (32, 32, 3))
     kernel = shapes['params']['head']['kernel']
@@ -75,7 +79,9 @@ def test_any_network_can_have_the_classifier_of_any_other(guide):
 
 def test_a_projector_has_three_convolutions():
   ends = outputs_of('resnet8x4'), outputs_of('resnet32x4')
-  net = models.reusing(models.build('resnet8x4', 100), **reused(*ends))
+  net = models.reusing(
+    models.build('resnet8x4', 100), **reusing_settings(*ends)
+  )
   inner, outer = 128, 256
   convolutions = 256 * inner + 9 * inner * inner + inner * outer
   norms = 2 * (inner + inner + outer)
@@ -130,13 +136,13 @@ def batch():
   }
 
 
-HEADED = Learner(head=Reused('teacher'))
+HEADED = Learner(head=ReusedHead('teacher'))
 
 
-def test_the_features_start_as_those_of_a_student_of_its_own():
+def test_the_body_is_initialised_as_without_a_reused_classifier():
   program = program_of({'teacher': Frozen(), 'student': HEADED}, simkd())
   key = jax.random.key(3, impl='rbg')
-  start = jax.jit(lambda: program.start('student', key, {}))()
+  start = jax.jit(lambda: program.initial_variables('student', key, {}))()
   image = jnp.zeros((1, *SHAPE))
   plain = jax.jit(NETS['student'].init)(fold_in(key, 'init student'), image)
   own = {k: v for k, v in plain['params'].items() if k != 'head'}
@@ -145,7 +151,7 @@ def test_the_features_start_as_those_of_a_student_of_its_own():
     jax.tree.map(np.testing.assert_array_equal, start['params'][name], want)
 
 
-def test_a_guide_does_not_learn_by_what_its_classifier_says_elsewhere():
+def test_no_gradient_flows_through_a_reused_classifier():
   """Two learners: the labels pull the student, and not the teacher's head."""
   program = program_of(
     {'teacher': Learner(), 'student': HEADED},
@@ -158,7 +164,9 @@ def test_a_guide_does_not_learn_by_what_its_classifier_says_elsewhere():
   init = functools.partial(states.init, program, optimizer, examples=4)
   state = jax.jit(init)(KEY, {})
   assert 'head' not in state.params['student']
-  step = jax.jit(make_step(program, optimizer, seed=0, steps_per_epoch=3))
+  step = jax.jit(
+    make_step(program, optimizer, seed=0, steps_per_epoch=3, epochs=1)
+  )
   after, metrics = step(state, batch())
   assert metrics['loss/labels->student:cross_entropy'] > 0
   before, now = (x.params['teacher']['head'] for x in (state, after))
@@ -174,7 +182,7 @@ def test_a_guide_does_not_learn_by_what_its_classifier_says_elsewhere():
   )
 
 
-def test_a_projector_of_the_students_own_is_the_one_that_is_compared():
+def test_the_objective_owns_no_projector_if_the_student_has_one():
   program = program_of({'teacher': Frozen(), 'student': HEADED}, simkd())
   params, memory = program.init_objectives(KEY, 4)
   assert params == memory == {}
@@ -187,7 +195,8 @@ def test_a_projector_of_the_students_own_is_the_one_that_is_compared():
 def test_impossible_classifiers_are_refused():
   with pytest.raises(KeyError, match="no network 'techer'.*'teacher'"):
     program_of(
-      {'teacher': Frozen(), 'student': Learner(head=Reused('techer'))}, simkd()
+      {'teacher': Frozen(), 'student': Learner(head=ReusedHead('techer'))},
+      simkd(),
     )
   with pytest.raises(
     ValueError, match="'student', which has that of 'teacher'"
@@ -196,14 +205,14 @@ def test_impossible_classifiers_are_refused():
       {
         'teacher': Frozen(),
         'student': HEADED,
-        'other': Learner(head=Reused('student')),
+        'other': Learner(head=ReusedHead('student')),
       },
       simkd(),
       labels('other'),
     )
   odd = {**NETS, 'teacher': Odd()}
   graph = Graph({'teacher': Frozen(), 'student': HEADED}, (simkd(),))
-  with pytest.raises(ValueError, match=r"'head'.* \[6, K\] .* kernel is \[0\]"):
+  with pytest.raises(ValueError, match=r"'head'.* \[6, K\],.* kernel is \[0\]"):
     bind(graph, lambda like, *_: odd[like], SHAPE)
 
 
@@ -212,7 +221,7 @@ def test_a_factor_is_a_whole_number(factor):
   message = f'factor must be a whole number of at least 1, got {factor}'
   with pytest.raises(ValueError, match=message):
     objectives.simkd(factor)
-  head = Learner(head=Reused('teacher', factor))
+  head = Learner(head=ReusedHead('teacher', factor))
   with pytest.raises(ValueError, match=message):
     program_of({'teacher': Frozen(), 'student': head}, simkd())
 
@@ -233,14 +242,14 @@ def folder(tmp_path_factory):
 
 
 def experiment(folder, **changes):
-  given = dict(cache=str(folder / 'cache'), method=dict(name='simkd'))
-  return tiny.experiment(**{**given, **changes})
+  settings = dict(cache=str(folder / 'cache'), method=dict(name='simkd'))
+  return tiny.experiment(**{**settings, **changes})
 
 
-def test_what_is_tested_saved_and_exported_is_the_whole_student(folder):
-  given = experiment(folder, optimizer__ema=0.5, optimizer__weight_decay=0.1)
-  assert 'learns before the head of teacher' in given.describe()
-  summary = Run(given, folder / 'run').finish()
+def test_the_whole_student_is_tested_saved_and_exported(folder):
+  made = experiment(folder, optimizer__ema=0.5, optimizer__weight_decay=0.1)
+  assert 'learns before the head of teacher' in made.describe()
+  summary = Run(made, folder / 'run').finish()
   student = summary['networks']['student']
   assert student['reused'] == {
     'stage': 'stage2',
@@ -268,9 +277,9 @@ def test_what_is_tested_saved_and_exported_is_the_whole_student(folder):
     export(folder / 'run', folder / 'student.safetensors')
 
 
-def test_the_student_is_read_as_its_teacher_is(folder):
-  given = experiment(folder, teacher__loss='square_logits')
-  *_, stage = given.phases
-  modules = given.program(stage).modules
+def test_the_student_has_its_teachers_read_out(folder):
+  made = experiment(folder, teacher__loss='square_logits')
+  *_, phase = made.phases
+  modules = made.program(phase).modules
   assert {models.read_out_of(x) for x in modules.values()} == {'clip'}
   assert models.reuses(modules['student'])['features'] == 64

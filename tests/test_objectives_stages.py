@@ -21,6 +21,7 @@ from golden_maps import (
   rectified,
 )
 from test_objectives_features import (
+  NOW,
   convolved,
   draw,
   outputs_of,
@@ -35,14 +36,14 @@ from jaxkd.types import Outputs
 KEY = jax.random.key(0, impl='rbg')
 
 
-def says(**taps) -> Outputs:
+def outputs_with(**taps) -> Outputs:
   logits = jnp.zeros((len(next(iter(taps.values()))), 3))
   return Outputs(logits, {n: jnp.asarray(x, 'f4') for n, x in taps.items()})
 
 
 def init(objective, learner, guide):
   start = functools.partial(objective.init, examples=9)
-  return jax.jit(start)(KEY, guide=guide, learner=learner)
+  return jax.jit(start)(KEY, learner=learner, guide=guide)
 
 
 def value(objective, learner, guide, params=None, memory=None):
@@ -51,7 +52,7 @@ def value(objective, learner, guide, params=None, memory=None):
 
   @jax.jit
   def run(params, memory, learner, guide):
-    ends = dict(guide=guide, learner=learner, batch={}, key=KEY)
+    ends = dict(learner=learner, guide=guide, **NOW)
     return jnp.mean(objective.loss(params, memory, **ends)[0])
 
   return run(params or own, memory or bank, learner, guide)
@@ -60,18 +61,22 @@ def value(objective, learner, guide, params=None, memory=None):
 # Published values, by the benchmark's code (RepDistiller and mdistiller).
 
 MAPS = (
-  says(stage1=S1, stage2=S2, pooled=S_VECTORS),
-  says(stage1=T1, stage2=T2, pooled=T_VECTORS),
+  outputs_with(stage1=S1, stage2=S2, pooled=S_VECTORS),
+  outputs_with(stage1=T1, stage2=T2, pooled=T_VECTORS),
 )
-SMALLER = says(
+SMALLER = outputs_with(
   stage1=rectified((4, 6, 8, 8), 0.17, 0.4, 1.5),
   stage2=rectified((4, 12, 4, 4), 0.19, 0.6, 1.2),
 )
 BEFORE = (
-  says(stage1_pre=SOURCE, stage1=TARGET, stage2_pre=SOURCE, stage2=TARGET),
-  says(stage1_pre=TARGET, stage1=SOURCE, stage2_pre=TARGET, stage2=SOURCE),
+  outputs_with(
+    stage1_pre=SOURCE, stage1=TARGET, stage2_pre=SOURCE, stage2=TARGET
+  ),
+  outputs_with(
+    stage1_pre=TARGET, stage1=SOURCE, stage2_pre=TARGET, stage2=SOURCE
+  ),
 )
-FLOWS = says(stem=S1, stage1=S2), says(stem=U1, stage1=U4)
+FLOWS = outputs_with(stem=S1, stage1=S2), outputs_with(stem=U1, stage1=U4)
 GOLDEN = {
   'at': ({}, MAPS, 0.000890505566124 + 0.000172136915649),
   'nst': ({}, MAPS, 0.154787315904 + 0.224089937532),
@@ -94,18 +99,21 @@ def test_it_has_the_published_value(case):
 
 def test_cc_has_the_published_value_of_its_embeddings():
   same = {'linear': {'kernel': jnp.eye(12), 'bias': jnp.zeros(12)}}
-  ends = says(pooled=S_VECTORS), says(pooled=T_EMBEDDINGS)
+  ends = outputs_with(pooled=S_VECTORS), outputs_with(pooled=T_EMBEDDINGS)
   got = value(objectives.cc(12), *ends, {'learner': same, 'guide': same})
   np.testing.assert_allclose(got, 19.8367500822, rtol=1e-5)
 
 
 # Taps.
 
-NAMED = says(stem=S2, stage1=S1, stage2=S2, stage7=T2), says(stage1=T1, deep=T2)
+NAMED = (
+  outputs_with(stem=S2, stage1=S1, stage2=S2, stage7=T2),
+  outputs_with(stage1=T1, deep=T2),
+)
 
 
 @pytest.mark.parametrize('name', ['at', 'nst'])
-def test_phases_of_each_network_can_be_named(name):
+def test_stages_of_each_network_can_be_named(name):
   settings = {'stages': ('stem', 'last'), 'guide_stages': ('deep', 'stage1')}
   objective = objectives.make({'name': name, **settings})
   loss = getattr(losses, {'at': 'attention'}.get(name, name))
@@ -119,13 +127,16 @@ def test_a_tap_of_each_network_can_be_named(name):
   named = {'name': name, 'stage': 'last', 'guide_stage': 'deep'}
   plain = {'name': name, 'stage': 'stage1', 'guide_stage': ''}
   got = value(objectives.make(named), *NAMED)
-  same = says(stage1=T2)
+  same = outputs_with(stage1=T2)
   np.testing.assert_allclose(got, 0, atol=1e-6)
   np.testing.assert_array_equal(got, value(objectives.make(plain), same, same))
 
 
 def test_rows_meet_in_the_smaller_size():
-  learner, guide = says(stage1=S1, stage2=S2), says(stage1=T1, stage2=T2)
+  learner, guide = (
+    outputs_with(stage1=S1, stage2=S2),
+    outputs_with(stage1=T1, stage2=T2),
+  )
   got = value(objectives.kdsvd('rows'), learner, guide)
   small = np.float32(windowed(T2, (4, 4)))
   want = losses.svd_rows(*map(_arrays, ((S1, S2), (T1, small))))
@@ -143,9 +154,9 @@ def linear(x, kernel):
   return x @ np.float64(kernel[0, 0])
 
 
-def test_vid_is_what_it_says():
+def test_vid_is_its_formula():
   learner, guide = draw(2, 4, 6, 3), draw(2, 2, 6, 5, seed=1)
-  ends = says(stage1=learner), says(stage1=guide)
+  ends = outputs_with(stage1=learner), outputs_with(stage1=guide)
   objective = objectives.vid()
   params, _ = init(objective, *ends)
   own = params['normal0']
@@ -160,21 +171,30 @@ def test_vid_is_what_it_says():
   np.testing.assert_allclose(value(objective, *ends, params), want, rtol=1e-5)
 
 
-def test_vid_starts_with_the_variance_that_is_asked_for():
-  ends = says(stage1=draw(2, 4, 4, 3)), says(stage1=draw(2, 4, 4, 5))
+def test_vid_starts_with_the_variance_of_its_setting():
+  ends = (
+    outputs_with(stage1=draw(2, 4, 4, 3)),
+    outputs_with(stage1=draw(2, 4, 4, 5)),
+  )
   params, _ = init(objectives.vid(variance=0.5), *ends)
-  found = jax.nn.softplus(params['normal0']['log_scale']) + 1e-5
-  np.testing.assert_allclose(found, 0.5, rtol=1e-5)
+  variance = jax.nn.softplus(params['normal0']['log_scale']) + 1e-5
+  np.testing.assert_allclose(variance, 0.5, rtol=1e-5)
 
 
 def test_ab_has_connectors_where_shapes_differ():
-  ends = says(stage1=SOURCE, stage2=S2), says(stage1=TARGET, stage2=T1)
+  ends = (
+    outputs_with(stage1=SOURCE, stage2=S2),
+    outputs_with(stage1=TARGET, stage2=T1),
+  )
   params, _ = init(objectives.ab(), *ends)
   (connector,) = params.values()
   assert connector['conv']['kernel'].shape == (4, 4, 12, 8)  # doubled
   names = {'stages': ['stage2'], 'guide_stages': ['stage1']}
   alone = objectives.ab(**names)
-  small = says(stage2=S2[..., :3]), says(stage1=TARGET[:, :1, :1])
+  small = (
+    outputs_with(stage2=S2[..., :3]),
+    outputs_with(stage1=TARGET[:, :1, :1]),
+  )
   params, _ = init(alone, *small)
   own = params['connector0']
   assert own['conv']['kernel'].shape == (4, 4, 3, 2)  # shrunk
@@ -194,7 +214,7 @@ def test_the_margin_and_the_scale_of_ab_are_settings():
 
 
 @pytest.mark.parametrize('name', ['fsp', 'kdsvd'])
-def test_connectors_lead_to_the_guides_channels_in_the_learners_size(name):
+def test_connectors_change_channels_and_keep_sizes(name):
   objective = objectives.make({'name': name, 'connect': True})
   params, _ = init(objective, *MAPS)
   kernels = {n: x['conv']['kernel'].shape for n, x in params.items()}
@@ -222,10 +242,13 @@ def energy(x):
   return x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
-FACTORS = says(stage1=draw(3, 4, 4, 3)), says(stage1=draw(3, 2, 4, 5, seed=1))
+FACTORS = (
+  outputs_with(stage1=draw(3, 4, 4, 3)),
+  outputs_with(stage1=draw(3, 2, 4, 5, seed=1)),
+)
 
 
-def test_ft_is_what_it_says():
+def test_ft_is_its_formula():
   learner, guide = (np.float64(x.taps['stage1']) for x in FACTORS)
   objective = objectives.ft(reconstruction=0.25)
   params, memory = init(objective, *FACTORS)
@@ -241,29 +264,31 @@ def test_ft_is_what_it_says():
   np.testing.assert_allclose(value(objective, *FACTORS), want, rtol=1e-4)
 
 
-def slopes(objective):
+def gradients(objective):
   params, memory = init(objective, *FACTORS)
   learner, guide = FACTORS
 
   @jax.jit
   @jax.grad
   def run(params):
-    ends = dict(guide=guide, learner=learner, batch={}, key=KEY)
+    ends = dict(learner=learner, guide=guide, **NOW)
     return jnp.mean(objective.loss(params, memory, **ends)[0])
 
   return run(params)
 
 
 def test_the_paraphraser_learns_to_reconstruct_alone():
-  """Else it would learn to be translated, and its factors would say nothing."""
-  double, single = (slopes(objectives.ft(reconstruction=x)) for x in (0.2, 0.1))
+  """Otherwise its factors would become easy to translate, and empty."""
+  double, single = (
+    gradients(objectives.ft(reconstruction=x)) for x in (0.2, 0.1)
+  )
   for name, factor in (('paraphraser', 2), ('translator', 1)):
-    for found, half in zip(
+    for twice, once in zip(
       jax.tree.leaves(double[name]), jax.tree.leaves(single[name]), strict=True
     ):
-      np.testing.assert_allclose(found, factor * half, rtol=1e-4, atol=1e-9)
-      assert np.any(half)
-  alone = slopes(paraphraser())
+      np.testing.assert_allclose(twice, factor * once, rtol=1e-4, atol=1e-9)
+      assert np.any(once)
+  alone = gradients(paraphraser())
   assert set(alone) == {'paraphraser'}
   assert all(np.any(x) for x in jax.tree.leaves(alone))
 
@@ -273,7 +298,7 @@ def test_a_trained_paraphraser_is_memory():
   params, memory = init(objective, *FACTORS)
   assert (set(params), set(memory)) == ({'translator'}, {'paraphraser'})
   other = jax.tree.map(lambda x: x + 0.1, memory)
-  ends = dict(guide=FACTORS[1], learner=FACTORS[0], batch={}, key=KEY)
+  ends = dict(learner=FACTORS[0], guide=FACTORS[1], **NOW)
   _, after = objective.loss(params, other, **ends)
   jax.tree.map(np.testing.assert_array_equal, after, other)
   assert value(objective, *FACTORS) != value(objective, *FACTORS, memory=other)
@@ -328,9 +353,8 @@ def test_cc_adds_the_published_number_of_parameters(guide, learner):
 @pytest.mark.parametrize(
   'name', ['ab', 'at', 'kdsvd', 'fsp', 'nst', 'pkt', 'rkd', 'sp']
 )
-def test_alike_networks_need_no_layers(name):
-  found = parameters(objectives.make(name), 'resnet20', 'resnet56')
-  assert found == 0
+def test_equal_networks_need_no_layers(name):
+  assert parameters(objectives.make(name), 'resnet20', 'resnet56') == 0
 
 
 # What is refused.
@@ -339,7 +363,7 @@ def test_alike_networks_need_no_layers(name):
 @pytest.mark.parametrize('name', ['fsp', 'kdsvd'])
 def test_other_channels_are_explained(name):
   message = (
-    rf'{name} compares channels with .* the learner.s maps have \[6, 12\], the'
+    rf'{name} compares channels one by one.* the learner.s maps have \[6, 12\], the'
     r" guide's \[8, 16\]. Either set connect to True"
   )
   with pytest.raises(ValueError, match=message):
@@ -347,17 +371,17 @@ def test_other_channels_are_explained(name):
 
 
 @pytest.mark.parametrize('name', ['fsp', 'kdsvd'])
-def test_one_stage_has_no_next_one(name):
+def test_a_single_stage_is_refused(name):
   objective = objectives.make({'name': name, 'stages': ['last']})
   with pytest.raises(
-    ValueError, match=f'{name} compares how one stage .* 1 ta'
+    ValueError, match=f'{name} compares consecutive stages.* 1 tap'
   ):
     init(objective, *MAPS)
 
 
-def test_what_has_no_columns_is_explained():
-  vectors = says(stage1=S_VECTORS, stage2=S_VECTORS)
-  with pytest.raises(ValueError, match="have one: set reading to 'channels'"):
+def test_maps_of_a_single_column_are_explained():
+  vectors = outputs_with(stage1=S_VECTORS, stage2=S_VECTORS)
+  with pytest.raises(ValueError, match="single one: set reading to 'channels'"):
     value(objectives.kdsvd('rows'), vectors, vectors)
 
 
@@ -365,17 +389,15 @@ def test_impossible_settings_are_explained():
   with pytest.raises(KeyError, match="no reading 'row'. Did you mean 'rows'"):
     objectives.kdsvd('row')
   with pytest.raises(
-    ValueError, match='vid has variance=0: expected one above'
+    ValueError, match='vid: variance must be above 1e-5, got 0'
   ):
     objectives.vid(variance=0)
   for ft in (objectives.ft, paraphraser):
-    with pytest.raises(ValueError, match='ft has rate=0: a factor has this'):
+    with pytest.raises(ValueError, match='ft: rate, .* must be above 0, got 0'):
       ft(rate=0)
   with pytest.raises(ValueError, match='cc: width must be a whole .* got 0'):
     objectives.cc(width=0)
-  with pytest.raises(ValueError, match='ft has reconstruction=-1: expected 0'):
+  with pytest.raises(
+    ValueError, match='ft: reconstruction must be 0 or more, got -1'
+  ):
     objectives.ft(reconstruction=-1)
-
-
-def test_weights_are_of_objectives():
-  assert set(objectives.WEIGHTS) <= set(objectives.CATALOG)

@@ -33,31 +33,33 @@ def test_a_module_begins_with_a_title_and_an_address(name):
   assert paper.address.startswith('https://')
 
 
-def test_a_module_without_a_paper_is_told_how_to_name_it(monkeypatch):
+def test_a_module_without_a_paper_is_refused(monkeypatch):
   module = inspect.getmodule(objectives.kd)
   monkeypatch.setattr(module, '__doc__', 'KD.\n\nhttps://arxiv.org')
-  with pytest.raises(ValueError, match="'kd' begins with 'KD.*expected 'Title"):
+  with pytest.raises(ValueError, match="'kd' must begin with 'Title.* got 'KD"):
     table.paper('kd')
 
 
-def test_a_tap_is_what_the_loss_depends_on():
-  def loss(guide, learner, batch):
+def test_taps_are_the_outputs_that_the_loss_depends_on():
+  def loss(learner, guide, batch):
     del batch
     unused = jnp.sum(learner.taps['stage1'] + guide.taps['stage1'])
     assert unused.shape == () and len(guide.logits)
-    return jnp.mean(learner.taps['pooled']) * guide.taps['stage2_pre:bias'][0]
+    return (
+      jnp.mean(learner.taps['pooled']) * guide.norms['stage2_pre']['bias'][0]
+    )
 
   assert table.tapped(pointwise('some', loss)) == [
     'student/taps/pooled',
-    'teacher/taps/stage2_pre:bias',
+    'teacher/norms/stage2_pre/bias',
   ]
 
 
-def test_what_only_memory_depends_on_is_no_tap():
-  def init(key, guide, learner, examples):
+def test_outputs_that_only_memory_depends_on_are_no_taps():
+  def init(key, **_):
     return {}, {'mean': jnp.zeros(())}
 
-  def loss(params, memory, guide, learner, batch, key):
+  def loss(params, memory, *, learner, guide, **_):
     value = jnp.mean(learner.logits)
     return value, {'mean': memory['mean'] + jnp.mean(guide.logits)}
 
@@ -96,7 +98,7 @@ def test_taps_of_the_catalogue(name, names):
     ('fitnet', '16,768 parameters'),
     ('ofd', '86,912 parameters'),
     ('crd', f'65,792 parameters, {50_000 * (2 * 128 + 1) * 4 / 1e6:.1f} MB'),
-    ('ctkd', '1 parameter, 8 bytes'),
+    ('ctkd', '1 parameter'),
   ],
 )
 def test_parameters_and_memory_are_counted(name, words):
@@ -116,7 +118,7 @@ def test_a_row_has_the_paper_the_taps_and_both_weights():
   assert "stage3_pre; teacher's BatchNorm |" in rows['ofd']
 
 
-def test_the_rest_of_a_page_stays():
+def test_the_rest_of_a_page_is_unchanged():
   page = f'# Page\n{START}old\n{END}more\n'
   new = table.placed(page)
   assert new == f'# Page\n{START}\n{table.markdown()}\n{END}more\n'
@@ -125,7 +127,9 @@ def test_the_rest_of_a_page_stays():
 
 @pytest.mark.parametrize('page', ['', START, END + START, START + START + END])
 def test_a_page_without_marks_is_refused(page):
-  with pytest.raises(ValueError, match='<!-- objectives -->.*once: write them'):
+  with pytest.raises(
+    ValueError, match='<!-- objectives -->.*once, in this order'
+  ):
     table.placed(page)
 
 

@@ -5,7 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
-from test_objectives import BATCH, GUIDE, KEY, LABELS, LEARNER, B, loss_of
+from test_objectives import (
+  BATCH,
+  GUIDE,
+  KEY,
+  LABELS,
+  LEARNER,
+  B,
+  initial,
+  loss_of,
+  step,
+)
 
 from jaxkd import losses, objectives
 from jaxkd.objectives.ctkd import reverse
@@ -13,12 +23,7 @@ from jaxkd.objectives.permuted import shuffled
 from jaxkd.train import state as states
 from jaxkd.train.step import make_step
 
-EXAMPLES = 3 * B  # three batches are an epoch
 START = 1 + 20 / (1 + np.exp(-1.0))
-
-
-def begin(objective):
-  return objective.init(KEY, GUIDE, LEARNER, EXAMPLES)
 
 
 CURRICULUM = objectives.ctkd(start=-2.0)
@@ -37,20 +42,19 @@ def uphill(x, *logits):
 
 
 @jax.jit
-def value_and_slope(params, memory):
-  """Of `CURRICULUM`, at what it owns; and the memory it leaves."""
+def value_and_slope(params, epoch):
+  """Returns the loss of `CURRICULUM` and its slope at x."""
 
   def loss(params):
-    value, after = CURRICULUM.loss(params, memory, GUIDE, LEARNER, BATCH, KEY)
-    return jnp.mean(value), after
+    return jnp.mean(step(CURRICULUM, params, {}, epoch=epoch)[0])
 
-  (value, memory), slope = jax.value_and_grad(loss, has_aux=True)(params)
-  return value, slope['curriculum'], memory
+  value, slope = jax.value_and_grad(loss)(params)
+  return value, slope['curriculum']
 
 
-def test_standardised_logits_have_lost_scale_and_shift():
+def test_standardised_logits_ignore_scale_and_shift():
   objective = objectives.make('standardised')
-  moved = LEARNER._replace(logits=3 * LEARNER.logits + 7)
+  moved = LEARNER.replace(logits=3 * LEARNER.logits + 7)
   np.testing.assert_allclose(
     loss_of(objective, moved), loss_of(objective), rtol=1e-4
   )
@@ -63,38 +67,38 @@ def test_standardised_logits_have_lost_scale_and_shift():
 def test_a_wrapper_leaves_taps_and_labels_alone():
   seen = []
 
-  def loss(params, memory, guide, learner, batch, key):
-    seen.append((guide, learner, batch))
+  def loss(params, memory, *, learner, guide, batch, **_):
+    seen.append((learner, guide, batch))
     return jnp.zeros(B), memory
 
   inner = objectives.Objective('inner', {}, objectives.kd().init, loss)
   outer = objectives.standardised(inner)
-  outer.loss({}, {}, GUIDE, LEARNER, BATCH, KEY)
-  outer.loss({}, {}, None, LEARNER, BATCH, KEY)
-  (guide, learner, batch), (labels, *_) = seen
+  step(outer, {}, {})
+  step(outer, {}, {}, guide=None)
+  (learner, guide, batch), (_, labels, _) = seen
   assert guide.taps is GUIDE.taps and learner.taps is LEARNER.taps
   assert batch is BATCH and labels is None
   np.testing.assert_allclose(np.mean(guide.logits, axis=-1), 0, atol=1e-6)
 
 
-def test_permuted_logits_keep_the_answer_and_lose_the_other_classes():
+def test_permuted_logits_keep_the_largest_and_move_the_others():
   rng = np.random.default_rng(0)
   logits = rng.normal(size=(200, 6)).astype(np.float32)
-  found = np.asarray(shuffled(KEY, jnp.asarray(logits)))
-  np.testing.assert_array_equal(np.sort(found), np.sort(logits))
+  permuted = np.asarray(shuffled(KEY, jnp.asarray(logits)))
+  np.testing.assert_array_equal(np.sort(permuted), np.sort(logits))
   best = np.argmax(logits, axis=-1)
-  np.testing.assert_array_equal(np.argmax(found, axis=-1), best)
+  np.testing.assert_array_equal(np.argmax(permuted, axis=-1), best)
   same = (
-    found[np.arange(6) != best[:, None]]
+    permuted[np.arange(6) != best[:, None]]
     == (logits[np.arange(6) != best[:, None]])
   )
   assert 0.1 < np.mean(same) < 0.3  # one in five by chance
-  assert np.any(found != np.asarray(shuffled(jax.random.key(9), logits)))
+  assert np.any(permuted != np.asarray(shuffled(jax.random.key(9), logits)))
   with pytest.raises(ValueError, match='labels have none'):
-    objectives.permuted().loss({}, {}, None, LEARNER, BATCH, KEY)
+    step(objectives.permuted(), {}, {}, guide=None)
 
 
-def test_reverse_is_the_same_value_with_another_slope():
+def test_reverse_keeps_the_value_and_reverses_the_gradient():
   value, slope = jax.value_and_grad(reverse)(jnp.float32(0.7), 0.25)
   assert (value, slope) == (np.float32(0.7), -0.25)
 
@@ -115,24 +119,16 @@ def test_ctkd_is_its_objective_at_the_temperature(inner, want):
 
 
 def test_the_temperature_climbs_ever_more_in_the_first_ten_epochs():
-  params, memory = begin(CURRICULUM)
-  slopes = []
-  for _ in range(40):
-    value, slope, memory = value_and_slope(params, memory)
+  params, memory = initial(CURRICULUM)
+  assert memory == {}
+  slopes, epochs = [], np.arange(40) / 3
+  for epoch in epochs:
+    value, slope = value_and_slope(params, jnp.float32(epoch))
     np.testing.assert_allclose(value, kd_at(-2.0), rtol=1e-5)
     slopes.append(float(slope))
   epochs = np.minimum(np.arange(40) // 3 + 1, 10)
   rates = (1 - np.cos(np.pi * epochs / 10)) / 2
   np.testing.assert_allclose(slopes, -rates * uphill(-2.0), rtol=1e-3)
-  assert memory['seen'] == 10 * EXAMPLES  # and no further
-
-
-def test_padding_is_not_seen():
-  objective = objectives.ctkd()
-  params, memory = begin(objective)
-  batch = {**BATCH, 'mask': jnp.array([1.0, 1.0, 0.0, 1.0])}
-  _, memory = objective.loss(params, memory, GUIDE, LEARNER, batch, KEY)
-  assert memory['seen'] == 3
 
 
 def test_standardised_logits_at_a_learned_temperature():
@@ -140,12 +136,12 @@ def test_standardised_logits_at_a_learned_temperature():
   s, t = (losses.standardise(x.logits) for x in (LEARNER, GUIDE))
   want = losses.kd(s, t, START)
   np.testing.assert_allclose(loss_of(objective), want, rtol=1e-4)
-  params, memory = begin(objective)
-  assert set(params) == {'curriculum'} and set(memory) == {'examples', 'seen'}
+  params, memory = initial(objective)
+  assert set(params) == {'curriculum'} and memory == {}
 
 
 def test_a_training_learns_the_temperature_against_the_student():
-  """It moves as far as the optimizer says, but up the loss."""
+  """It moves by the learning rate times the gradient, but uphill."""
   inner = dict(name='ctkd', start=-2.0, epochs=2)
   experiment = tiny.experiment(
     method=dict(name='slkd', members=0, objective=inner),
@@ -154,8 +150,8 @@ def test_a_training_learns_the_temperature_against_the_student():
   )
   task = experiment.task(experiment.phases[-1])
   program, key = task.program, jax.random.key(0)
-  known = {'teacher': program.init_network('teacher', key)}
-  state = states.init(program, task.optimizer, key, known, examples=8)
+  initial = {'teacher': program.init_network('teacher', key)}
+  state = states.init(program, task.optimizer, key, initial, examples=8)
   batch = dict(
     image=10 * jax.random.normal(key, (8, *program.input_shape)),
     label=jnp.arange(8) % 3,
@@ -166,8 +162,10 @@ def test_a_training_learns_the_temperature_against_the_student():
     program.resolve(state.params), state.stats, batch['image']
   )
   logits = outputs['student'].logits, outputs['teacher'].logits
-  step = make_step(program, task.optimizer, seed=0, steps_per_epoch=1)
-  state, metrics = jax.jit(step)(state, batch)
+  train = make_step(
+    program, task.optimizer, seed=0, steps_per_epoch=1, epochs=1
+  )
+  state, metrics = jax.jit(train)(state, batch)
   (name,) = state.params['objectives']
   moved = float(state.params['objectives'][name]['curriculum']) + 2
   np.testing.assert_allclose(
@@ -176,7 +174,6 @@ def test_a_training_learns_the_temperature_against_the_student():
   np.testing.assert_allclose(
     metrics[f'loss/{name}'], kd_at(-2.0, *logits), rtol=1e-4
   )
-  assert state.memory[name]['seen'] == 8
 
 
 @pytest.mark.parametrize(
@@ -184,11 +181,11 @@ def test_a_training_learns_the_temperature_against_the_student():
   [
     (dict(objective='kd'), r'got kd\(temperature=4.0\): .* set it to 1.0'),
     (dict(objective='standardised'), 'take one that has a temperature'),
-    (dict(lowest=0.0), 'above 0, got lowest=0.0 and span=20.0'),
-    (dict(span=-1.0), 'above 0, got lowest=1.0 and span=-1.0'),
-    (dict(epochs=0), '1 epoch or more to ramp up, got 0'),
+    (dict(lowest=0.0), 'ctkd needs a lowest temperature above 0, got 0.0'),
+    (dict(span=-1.0), 'ctkd needs a span above 0, got -1.0'),
+    (dict(epochs=0), 'ctkd has epochs=0: expected a whole number, 1 or more'),
   ],
 )
-def test_ctkd_refuses(settings, message):
+def test_ctkd_refuses_wrong_settings(settings, message):
   with pytest.raises(ValueError, match=message):
     objectives.make({'name': 'ctkd', **settings})

@@ -131,8 +131,8 @@ def published(**settings):
 
     def loss(logits):
       outputs = {name: Outputs(z, {}) for name, z in logits.items()}
-      zero, key = jnp.zeros(()), jax.random.key(0)
-      value, _, parts = program.losses({}, {}, outputs, batch, zero, key)
+      now = dict(key=jax.random.key(0), epoch=jnp.zeros(()), epochs=1)
+      value, _, parts = program.losses({}, {}, outputs, batch, **now)
       return value, parts
 
     found = jax.jit(jax.value_and_grad(loss, has_aux=True))(LOGITS)
@@ -196,7 +196,7 @@ def test_members_start_apart_and_from_scratch():
   program = bind(stage.graph, build, SHAPE)
   key = jax.random.key(0)
   kernels = [
-    program.start(name, key, {})['params']['hidden1']['kernel']
+    program.initial_variables(name, key, {})['params']['hidden1']['kernel']
     for name in ('teacher', 'slt0', 'slt1')
   ]
   for i in range(3):
@@ -212,7 +212,7 @@ OPTIMIZER = optax.chain(
 def training(program):
   """Functions that start a training and do one step of it."""
   start = functools.partial(states.init, program, OPTIMIZER, examples=6)
-  step = make_step(program, OPTIMIZER, seed=0, steps_per_epoch=9)
+  step = make_step(program, OPTIMIZER, seed=0, steps_per_epoch=9, epochs=1)
   return jax.jit(start), jax.jit(step)
 
 

@@ -1,4 +1,4 @@
-"""Weights that change while training goes on."""
+"""Weights that change during training."""
 
 import jax
 import jax.numpy as jnp
@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import tiny
 
-from jaxkd.graph import Timed
 from jaxkd.methods import weights
 from jaxkd.methods.weights import (
-  Kept,
-  Planned,
+  GuideDropout,
+  Product,
   Ramp,
   WarmUp,
   times,
@@ -28,7 +27,7 @@ from jaxkd.methods.weights import (
   ids=str,
 )
 def test_a_ramp_at_some_epochs(ramp, points):
-  at = jax.jit(lambda epoch: ramp(epoch))
+  at = jax.jit(lambda epoch: ramp(epoch, 100))
   for epoch, want in points.items():
     got = at(jnp.float32(epoch))
     assert got.shape == () and got.dtype == np.float32
@@ -38,12 +37,12 @@ def test_a_ramp_at_some_epochs(ramp, points):
 def test_a_ramp_ends_exactly():
   ramp = Ramp(0.3, 0.7, 1, 3)
   for epoch, want in ((1, ramp.start), (3, ramp.stop)):
-    assert ramp(jnp.float32(epoch)) == np.float32(want)
+    assert ramp(jnp.float32(epoch), 9) == np.float32(want)
 
 
 @pytest.mark.parametrize(('first', 'last'), [(-1, 3), (3, 2)])
-def test_a_ramp_has_an_order(first, last):
-  message = f'from epoch {first} to epoch {last}: expected 0 <= first'
+def test_a_ramp_must_not_end_before_it_begins(first, last):
+  message = f'not end before it begins, got epoch {first} to epoch {last}'
   with pytest.raises(ValueError, match=message):
     Ramp(0.0, 1.0, first, last)
 
@@ -53,7 +52,7 @@ def test_a_warm_up_has_one_value_for_each_epoch():
   weight = warm_up(0.9, 4)
   epochs = np.linspace(0, 6, 25)[:-1]
   want = [0.9 * min((int(epoch) + 1) / 4, 1) for epoch in epochs]
-  got = [weight(jnp.float32(epoch)) for epoch in epochs]
+  got = [weight(jnp.float32(epoch), 6) for epoch in epochs]
   np.testing.assert_allclose(got, want, rtol=1e-6)
 
 
@@ -63,13 +62,17 @@ def test_no_epochs_warm_up_nothing():
     warm_up(0.9, -3)
 
 
-def test_they_print_what_they_do():
+def test_weights_print_as_descriptions():
   assert str(Ramp(1.0, 0.0, 30, 40)) == '1 to 0, epochs 30 to 40'
   assert str(Ramp(0.0, 0.5, 30, 30)) == '0 to 0.5, epoch 30'
+  assert str(Ramp(1.0, 0.0)) == '1 to 0, from 0 to the end'
+  assert str(Ramp(1.0, 0.0, 20)) == '1 to 0, from 20 to the end'
+  assert str(Ramp(1.0, 0.0, 2, 0.75)) == '1 to 0, from 2 to 0.75'
+  assert str(Ramp(0.9, 0.1, 0.5, 0.5)) == '0.9 to 0.1, at 0.5'
   assert str(WarmUp(0.9, 20)) == '0.9 after 20 epochs'
 
 
-# In parts of a training
+# In a phase
 
 
 @pytest.mark.parametrize(
@@ -97,9 +100,9 @@ def test_they_print_what_they_do():
   ],
   ids=lambda x: x.get('schedule', ''),
 )
-def test_a_schedule_in_a_training_of_8_epochs(spec, points):
-  weight = weights.lasting(weights.make(spec), 8)
-  at = jax.jit(lambda epoch: weight(epoch))
+def test_a_schedule_in_a_phase_of_8_epochs(spec, points):
+  weight = weights.make(spec)
+  at = jax.jit(lambda epoch: weight(epoch, 8))
   for epoch, want in points.items():
     got = at(jnp.float32(epoch))
     assert got.dtype == np.float32
@@ -109,7 +112,6 @@ def test_a_schedule_in_a_training_of_8_epochs(spec, points):
 def test_a_number_is_a_constant_weight():
   assert weights.make(0.9) == 0.9
   assert weights.make({'schedule': 'constant', 'weight': 0.9}) == 0.9
-  assert weights.lasting(0.9, 8) == 0.9
 
 
 @pytest.mark.parametrize(
@@ -119,21 +121,24 @@ def test_a_number_is_a_constant_weight():
     (dict(schedule='cosine', start=1), "needs the setting 'end'"),
     (dict(schedule='cosine', start=1, stop=0), "takes no setting 'stop'"),
     (dict(start=1.0, end=0.0), "with a 'schedule', one of constant, cosine"),
-    (dict(schedule='exponential', start=1, end=0), 'expected weights above 0'),
-    ('0.9', "a weight .* is a finite number, 0 or more; got '0.9'"),
-    (-0.5, '0 or more; got -0.5'),
-    (float('nan'), '0 or more; got nan'),
-    (float('inf'), '0 or more; got inf'),
-    (True, '0 or more; got True'),
-    ('benchmark', "'benchmark' is for the weights inside of `objectives`"),
+    (
+      dict(schedule='exponential', start=1, end=0),
+      'must be above 0, got 1 to 0',
+    ),
+    ('0.9', "a weight .* must be a finite number, 0 or more, got '0.9'"),
+    (-0.5, '0 or more, got -0.5'),
+    (float('nan'), '0 or more, got nan'),
+    (float('inf'), '0 or more, got inf'),
+    (True, '0 or more, got True'),
+    ('benchmark', "'benchmark' is for the weights of single"),
     (dict(schedule='linear', start='1', end=0), "start of .*'linear'.*got '1'"),
-    (dict(schedule='step', start=1, end=-1, epoch=2), 'end of .*; got -1'),
+    (dict(schedule='step', start=1, end=-1, epoch=2), 'end of .*, got -1'),
     (dict(schedule='step', start=1, end=0, epoch=None), 'epoch of .* got None'),
     (dict(schedule='constant', weight=True), 'weight of .* got True'),
     (dict(schedule='warm_up', weight=1, epochs=1.5), 'epochs must .* 1.5'),
   ],
 )
-def test_a_schedule_that_is_none_is_explained(spec, message):
+def test_wrong_weights_are_explained(spec, message):
   with pytest.raises((KeyError, ValueError), match=message):
     weights.make(spec)
 
@@ -144,49 +149,50 @@ def test_a_warm_up_takes_whole_epochs(epochs):
     weights.make(0.9, epochs)
 
 
-def test_the_end_of_the_training_is_no_number():
+def test_last_none_is_the_end_of_the_phase():
   spec = dict(schedule='linear', start=1.0, end=0.0, last=None)
-  assert weights.make(spec) == Planned(1.0, 0.0)
+  assert weights.make(spec) == Ramp(1.0, 0.0)
 
 
-def test_a_schedule_has_an_order_and_a_training():
-  planned = weights.make(dict(schedule='linear', start=1, end=0, first=20))
-  assert str(planned) == '1 to 0, from 20 to the end'
-  with pytest.raises(ValueError, match='from epoch 20 to epoch 10'):
-    planned.over(10)
-  with pytest.raises(ValueError, match='how long is the training'):
-    planned(jnp.float32(0))
+def test_a_phase_may_be_too_short_for_a_schedule():
+  spec = dict(schedule='linear', start=1, end=0, first=20)
+  message = r'got epoch 20 to epoch 10 \(1 to 0, from 20 to the end\)'
+  with pytest.raises(ValueError, match=message):
+    weights.make(spec)(jnp.float32(0), 10)
+  with pytest.raises(ValueError, match=message):
+    tiny.experiment(method=dict(name='kd', guide_weight=spec), epochs=10)
 
 
 def test_weights_multiply():
-  ramp, warm = Planned(1.0, 0.0), WarmUp(0.5, 2)
+  ramp, warm = Ramp(1.0, 0.0), WarmUp(0.5, 2)
   assert times(0.9, 2.0) == 0.9 * 2.0
   assert times(1.0, ramp) is ramp and times(warm, 1.0) is warm
   product = times(2.0, times(ramp, warm))
-  assert isinstance(product, Timed)
-  got = product.over(4)(jnp.float32(1))
+  assert isinstance(product, Product)
+  got = product(jnp.float32(1), 4)
   np.testing.assert_allclose(got, 2.0 * 0.75 * 0.5, rtol=1e-6)
   assert str(product) == (
     '2 x ((1 to 0, from 0 to the end) x (0.5 after 2 epochs))'
   )
 
 
-def test_a_graph_lasts_as_long_as_its_stage():
+def test_a_schedule_is_described_in_fractions_of_its_phase():
   spec = dict(schedule='linear', start=1.0, end=0.0)
   made = tiny.experiment(method=dict(name='kd', guide_weight=spec), epochs=6)
   assert '1 to 0, from 0 to the end' in made.describe()
-  (_, guided) = made.program(made.phases[-1]).graph.transfers
-  assert guided.weight == Ramp(1.0, 0.0, 0.0, 6)
 
 
-# By chance
+# Guide dropout
 
 
 def test_some_of_several_are_dropped_on_each_batch():
   keys = jax.random.split(jax.random.key(0), 2000)
-  found = np.stack(
-    [jax.vmap(Kept(place, among=3, dropped=1))(keys) for place in range(3)]
+  factors = np.stack(
+    [
+      jax.vmap(GuideDropout(index, guides=3, dropped=1))(keys)
+      for index in range(3)
+    ]
   )
-  np.testing.assert_array_equal(found.sum(axis=0), 2)
+  np.testing.assert_array_equal(factors.sum(axis=0), 2)
   # Four standard deviations of the mean of 2000 draws.
-  assert np.all(np.abs(found.mean(axis=1) - 2 / 3) < 0.042)
+  assert np.all(np.abs(factors.mean(axis=1) - 2 / 3) < 0.042)

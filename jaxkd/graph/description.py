@@ -7,7 +7,7 @@ puts a Flax module into each node.
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 
@@ -68,12 +68,12 @@ class Model:
 
 
 @dataclasses.dataclass(frozen=True)
-class Reused:
-  """Another network's classifier, in the place of a network's own.
+class ReusedHead:
+  """Another network's classifier, in place of a network's own.
 
-  of: the other network. Its classifier is read from it in every step, and it
-    does not learn by what it says here.
-  factor: of the projector between, see `models.reusing`.
+  of: the other network. Its classifier is read from it in every step; no
+    gradient flows back into it from here.
+  factor: of the projector in between, see `models.reusing`.
   """
 
   of: str
@@ -100,7 +100,7 @@ class Learner:
   same_start: bool = False
   growing: Growing | None = None
   model: Model | None = None
-  head: Reused | None = None
+  head: ReusedHead | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,16 +147,9 @@ class Fusion:
     return ' + '.join(f'{w:g} {name}' for name, w in self.weights.items())
 
 
-Weight = float | Callable[[Array], Array]
-
-
-@runtime_checkable
-class Timed(Protocol):
-  """A weight that is told in parts of a training, whatever its length."""
-
-  def over(self, epochs: int) -> Weight:
-    """Returns the weight in a training of so many epochs."""
-    ...
+# A number, or a function of the epoch (float32 scalar, continuous from 0) and
+# the number of epochs of the phase.
+Weight = float | Callable[[Array, int], Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,8 +158,8 @@ class Transfer:
 
   guide: the name of a network, a `Fusion` of networks, or 'labels'.
   learner: the name of a network that learns or shares.
-  weight: a number, or a function of the epoch (a float32 scalar that grows
-    continuously from 0) that returns one.
+  weight: a number, or a function (epoch, epochs) that returns one, see
+    `Weight`.
   detach: stop the gradient at the guide's outputs.
   chance: a factor of the weight that is drawn on each batch: a function of a
     key, which is the same for all transfers of a step.
@@ -284,7 +277,7 @@ class Graph:
     return tuple(n for n, x in self.networks.items() if isinstance(x, Learner))
 
   @property
-  def heads(self) -> dict[str, Reused]:
+  def heads(self) -> dict[str, ReusedHead]:
     """The classifiers of networks that have another network's."""
     return {
       name: network.head
@@ -310,16 +303,6 @@ class Graph:
       known = like != name and like in self.networks
       return self.architecture(like) if known else like
     return network.model
-
-  def lasting(self, epochs: int) -> 'Graph':
-    """Returns the graph with the weights of a training of so many epochs."""
-    transfers = tuple(
-      dataclasses.replace(t, weight=t.weight.over(epochs))
-      if isinstance(t.weight, Timed)
-      else t
-      for t in self.transfers
-    )
-    return dataclasses.replace(self, transfers=transfers)
 
   def updates(self) -> tuple['Update', ...]:
     """Returns what is done on each batch, one update after another."""

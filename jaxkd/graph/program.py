@@ -1,7 +1,6 @@
 """A graph with modules in its nodes: the functions a train step is made of."""
 
 import dataclasses
-import functools
 import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import cast
@@ -13,18 +12,16 @@ from jax import lax
 
 from jaxkd import models
 from jaxkd.graph import (
-  LABELS,
-  Fusion,
   Graph,
   Learner,
   Model,
-  Reused,
+  ReusedHead,
   Shared,
   Transfer,
 )
+from jaxkd.graph.transfers import guide_outputs, masked_mean
 from jaxkd.models import norms
-from jaxkd.models.reusing import HEAD
-from jaxkd.objectives.simkd import reused
+from jaxkd.models.reusing import HEAD, reusing_settings
 from jaxkd.types import Array, Batch, Metrics, Outputs, Tree, Variables
 
 
@@ -34,22 +31,27 @@ class Program:
 
   graph: the description.
   modules: by network.
-  takes: network -> (its owner's parameters -> its own).
-  grows: network -> how it starts out of a narrower one.
-  starts: module by name of a start: a network's own, or, of one that grows,
-    that of the narrower one.
+  extract: by network, its owner's parameters -> its own.
+  expand: by network that grows, (the narrower network's initial variables, key)
+    -> the variables that are stored for it.
+  init_modules: modules to initialise, by network: its own, or, instead of that
+    of a network that grows, that of the narrower one.
   input_shape: of one image, [H, W, C].
   """
 
   graph: Graph
   modules: Mapping[str, nn.Module]
-  takes: Mapping[str, Callable[[Tree], Tree]]
-  grows: Mapping[str, Callable[[Variables, Array], Variables]]
-  starts: Mapping[str, nn.Module]
+  extract: Mapping[str, Callable[[Tree], Tree]]
+  expand: Mapping[str, Callable[[Variables, Array], Variables]]
+  init_modules: Mapping[str, nn.Module]
   input_shape: tuple[int, int, int]
 
-  def source(self, name: str) -> str:
-    """Returns the network whose start network `name` has: mostly its own."""
+  def starts_from(self, name: str) -> str:
+    """Returns the network whose initial variables a network has.
+
+    Mostly itself; otherwise the one with the same start, or the narrower one
+    that it grows out of.
+    """
     network = self.graph.networks.get(name)
     if isinstance(network, Learner) and network.like:
       if network.same_start or network.growing:
@@ -57,14 +59,14 @@ class Program:
     return name
 
   def init_network(self, name: str, key: Array) -> Variables:
-    """Returns fresh variables; `key` is the run's, the name is folded in.
+    """Returns variables of a network, initialised at random.
 
     Args:
-      name: of a start.
-      key: the run's.
+      name: of one of the `init_modules`.
+      key: the run's; the name is folded in.
     """
-    variables = self.starts[name].init(
-      fold_in(key, f'init {self.source(name)}'),
+    variables = self.init_modules[name].init(
+      fold_in(key, f'init {self.starts_from(name)}'),
       jnp.zeros((1, *self.input_shape)),
     )
     return {
@@ -72,27 +74,36 @@ class Program:
       'batch_stats': variables.get('batch_stats', {}),
     }
 
-  def start(
-    self, name: str, key: Array, known: Mapping[str, Variables]
+  def initial_variables(
+    self, name: str, key: Array, initial: Mapping[str, Variables]
   ) -> Variables:
-    """Returns where a network starts.
+    """Returns the variables that a network starts from.
 
     Args:
       name: of the network.
       key: the run's.
-      known: variables by name of a start; what is not there is drawn.
+      initial: initial variables by name of the `init_modules`; networks that
+        are not in it are initialised at random.
     """
-    if name in self.grows:
-      narrow = self.start(self.source(name), key, known)
-      return self.grows[name](narrow, fold_in(key, f'grow {name}'))
-    start = known[name] if name in known else self.init_network(name, key)
+    if name in self.expand:
+      narrow = self.initial_variables(self.starts_from(name), key, initial)
+      return self.expand[name](narrow, fold_in(key, f'grow {name}'))
+    if name in initial:
+      variables = initial[name]
+    else:
+      variables = self.init_network(name, key)
     if name in self.graph.heads:
-      own = {k: x for k, x in start['params'].items() if k != HEAD}
-      return {**start, 'params': own}
-    return start
+      own = {k: x for k, x in variables['params'].items() if k != HEAD}
+      return {**variables, 'params': own}
+    return variables
 
   def init_objectives(self, key: Array, examples: int) -> tuple[Tree, Tree]:
-    """Returns (params, memory) of the transfers that own any, by name."""
+    """Returns (params, memory) of the transfers that own any, by name.
+
+    Args:
+      key: the run's.
+      examples: size of the training set.
+    """
     shapes = jax.eval_shape(self._outputs_of_zeros)
     outputs = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     return self._init_objectives(key, outputs, examples)
@@ -104,20 +115,24 @@ class Program:
     for transfer in self.graph.transfers:
       own, bank = transfer.objective.init(
         fold_in(key, f'init {transfer.name}'),
-        _guide(transfer.guide, outputs),
-        outputs[transfer.learner],
-        examples,
+        learner=outputs[transfer.learner],
+        guide=guide_outputs(transfer.guide, outputs),
+        examples=examples,
       )
       params |= {transfer.name: own} if own else {}
       memory |= {transfer.name: bank} if bank else {}
     return params, memory
 
-  def rehearse(self) -> None:
-    """Lets every objective see what it would see; nothing is computed.
+  def check_objectives(self, epochs: int) -> None:
+    """Traces every objective on the networks' outputs; computes nothing.
+
+    Args:
+      epochs: length of the phase.
 
     Raises:
       KeyError: an objective asks for a tap that a network does not have.
-      ValueError: an objective is not defined between its guide and learner.
+      ValueError: an objective is not defined between its guide and learner; a
+        weight that the phase is too short for.
     """
 
     def losses(key: Array) -> Array:
@@ -131,31 +146,36 @@ class Program:
       one = jax.tree.map(lambda x: x[:1], outputs)
       params, memory = self._init_objectives(key, one, examples=2)
       epoch = jnp.zeros(())
-      return self.losses(params, memory, outputs, batch, epoch, key)[0]
+      return self.losses(
+        params, memory, outputs, batch, key=key, epoch=epoch, epochs=epochs
+      )[0]
 
     jax.eval_shape(losses, jax.random.key(0))
 
   def _outputs_of_zeros(self, examples: int = 1) -> dict[str, Outputs]:
     image = jnp.zeros((examples, *self.input_shape))
     return {
-      name: norms.run(module, module.init(jax.random.key(0), image), image)[0]
+      name: norms.apply(module, module.init(jax.random.key(0), image), image)[0]
       for name, module in self.modules.items()
     }
 
   def resolve(self, params: Mapping[str, Tree]) -> dict[str, Tree]:
     """Returns each network's parameters.
 
-    Those of sharing networks are slices of their owners', and a classifier that
-    is another network's is that network's, of this step.
+    Those of a sharing network are a function of its owner's, such as slices;
+    and a reused classifier is that of the other network in this step.
+
+    Args:
+      params: by owner.
     """
-    found = {
-      name: take(params[self.graph.owner(name)])
-      for name, take in self.takes.items()
+    networks = {
+      name: extract(params[self.graph.owner(name)])
+      for name, extract in self.extract.items()
     }
     for name, head in self.graph.heads.items():
-      other = lax.stop_gradient(found[head.of][HEAD])
-      found[name] = {**found[name], HEAD: other}
-    return found
+      other = lax.stop_gradient(networks[head.of][HEAD])
+      networks[name] = {**networks[name], HEAD: other}
+    return networks
 
   def forward(
     self,
@@ -172,11 +192,11 @@ class Program:
       stats: BatchNorm statistics by network.
       image: [B, H, W, C].
       names: of the networks to run; None runs all.
-      key: this step's, for networks that draw, such as those with dropout.
+      key: this step's, for networks with dropout and the like.
 
     Returns:
-      Outputs by network, of those that were run, with the BatchNorms in front
-      of taps, see `models.norms`; and the statistics of all, updated.
+      Outputs of the networks that were run, with their `norms`; and the
+      statistics of all networks, updated.
     """
     outputs, updated = {}, dict(stats)
     for name, module in self.modules.items():
@@ -184,10 +204,10 @@ class Program:
         continue
       variables = {'params': params[name], 'batch_stats': stats[name]}
       if name in self.graph.frozen:
-        outputs[name], _ = norms.run(module, variables, image)
+        outputs[name], _ = norms.apply(module, variables, image)
       else:
-        outputs[name], updated[name] = norms.run(
-          module, variables, image, train=True, keys=_streams(key, name)
+        outputs[name], updated[name] = norms.apply(
+          module, variables, image, train=True, rngs=_rngs(key, name)
         )
     return outputs, updated
 
@@ -197,43 +217,51 @@ class Program:
     memory: Mapping[str, Tree],
     outputs: Mapping[str, Outputs],
     batch: Batch,
-    epoch: Array,
+    *,
     key: Array,
+    epoch: Array,
+    epochs: int,
     transfers: Iterable[Transfer] | None = None,
   ) -> tuple[Array, dict[str, Tree], Metrics]:
-    """Returns the weighted sum of transfers, their memory and metrics.
+    """Returns the weighted sum of the transfers' losses, memory and metrics.
 
     Args:
       params: of the objectives, by transfer.
       memory: of the objectives, by transfer.
       outputs: by network.
-      batch: what the networks have seen.
-      epoch: float32 scalar, for weights that change.
+      batch: the batch that the networks have been run on.
       key: this step's.
+      epoch: float32 scalar, continuous from 0.
+      epochs: length of the phase.
       transfers: some of the graph's; None takes all.
 
     Returns:
       The scalar loss; memory by transfer; metrics 'loss' and, before its
       weight, 'loss/TRANSFER'.
+
+    Raises:
+      ValueError: a loss and a mask whose shapes do not go together.
     """
     total, memory, metrics = jnp.zeros(()), dict(memory), {}
     for transfer in self.graph.transfers if transfers is None else transfers:
-      name, guide = transfer.name, _guide(transfer.guide, outputs)
+      name, guide = transfer.name, guide_outputs(transfer.guide, outputs)
       if transfer.detach:
         guide = lax.stop_gradient(guide)
       value, bank = transfer.objective.loss(
         params.get(name, {}),
         memory.get(name, {}),
-        guide,
-        outputs[transfer.learner],
-        batch,
-        fold_in(key, name),
+        learner=outputs[transfer.learner],
+        guide=guide,
+        batch=batch,
+        key=fold_in(key, name),
+        epoch=epoch,
+        epochs=epochs,
       )
       if name in memory:
         memory[name] = lax.stop_gradient(bank)
-      metrics[f'loss/{name}'] = value = _mean(value, batch['mask'])
+      metrics[f'loss/{name}'] = value = masked_mean(name, value, batch['mask'])
       weight = transfer.weight
-      weight = weight(epoch) if callable(weight) else weight
+      weight = weight(epoch, epochs) if callable(weight) else weight
       if transfer.chance:
         weight *= transfer.chance(fold_in(key, 'chance'))
       total += weight * value
@@ -259,47 +287,50 @@ def bind(
   }
   for name, head in graph.heads.items():
     own, other = modules[name], modules[head.of]
-    modules[name] = _reusing(own, other, head, input_shape)
-  takes, grows, starts = {}, {}, dict(modules)
+    modules[name] = _with_reused_head(own, other, head, input_shape)
+  extract, expand, init_modules = {}, {}, dict(modules)
   for name, network in graph.networks.items():
-    takes[name] = lambda params: params
+    extract[name] = lambda params: params
     if isinstance(network, Shared):
       owner = modules[network.owner]
-      takes[name] = network.sharing(modules[name], owner, input_shape)
+      extract[name] = network.sharing(modules[name], owner, input_shape)
     elif isinstance(network, Learner) and network.growing and network.like:
-      del starts[name]
+      del init_modules[name]
       like = network.like
       if like not in modules:
-        starts[like] = build(like, 1.0, network.branches)
-      growth = network.growing(starts[like], modules[name], input_shape)
-      takes[name], grows[name] = growth.read, growth.grow
-  return Program(graph, modules, takes, grows, starts, input_shape)
+        init_modules[like] = build(like, 1.0, network.branches)
+      growth = network.growing(init_modules[like], modules[name], input_shape)
+      extract[name], expand[name] = growth.read, growth.grow
+  return Program(graph, modules, extract, expand, init_modules, input_shape)
 
 
-def _reusing(
+def _with_reused_head(
   network: nn.Module,
   other: nn.Module,
-  head: Reused,
+  head: ReusedHead,
   input_shape: tuple[int, int, int],
 ) -> nn.Module:
   """Returns a network with the classifier of another one.
 
   Raises:
-    ValueError: the other one's classifier reads something else than its pooled
+    KeyError: a network without the taps that this needs.
+    ValueError: the other network's classifier does not read its pooled
       features.
   """
   image = jnp.zeros((1, *input_shape))
-  says, _ = jax.eval_shape(network.init_with_output, jax.random.key(0), image)
-  guide, arrays = jax.eval_shape(
+  outputs, _ = jax.eval_shape(
+    network.init_with_output, jax.random.key(0), image
+  )
+  others, variables = jax.eval_shape(
     other.init_with_output, jax.random.key(0), image
   )
-  settings = reused(says, guide)
-  kernel = arrays['params'].get(HEAD, {}).get('kernel', jnp.zeros(0))
+  settings = reusing_settings(outputs, others)
+  kernel = variables['params'].get(HEAD, {}).get('kernel', jnp.zeros(0))
   if kernel.shape[:-1] != (settings['features'],):
     raise ValueError(
-      f'the classifier of {head.of!r} cannot be reused: it would be the'
-      f' parameters {HEAD!r}, with a kernel [{settings["features"]}, K] for its'
-      f' tap pooled, and the kernel is {list(kernel.shape)}'
+      f'the classifier of {head.of!r} cannot be reused: its parameters'
+      f' {HEAD!r} must have a kernel [{settings["features"]}, K], for its tap'
+      f' pooled, and its kernel is {list(kernel.shape)}'
     )
   return models.reusing(network, factor=head.factor, **settings)
 
@@ -307,14 +338,14 @@ def _reusing(
 def predict(
   module: nn.Module, variables: Mapping[str, Tree], image: Array
 ) -> Outputs:
-  """Returns what a network says in eval mode."""
+  """Returns the outputs of a network in eval mode."""
   return cast(Outputs, module.apply(variables, image, train=False))
 
 
-def _streams(key: Array | None, name: str) -> dict[str, Array]:
-  """Returns a network's keys by stream for the key of a step; {} for None.
+def _rngs(key: Array | None, name: str) -> dict[str, Array]:
+  """Returns a network's keys by stream, from a step's key; {} for None.
 
-  Flax draws from 'params' what belongs to any stream that is not there.
+  Flax takes 'params' for any stream that is missing.
   """
   if key is None:
     return {}
@@ -324,37 +355,3 @@ def _streams(key: Array | None, name: str) -> dict[str, Array]:
 def fold_in(key: Array, purpose: str) -> Array:
   """Returns the key for a purpose: randomness is a function of its name."""
   return jax.random.fold_in(key, zlib.crc32(purpose.encode()))
-
-
-def _guide(
-  guide: str | Fusion, outputs: Mapping[str, Outputs]
-) -> Outputs | None:
-  """Returns what the guide says; labels speak through the batch."""
-  if isinstance(guide, str):
-    return None if guide == LABELS else outputs[guide]
-  members = [outputs[name] for name in guide.weights]
-  weights = list(guide.weights.values())
-
-  def fuse(arrays: list[Array]) -> Array:
-    terms = [w * x for w, x in zip(weights, arrays, strict=True)]
-    return functools.reduce(jnp.add, terms)
-
-  # Whose sums mean something: that of two BatchNorms is none, see models.norms.
-  taps = [
-    tap
-    for tap in members[0].taps
-    if ':' not in tap
-    and len({m.taps[tap].shape if tap in m.taps else None for m in members})
-    == 1
-  ]
-  return Outputs(
-    logits=fuse([m.logits for m in members]),
-    taps={tap: fuse([m.taps[tap] for m in members]) for tap in taps},
-  )
-
-
-def _mean(loss: Array, mask: Array) -> Array:
-  """Averages a loss per example over the examples that count."""
-  if loss.ndim == 0:
-    return loss
-  return jnp.sum(loss * mask) / jnp.maximum(jnp.sum(mask), 1)

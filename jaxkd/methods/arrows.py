@@ -49,7 +49,7 @@ def parts(spec: Spec) -> tuple[tuple[Objective, Weight], ...]:
     spec: one objective, as `objectives.make` takes it, or several: name -> a
       weight, or a mapping of arguments. Among the arguments may be
         weight          a number, or a schedule, see `weights.make`; 1. Or
-                        'benchmark', which takes that of `objectives.WEIGHTS`
+                        'benchmark', for that in `objectives.PUBLISHED`
         warmup_epochs   over which it grows to its weight; 0
         name            of the objective, where the key is a name of its own,
                         as for two of one kind that look at different taps
@@ -89,7 +89,10 @@ def _part(
     )
   weight, epochs = settings.pop('weight', 1.0), settings.pop('warmup_epochs', 0)
   if weight == weights.BENCHMARK:
-    weight = lookup('weight in the benchmark', objectives.WEIGHTS, name)
+    published = lookup(
+      'objective with a published weight', objectives.PUBLISHED, name
+    )
+    weight = published.weight
   weight = weights.make(weight, epochs)
   objective = objectives.make(settings)
   return objective._replace(name=key) if key != name else objective, weight

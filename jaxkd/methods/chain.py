@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from jaxkd.graph import Frozen, Graph, Learner, Network, Phase
 from jaxkd.methods import networks, weights
 from jaxkd.methods.arrows import Spec, arrows, labelled
-from jaxkd.methods.weights import Kept
+from jaxkd.methods.weights import GuideDropout
 
 
 def chain(
@@ -36,7 +36,7 @@ def chain(
     drop = min(dropped, len(guides) - 1)
     transfers = [labelled(name, label_weight)]
     for place, guide in enumerate(guides):
-      chance = Kept(place, len(guides), drop) if drop else None
+      chance = GuideDropout(place, len(guides), drop) if drop else None
       transfers += [
         dataclasses.replace(arrow, chance=chance)
         for arrow in arrows(guide, name, spec, guide_weight)

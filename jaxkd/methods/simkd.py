@@ -1,7 +1,7 @@
 """Reused classifiers, SimKD (Chen et al., CVPR 2022)."""
 
 from jaxkd import objectives
-from jaxkd.graph import Frozen, Graph, Learner, Phase, Reused, Transfer
+from jaxkd.graph import Frozen, Graph, Learner, Phase, ReusedHead, Transfer
 from jaxkd.methods import weights
 from jaxkd.methods.arrows import labelled
 
@@ -32,7 +32,10 @@ def simkd(
   )
   labels = (labelled('student', label_weight),) if label_weight else ()
   graph = Graph(
-    {'teacher': Frozen(), 'student': Learner(head=Reused('teacher', factor))},
+    {
+      'teacher': Frozen(),
+      'student': Learner(head=ReusedHead('teacher', factor)),
+    },
     (*labels, features),
   )
   return (Phase('simkd', graph),)

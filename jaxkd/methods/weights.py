@@ -1,7 +1,8 @@
-"""Weights of transfers that change while training goes on.
+"""Weights of transfers that change during training.
 
-Each is a function of the epoch, a float32 scalar that grows continuously from
-0, and prints as what it does. `make` reads them from a config.
+Each is a function (epoch, epochs) of the epoch, a float32 scalar, continuous
+from 0, and of the length of the phase. Printed, it describes itself. `make`
+reads weights from a config.
 """
 
 import dataclasses
@@ -12,11 +13,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxkd.catalog import call, check_whole, is_number, lookup
-from jaxkd.graph import Timed, Weight
+from jaxkd.graph import Weight
 from jaxkd.types import Array
 
 Spec = Weight | Mapping[str, Any]
-BENCHMARK = 'benchmark'  # an objective's weight: that of `objectives.WEIGHTS`
+BENCHMARK = 'benchmark'  # the weight of an objective in `objectives.PUBLISHED`
 
 
 def _linear(start: float, stop: float, done: Array) -> Array:
@@ -31,7 +32,7 @@ def _exponential(start: float, stop: float, done: Array) -> Array:
   return start ** (1 - done) * stop**done
 
 
-# (start, stop, which part of the way is done, 0 to 1) -> weight.
+# (start, stop, fraction of the way, 0 to 1) -> weight.
 SHAPES = {'cosine': _cosine, 'exponential': _exponential, 'linear': _linear}
 
 
@@ -39,63 +40,25 @@ SHAPES = {'cosine': _cosine, 'exponential': _exponential, 'linear': _linear}
 class Ramp:
   """From one weight to another; constant before and after.
 
-  start: the weight up to the epoch `first`.
-  stop: the weight from the epoch `last` on.
-  first: epochs completed when it begins to change.
-  last: epochs completed when it has changed; equal to `first`, it jumps there.
+  As for milestones of the learning rate, `first` and `last` are fractions of
+  the phase if below 1, and epochs from 1 on.
+
+  start: the weight up to `first`.
+  stop: the weight from `last` on.
+  first: when it begins to change.
+  last: when it has changed; equal to `first`, it jumps there; None is the end
+    of the phase.
   shape: of the way, a key of `SHAPES`.
 
   Raises:
     KeyError: no such shape.
-    ValueError: it would begin before the training, or end before it begins; an
-      exponential one that is not between positive weights.
+    ValueError: it would begin before the phase, or end before it begins; an
+      exponential ramp that is not between positive weights.
 
   >>> str(Ramp(1.0, 0.0, 10, 20)), str(Ramp(0.0, 0.5, 10, 10))
   ('1 to 0, epochs 10 to 20', '0 to 0.5, epoch 10')
-  """
-
-  start: float
-  stop: float
-  first: float
-  last: float
-  shape: str = 'linear'
-
-  def __post_init__(self):
-    _check(self.shape, self.start, self.stop)
-    if not 0 <= self.first <= self.last:
-      raise ValueError(
-        f'a ramp from epoch {self.first:g} to epoch {self.last:g}: expected'
-        ' 0 <= first <= last'
-      )
-
-  def __call__(self, epoch: Array) -> Array:
-    """Returns the weight at an epoch, float32."""
-    span = self.last - self.first
-    since = epoch - self.first
-    done = jnp.clip(since / span, 0, 1) if span else jnp.where(since < 0, 0, 1)
-    return SHAPES[self.shape](self.start, self.stop, done)
-
-  def __str__(self) -> str:
-    when = f'epochs {self.first:g} to {self.last:g}'
-    if self.first == self.last:
-      when = f'epoch {self.first:g}'
-    return f'{_way(self)}, {when}'
-
-
-@dataclasses.dataclass(frozen=True)
-class Planned:
-  """A ramp that is told in parts of a training, whatever its length.
-
-  As milestones of the learning rate: below 1, `first` and `last` are fractions
-  of the training, from 1 on they count epochs.
-
-  start, stop, first, last, shape: see `Ramp`; without `last`, it has changed
-    at the end of the training.
-
-  >>> str(Planned(0.9, 0.0, first=0.5, shape='cosine'))
+  >>> str(Ramp(0.9, 0.0, first=0.5, shape='cosine'))
   '0.9 to 0 (cosine), from 0.5 to the end'
-  >>> str(Planned(0.9, 0.0, first=0.5, shape='cosine').over(240))
-  '0.9 to 0 (cosine), epochs 120 to 240'
   """
 
   start: float
@@ -105,53 +68,69 @@ class Planned:
   shape: str = 'linear'
 
   def __post_init__(self):
-    _check(self.shape, self.start, self.stop)
+    lookup('shape of a ramp', SHAPES, self.shape)
+    if self.shape == 'exponential' and min(self.start, self.stop) <= 0:
+      raise ValueError(
+        'the weights of an exponential ramp must be above 0, got'
+        f' {self.start:g} to {self.stop:g}: end at a small one, or take a'
+        ' cosine'
+      )
+    if self._in_epochs:
+      self._between(0)
 
-  def over(self, epochs: int) -> Ramp:
-    """Returns the ramp in a training of so many epochs."""
-    first, last = (
-      when * epochs if when < 1 else when
-      for when in (self.first, epochs if self.last is None else self.last)
-    )
-    return Ramp(self.start, self.stop, first, last, self.shape)
+  def __call__(self, epoch: Array, epochs: int) -> Array:
+    """Returns the weight at an epoch of a phase, float32.
 
-  def __call__(self, epoch: Array) -> Array:
-    """Refuses: only `over` a training is it a function of the epoch."""
-    raise ValueError(f'{self}: how long is the training? See Graph.lasting')
+    Raises:
+      ValueError: in a phase of this length it would end before it begins.
+    """
+    first, last = self._between(epochs)
+    span = last - first
+    since = epoch - first
+    done = jnp.clip(since / span, 0, 1) if span else jnp.where(since < 0, 0, 1)
+    return SHAPES[self.shape](self.start, self.stop, done)
 
   def __str__(self) -> str:
-    end = 'the end' if self.last is None else f'{self.last:g}'
-    when = f'from {self.first:g} to {end}'
-    if self.first == self.last:
-      when = f'at {end}'
-    return f'{_way(self)}, {when}'
+    shape = '' if self.shape == 'linear' else f' ({self.shape})'
+    return f'{self.start:g} to {self.stop:g}{shape}, {self._when()}'
 
+  @property
+  def _in_epochs(self) -> bool:
+    """Whether both ends are epochs, whatever the length of the phase."""
+    return all(x is not None and not 0 < x < 1 for x in (self.first, self.last))
 
-def _way(ramp: Ramp | Planned) -> str:
-  shape = '' if ramp.shape == 'linear' else f' ({ramp.shape})'
-  return f'{ramp.start:g} to {ramp.stop:g}{shape}'
-
-
-def _check(shape: str, start: float, stop: float) -> None:
-  lookup('shape of a ramp', SHAPES, shape)
-  if shape == 'exponential' and min(start, stop) <= 0:
-    raise ValueError(
-      f'an exponential ramp from {start:g} to {stop:g}: expected weights above'
-      ' 0; end at a small one, or take a cosine'
+  def _between(self, epochs: int) -> tuple[float, float]:
+    """Returns the epochs between which the weight changes."""
+    first, last = (
+      when * epochs if 0 < when < 1 else when
+      for when in (self.first, epochs if self.last is None else self.last)
     )
+    if not 0 <= first <= last:
+      raise ValueError(
+        'a ramp must begin at 0 or later and not end before it begins, got'
+        f' epoch {first:g} to epoch {last:g} ({self})'
+      )
+    return first, last
+
+  def _when(self) -> str:
+    first = f'{self.first:g}'
+    last = 'the end' if self.last is None else f'{self.last:g}'
+    if self._in_epochs:
+      return f'epoch {first}' if first == last else f'epochs {first} to {last}'
+    return f'at {first}' if first == last else f'from {first} to {last}'
 
 
 @dataclasses.dataclass(frozen=True)
 class WarmUp:
   """A weight that grows linearly over the first epochs, in steps of an epoch.
 
-  weight: where it arrives.
+  weight: the final weight.
   epochs: how many it takes. In the first, the weight is already 1 / epochs of
-    what it will be, as in the published code of DKD (Zhao et al., CVPR 2022,
+    the final one, as in the published code of DKD (Zhao et al., CVPR 2022,
     https://arxiv.org/abs/2203.08679).
 
   Raises:
-    ValueError: no whole number of epochs, or less than one.
+    ValueError: the number of epochs is not whole, or below one.
 
   >>> str(WarmUp(0.9, 20))
   '0.9 after 20 epochs'
@@ -163,8 +142,9 @@ class WarmUp:
   def __post_init__(self):
     check_whole('a warm-up', 'epochs', self.epochs)
 
-  def __call__(self, epoch: Array) -> Array:
-    """Returns the weight at an epoch, float32."""
+  def __call__(self, epoch: Array, epochs: int) -> Array:
+    """Returns the weight at an epoch of a phase, float32."""
+    del epochs
     return self.weight * jnp.minimum((jnp.floor(epoch) + 1) / self.epochs, 1)
 
   def __str__(self) -> str:
@@ -172,10 +152,10 @@ class WarmUp:
 
 
 def warm_up(weight: float, epochs: int) -> float | WarmUp:
-  """Returns the weight, warmed up over some epochs, or as it is over 0.
+  """Returns the weight, warmed up over some epochs, or itself for 0 epochs.
 
   Raises:
-    ValueError: no whole number of epochs, or a negative one.
+    ValueError: the number of epochs is not whole, or negative.
   """
   check_whole('a weight', 'warmup_epochs', epochs, least=0)
   return WarmUp(weight, epochs) if epochs else weight
@@ -183,19 +163,15 @@ def warm_up(weight: float, epochs: int) -> float | WarmUp:
 
 @dataclasses.dataclass(frozen=True)
 class Product:
-  """Two weights multiplied, of which one changes at least."""
+  """The product of two weights, of which at least one changes."""
 
   first: Weight
   second: Weight
 
-  def over(self, epochs: int) -> 'Product':
-    """Returns the product in a training of so many epochs."""
-    return Product(lasting(self.first, epochs), lasting(self.second, epochs))
-
-  def __call__(self, epoch: Array) -> Array:
-    """Returns the weight at an epoch, float32."""
+  def __call__(self, epoch: Array, epochs: int) -> Array:
+    """Returns the weight at an epoch of a phase, float32."""
     first, second = (
-      x(epoch) if callable(x) else jnp.float32(x)
+      x(epoch, epochs) if callable(x) else jnp.float32(x)
       for x in (self.first, self.second)
     )
     return first * second
@@ -216,50 +192,45 @@ def times(first: Weight, second: Weight) -> Weight:
   return Product(first, second)
 
 
-def lasting(weight: Weight, epochs: int) -> Weight:
-  """Returns a weight as it is in a training of so many epochs."""
-  return weight.over(epochs) if isinstance(weight, Timed) else weight
-
-
 @dataclasses.dataclass(frozen=True)
-class Kept:
-  """The chance of one of several transfers, of which some are dropped.
+class GuideDropout:
+  """Dropout of guides: the factor of one of several transfers.
 
-  On each batch so many of them have the factor 0, drawn at random without
-  replacement, and the others 1.
+  On each batch, some of the transfers have the factor 0, chosen at random
+  without replacement, and the others 1.
 
-  place: of this one among them, from 0.
-  among: how many they are.
-  dropped: how many of them on each batch.
+  index: of this transfer among them, from 0.
+  guides: how many transfers there are.
+  dropped: how many of them are dropped on each batch.
 
-  >>> str(Kept(0, among=3, dropped=1))
+  >>> str(GuideDropout(0, guides=3, dropped=1))
   '1 of 3 dropped'
   """
 
-  place: int
-  among: int
+  index: int
+  guides: int
   dropped: int
 
   def __call__(self, key: Array) -> Array:
-    """Returns 0 or 1, float32; `key` is the same for all of them."""
-    order = jax.random.permutation(key, self.among)
-    return jnp.float32(order[self.place] >= self.dropped)
+    """Returns 0 or 1, float32; `key` is the same for all of the transfers."""
+    order = jax.random.permutation(key, self.guides)
+    return jnp.float32(order[self.index] >= self.dropped)
 
   def __str__(self) -> str:
-    return f'{self.dropped} of {self.among} dropped'
+    return f'{self.dropped} of {self.guides} dropped'
 
 
-def _ramp(shape: str) -> Callable[..., Planned]:
-  def planned(
+def _ramp(shape: str) -> Callable[..., Ramp]:
+  def ramp(
     start: float, end: float, first: float = 0.0, last: float | None = None
-  ) -> Planned:
-    return Planned(start, end, first, last, shape)
+  ) -> Ramp:
+    return Ramp(start, end, first, last, shape)
 
-  return planned
+  return ramp
 
 
-def _step(start: float, end: float, epoch: float) -> Planned:
-  return Planned(start, end, epoch, epoch)
+def _step(start: float, end: float, epoch: float) -> Ramp:
+  return Ramp(start, end, epoch, epoch)
 
 
 SCHEDULES: dict[str, Callable[..., Weight]] = {
@@ -273,61 +244,62 @@ SCHEDULES: dict[str, Callable[..., Weight]] = {
 
 
 def as_number(what: str, value: Any) -> float:
-  """Returns what can be a weight, or a number of its schedule.
+  """Returns a value that can be a weight, or a number of its schedule.
 
   Args:
-    what: the setting, for the message.
-    value: what somebody has set it to.
+    what: name of the setting, for the message.
+    value: its value.
 
   Raises:
-    ValueError: it is no number, negative, or not finite.
+    ValueError: it is not a number, negative, or not finite.
   """
   if is_number(value) and value >= 0:
     return value
   hint = ''
   if value == BENCHMARK:
-    hint = ", and 'benchmark' is for the weights inside of `objectives`"
-  raise ValueError(f'{what} is a finite number, 0 or more{hint}; got {value!r}')
+    hint = ": 'benchmark' is for the weights of single objectives"
+  raise ValueError(
+    f'{what} must be a finite number, 0 or more, got {value!r}{hint}'
+  )
 
 
 def make(spec: Spec, warmup_epochs: int = 0) -> Weight:
-  """Returns the weight that a config says.
+  """Returns a weight from its config.
 
   Args:
     spec: a weight; or a mapping with a key of `SCHEDULES` under 'schedule' and
       its arguments:
         cosine, exponential, linear  start, end, and between which epochs:
-                                     first (0), last (the end of the training)
+                                     first (0), last (the end of the phase)
         step                         start, end, epoch
         warm_up                      weight, epochs
         constant                     weight
-      Below 1, first, last and epoch are fractions of the training.
+      Below 1, first, last and epoch are fractions of the phase.
       No number is negative.
-    warmup_epochs: over which a number is grown to.
+    warmup_epochs: over which a number is warmed up.
 
   Raises:
     KeyError: no such schedule, with suggestions.
-    ValueError: an argument that it does not take, or no schedule; a number that
-      is negative or not finite, or none; a schedule that is to be warmed up,
-      too.
+    ValueError: an unknown argument, or no schedule; a value that is not a
+      number, negative, or not finite; a schedule with `warmup_epochs`.
 
   >>> print(make({'schedule': 'cosine', 'start': 1.0, 'end': 0.0}))
   1 to 0 (cosine), from 0 to the end
   """
   weight = spec
   if isinstance(spec, Mapping):
-    given = dict(spec)
-    if 'schedule' not in given:
+    arguments = dict(spec)
+    if 'schedule' not in arguments:
       raise ValueError(
-        "a weight is a number, or a mapping with a 'schedule', one of"
-        f' {", ".join(SCHEDULES)}; got {given}'
+        "a weight must be a number, or a mapping with a 'schedule', one of"
+        f' {", ".join(SCHEDULES)}, got {arguments}'
       )
-    name = given.pop('schedule')
+    name = arguments.pop('schedule')
     function = lookup('schedule of a weight', SCHEDULES, name)
-    for key, value in given.items():
+    for key, value in arguments.items():
       if (key, value) != ('last', None):
         as_number(f'{key} of the schedule {name!r}', value)
-    weight = call(f'the schedule {name!r}', function, given)
+    weight = call(f'the schedule {name!r}', function, arguments)
   if callable(weight):
     if warmup_epochs:
       raise ValueError(

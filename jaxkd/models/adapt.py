@@ -287,8 +287,11 @@ def to_outputs(
     ValueError: logits that are not [B, K]; a tap that is not an array, or that
       the module has already.
   """
-  own = result.taps if isinstance(result, Outputs) else {}
-  logits = result[0] if isinstance(result, tuple | list) else result
+  own, logits = {}, result
+  if isinstance(result, Outputs):
+    own, logits = result.taps, result.logits
+  elif isinstance(result, tuple | list):
+    logits = result[0]
   shape = getattr(logits, 'shape', None)
   if shape is None or len(shape) != 2 or shape[1] != num_classes:
     raise ValueError(

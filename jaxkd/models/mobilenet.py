@@ -21,7 +21,7 @@ from jaxkd.models.layers import (
   normed,
   widen,
 )
-from jaxkd.models.norms import note
+from jaxkd.models.norms import record_norm
 from jaxkd.types import Array, Outputs
 
 # The rows of a stage, at whose end the benchmark has a tap. A row is c, n, s: n
@@ -163,7 +163,9 @@ class MobileNetV1(nn.Module):
         name = f'stage{i}_block{j}'
         block = Separable(features, stride, name=name, **settings)
         x = taps[f'stage{i}_pre'] = block(x, train)  # the last block's stays
-        note(self, f'stage{i}_pre', block.variables['params']['bn_pointwise'])
+        record_norm(
+          self, f'stage{i}_pre', block.variables['params']['bn_pointwise']
+        )
         x = nn.relu(x)
       taps[f'stage{i}'] = x
     x = taps['pooled'] = global_average(x)

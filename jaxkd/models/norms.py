@@ -1,9 +1,8 @@
-"""Which BatchNorm a tap comes from, told to those who ask.
+"""The BatchNorm in front of a tap, for those who ask for it.
 
-OFD needs the scale and bias behind a map before its activation. A network notes
-them in a collection of their own, so that they cost nothing where nobody asks,
-and `Outputs` stay what they are; a training step asks, and hears of them as
-further taps: of 'stage1_pre' as 'stage1_pre:scale' and 'stage1_pre:bias', [C].
+OFD needs the scale and bias behind a map before its activation. A network
+records them in a collection of their own, so that they cost nothing where
+nobody asks; `apply` asks, and returns them as `Outputs.norms`.
 """
 
 from collections.abc import Mapping
@@ -16,13 +15,13 @@ from jaxkd.types import Array, Outputs, Tree
 NORMS = 'norms'  # the collection
 
 
-def note(module: nn.Module, tap: str, norm: Mapping[str, Array]) -> None:
-  """Notes what a tap is, or the last summand of what it is.
+def record_norm(module: nn.Module, tap: str, norm: Mapping[str, Array]) -> None:
+  """Records which BatchNorm a tap, or its last summand, is the output of.
 
   Args:
     module: the network.
-    tap: its name.
-    norm: the parameters of the BatchNorm in front of it, 'scale' and 'bias'.
+    tap: name of the tap.
+    norm: parameters of the BatchNorm, 'scale' and 'bias' [C].
   """
   if not module.is_initializing():
     module.sow(
@@ -30,32 +29,30 @@ def note(module: nn.Module, tap: str, norm: Mapping[str, Array]) -> None:
     )
 
 
-def run(
+def apply(
   network: nn.Module,
   variables: Mapping[str, Tree],
   image: Array,
   train: bool = False,
-  keys: Mapping[str, Array] | None = None,
+  rngs: Mapping[str, Array] | None = None,
 ) -> tuple[Outputs, Tree]:
-  """Runs a network and asks for its notes.
+  """Runs a network and collects the BatchNorms that it records.
 
   Args:
-    network: any.
+    network: any network.
     variables: its arrays.
     image: [B, H, W, C].
-    train: the mode.
-    keys: by stream, for networks that draw.
+    train: the train flag.
+    rngs: keys by stream, for networks with dropout and the like.
 
   Returns:
-    Outputs, with what has been noted among the taps; and, in train mode, the
-    new 'batch_stats'.
+    Outputs with `norms`; and, in train mode, the new 'batch_stats', otherwise
+    {}.
   """
-  asked = [NORMS, 'batch_stats'] if train else [NORMS]
-  found: Any = network.apply(
-    variables, image, train=train, mutable=asked, rngs=dict(keys or {})
+  mutable = [NORMS, 'batch_stats'] if train else [NORMS]
+  results: Any = network.apply(
+    variables, image, train=train, mutable=mutable, rngs=dict(rngs or {})
   )
-  said, made = found
-  norms = made.get(NORMS, {})
-  noted = {f'{tap}:{x}': norms[tap][x] for tap in norms for x in norms[tap]}
-  said = said._replace(taps={**said.taps, **noted})
-  return said, made.get('batch_stats', {})
+  outputs, updated = results
+  outputs = outputs.replace(norms=updated.get(NORMS, {}))
+  return outputs, updated.get('batch_stats', {})

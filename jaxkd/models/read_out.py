@@ -104,7 +104,7 @@ class ReadOut(NetworkWrapper, nn.Module):
     outputs = self.network(image, train=train)
     if train:
       return outputs
-    return outputs._replace(logits=READ_OUTS[self.how](outputs.logits))
+    return outputs.replace(logits=READ_OUTS[self.how](outputs.logits))
 
   @property
   def wrapped(self) -> Any:

@@ -21,7 +21,7 @@ from jaxkd.models.layers import (
   overlapping_max_pool,
   widen,
 )
-from jaxkd.models.norms import note
+from jaxkd.models.norms import record_norm
 from jaxkd.types import Array, Outputs
 
 CHANNELS = (64, 64, 128, 256, 512)  # of the stem and of the stages
@@ -124,7 +124,7 @@ class ResNet(nn.Module):
         block = Block(features, self.expansion, stride, name=name, **settings)
         x = taps[f'stage{i}_pre'] = block(x, train)  # the last block's stays
         last = 'bn2' if self.expansion == BASIC else 'bn3'
-        note(self, f'stage{i}_pre', block.variables['params'][last])
+        record_norm(self, f'stage{i}_pre', block.variables['params'][last])
         x = nn.relu(x)
       taps[f'stage{i}'] = x
     x = taps['pooled'] = global_average(x)

@@ -20,7 +20,7 @@ from jaxkd.models.layers import (
   head,
   widen,
 )
-from jaxkd.models.norms import note
+from jaxkd.models.norms import record_norm
 from jaxkd.types import Array, Outputs
 
 # Layers outside the blocks: the stem and the head.
@@ -93,7 +93,7 @@ class ResNetCifar(nn.Module):
         name = f'stage{i}_block{j}'
         block = Block(features, stride, **settings, name=name)
         x = taps[f'stage{i}_pre'] = block(x, train)  # the last block's stays
-        note(self, f'stage{i}_pre', block.variables['params']['bn2'])
+        record_norm(self, f'stage{i}_pre', block.variables['params']['bn2'])
         x = nn.relu(x)
       taps[f'stage{i}'] = x
     x = taps['pooled'] = global_average(x)

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
-from jaxkd.catalog import check_whole
+from jaxkd.catalog import UnknownNameError, check_whole
 from jaxkd.losses import sizes
 from jaxkd.models.layers import fan_in_uniform, global_average, normed
 from jaxkd.models.read_out import ReadOut
+from jaxkd.models.taps import LAST, POOLED, PRE, as_maps, resolve
 from jaxkd.models.wrapper import NetworkWrapper
 from jaxkd.types import Array, Outputs, Tree
 
@@ -169,3 +171,66 @@ def reuses(network: nn.Module) -> dict[str, Any]:
     'size': list(network.size),
     'factor': network.factor,
   }
+
+
+def classifier_taps(network: Outputs, other: Outputs) -> tuple[str, str]:
+  """Returns which tap of a network is projected, and to which of the other's.
+
+  That is the network's deepest stage, and the map whose mean the other one's
+  classifier reads: its last pre-activations, rectified. Where the pooled
+  features have another width, or there are no pre-activations, as in
+  MobileNetV2 and in transformers, it is the pooled vector.
+
+  Args:
+    network: outputs of the network whose features are projected.
+    other: outputs of the network whose classifier is reused.
+
+  Raises:
+    KeyError: a network without stages, or without pooled features.
+  """
+  stage, last = _resolve(network, LAST), _resolve(other, LAST + PRE)
+  pooled = _resolve(other, POOLED)
+  as_wide = other.taps[last].shape[-1] == other.taps[pooled].shape[-1]
+  return stage, last if as_wide and last.endswith(PRE) else pooled
+
+
+def classifier_maps(network: Outputs, other: Outputs) -> tuple[Array, Array]:
+  """Returns the map to project, and the map that the classifier was made for.
+
+  Args:
+    network: see `classifier_taps`.
+    other: likewise.
+
+  Returns:
+    [B, H, W, C] and [B, H', W', C'].
+  """
+  stage, last = classifier_taps(network, other)
+  source, target = as_maps(network.taps[stage], other.taps[last])
+  return source, nn.relu(target) if last.endswith(PRE) else target
+
+
+def reusing_settings(network: Outputs, other: Outputs) -> dict[str, Any]:
+  """Returns the settings of `reusing`, from the shapes of two networks.
+
+  Args:
+    network: see `classifier_taps`; shapes are enough.
+    other: likewise.
+  """
+  _, target = jax.eval_shape(classifier_maps, network, other)
+  stage, _ = classifier_taps(network, other)
+  return {
+    'stage': stage,
+    'features': target.shape[-1],
+    'size': target.shape[1:3],
+  }
+
+
+def _resolve(outputs: Outputs, tap: str) -> str:
+  name = resolve(outputs, tap)
+  if name is None:
+    raise UnknownNameError(
+      f'a classifier can be reused between networks with stages and pooled'
+      f' features: there is no tap {tap!r} among'
+      f' {", ".join(sorted(outputs.taps))}'
+    )
+  return name

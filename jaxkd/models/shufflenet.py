@@ -27,7 +27,7 @@ from jaxkd.models.layers import (
   head,
   normed,
 )
-from jaxkd.models.norms import note
+from jaxkd.models.norms import record_norm
 from jaxkd.types import Array, Outputs
 
 Stages = tuple[tuple[int, int], ...]  # channels and number of units of stages
@@ -340,7 +340,9 @@ class ShuffleNetV1(nn.Module):
       )
       y = unit(x, train)
       if j > 0:  # a part of the first unit's output is not normalised
-        note(self, f'stage{i}_pre', unit.variables['params']['bn_expand'])
+        record_norm(
+          self, f'stage{i}_pre', unit.variables['params']['bn_expand']
+        )
       return y
 
     stem = nn.relu(layer(image, train, 'stem', r * self.stem))

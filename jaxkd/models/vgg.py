@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from jaxkd.models.layers import BatchNorm, Conv, global_average, max_pool, widen
-from jaxkd.models.norms import note
+from jaxkd.models.norms import record_norm
 from jaxkd.types import Array, Outputs
 
 CHANNELS = (64, 128, 256, 512, 512)
@@ -86,7 +86,9 @@ class VGG(nn.Module):
       x = stage(x, train)
       if i:
         taps[f'stage{i}_pre'] = x
-        note(self, f'stage{i}_pre', stage.variables['params'][f'bn{n - 1}'])
+        record_norm(
+          self, f'stage{i}_pre', stage.variables['params'][f'bn{n - 1}']
+        )
       x = taps[name] = nn.relu(x)
     x = taps['pooled'] = global_average(x)
     head = nn.Dense(

@@ -19,7 +19,7 @@ from jaxkd.models.layers import (
   global_average,
   widen,
 )
-from jaxkd.models.norms import note
+from jaxkd.models.norms import record_norm
 from jaxkd.types import Array, Outputs
 
 CHANNELS = (16, 16, 32, 64)  # of the stem, and of the stages at factor 1
@@ -98,11 +98,13 @@ class WideResNet(nn.Module):
         x, normed = block(x, train)
         if i > 1 and j == 0:
           taps[f'stage{i - 1}_pre'] = normed
-          note(self, f'stage{i - 1}_pre', block.variables['params']['bn1'])
+          record_norm(
+            self, f'stage{i - 1}_pre', block.variables['params']['bn1']
+          )
       taps[f'stage{i}'] = x
     last = BatchNorm(self.dtype, name='bn_last')
     x = taps['stage3_pre'] = last(x, train)
-    note(self, 'stage3_pre', last.variables['params'])
+    record_norm(self, 'stage3_pre', last.variables['params'])
     x = taps['pooled'] = global_average(nn.relu(x))
     head = nn.Dense(self.num_classes, kernel_init=fan_in_uniform, name='head')
     return Outputs(head(x), taps)

@@ -1,5 +1,14 @@
-"""Objectives: what an arrow of the graph asks of its learner."""
+"""Objectives: the losses of transfers, by name.
 
+An objective is one file, headed by its paper, and a line in `CATALOG`. Beside
+its function, the file may have
+  PUBLISHED  a `Published`, its weights on CIFAR-100
+  EXAMPLE    settings with which it is defined between any two networks that
+             have its features: those without a default, above all; a function
+             is called with the number of classes
+"""
+
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,7 +17,7 @@ from jaxkd.objectives.ab import ab
 from jaxkd.objectives.alpha_beta import alpha_beta
 from jaxkd.objectives.annealed import annealed
 from jaxkd.objectives.at import at
-from jaxkd.objectives.base import Objective, pointwise
+from jaxkd.objectives.base import Objective, Published, pointwise
 from jaxkd.objectives.brier import brier
 from jaxkd.objectives.cc import cc
 from jaxkd.objectives.cmkd import cmkd
@@ -83,113 +92,57 @@ CATALOG = {
   'weighted': weighted,
 }
 
-# The published weight of each transfer on CIFAR-100: the benchmark's, which is
-# that of RepDistiller (https://arxiv.org/abs/1910.10699) and, for dkd, kdsvd,
-# ofd and reviewkd, of mdistiller (https://arxiv.org/abs/2203.08679); beyond
-# these, that of the code published with the paper, as each objective says. An
-# objective that is not here has none that is known, or none that stands alone.
-WEIGHTS = {
-  'ab': 1.0,
-  'alpha_beta': 32.0,  # of resnet56 -> resnet20, at alpha 0.8 and beta 0.3
-  'at': 1000.0,
-  'cc': 0.02,
-  'comparative': 1.0,
-  'crd': 0.8,
-  'ctkd': 0.9,
-  'dist': 2.0,
-  'dkd': 1.0,
-  'fitnet': 100.0,
-  'fsp': 1.0,
-  'ft': 200.0,
-  'grouped_kd': 1.0,  # of faces
-  'kd': 0.9,
-  'kdsvd': 1.0,
-  'mlkd': 0.9,
-  'nkd': 1.0,
-  'nst': 50.0,
-  'ofd': 0.001,
-  'pkt': 30_000.0,
-  'reviewkd': 5.0,
-  'rkd': 1.0,
-  'simkd': 1.0,
-  'sp': 3000.0,
-  'standardised': 9.0,  # around kd, at T = 2
-  'vid': 1.0,
-}
-
-# The weight of the cross-entropy beside it, where it is not 1. ab and fsp are
-# taught in a stage of their own, before the labels, and comparative has labels
-# as a second guide in the place of cross-entropy.
-LABEL_WEIGHTS = {
-  'ab': 0.0,
-  'comparative': 0.0,
-  'ctkd': 0.1,
-  'fsp': 0.0,
-  'kd': 0.1,
-  'mlkd': 0.1,
-  'simkd': 0.0,
-  'standardised': 0.1,
-}
-
 __all__ = [
   'CATALOG',
-  'LABEL_WEIGHTS',
-  'WEIGHTS',
+  'PUBLISHED',
   'Objective',
-  'ab',
-  'alpha_beta',
-  'annealed',
-  'at',
-  'brier',
-  'cc',
-  'cmkd',
-  'comparative',
-  'crd',
-  'cross_entropy',
-  'ctkd',
-  'dist',
-  'dkd',
-  'fitnet',
-  'fsp',
-  'ft',
-  'grouped_kd',
-  'kd',
-  'kdsvd',
-  'ltkd',
+  'Published',
+  'example',
   'make',
-  'mlkd',
-  'nkd',
-  'nst',
-  'ofd',
-  'permuted',
-  'pkt',
   'pointwise',
-  'reviewkd',
-  'revised',
-  'rkd',
-  'selected',
-  'simkd',
-  'soft_cross_entropy',
-  'sp',
-  'square_logits',
-  'standardised',
-  'vid',
-  'weighted',
 ]
 
 
+def _in_module(name: str, what: str) -> Any:
+  """Returns a constant of an objective's module, or None."""
+  return getattr(sys.modules[CATALOG[name].__module__], what, None)
+
+
+# The objectives whose weights are published.
+PUBLISHED: dict[str, Published] = {
+  name: weights
+  for name in CATALOG
+  if (weights := _in_module(name, 'PUBLISHED')) is not None
+}
+
+
+def example(name: str, num_classes: int) -> dict[str, Any]:
+  """Returns an objective's name and settings for an example, as `make` takes.
+
+  Args:
+    name: a key of `CATALOG`.
+    num_classes: K.
+  """
+  settings = _in_module(name, 'EXAMPLE') or {}
+  values = {
+    key: value(num_classes) if callable(value) else value
+    for key, value in settings.items()
+  }
+  return {'name': name, **values}
+
+
 def make(spec: str | Mapping[str, Any] | Objective) -> Objective:
-  """Returns the objective that a name, or a name with settings, stands for.
+  """Returns an objective by its name, or by its name and settings.
 
   Args:
     spec: a key of `CATALOG`, for its defaults, or a mapping with the key under
       'name' and the function's keyword arguments beside it. The argument
-      'objective', of those that wrap another one, is such a spec in its turn.
-      An objective stands for itself.
+      'objective', of those that wrap another one, is such a spec, too. An
+      `Objective` is returned as it is.
 
   Raises:
     KeyError: no such objective, with suggestions.
-    ValueError: an argument it does not take, with suggestions, or no name.
+    ValueError: an unknown argument, with suggestions; no name.
 
   >>> print(make({'name': 'dkd', 'beta': 2.0}))
   dkd(alpha=1.0, beta=2.0, temperature=4.0)

@@ -1,6 +1,6 @@
 """Activation boundaries (Heo et al., AAAI 2019).
 
-https://arxiv.org/abs/1811.03233. There it is what the student learns first,
+https://arxiv.org/abs/1811.03233. In the paper the student learns it first,
 before the labels: see the method `pretrained`.
 """
 
@@ -10,8 +10,11 @@ import jax.numpy as jnp
 
 from jaxkd import losses
 from jaxkd.objectives import regressors, taps
-from jaxkd.objectives.base import Objective
+from jaxkd.objectives.base import Objective, Published
 from jaxkd.types import Outputs
+
+# In a phase of its own, before the labels.
+PUBLISHED = Published(weight=1.0, label_weight=0.0)
 
 
 def ab(
@@ -20,18 +23,19 @@ def ab(
   margin: float = 1.0,
   scale: float = 3e-3,
 ) -> Objective:
-  """Which neurons of the guide respond, before their activation; over stages.
+  """Matches which neurons of the guide are active, summed over stages.
 
-  Each stage counts half of the next, the last one in full. Where the learner's
-  map has another shape than the guide's, a learned convolution and BatchNorm
-  lead to it. In the stage before the training the transfer's weight is 1;
-  together with labels, the paper has none.
+  Maps are taken before their activation. Each stage has half the weight of the
+  next, the last one a weight of 1. Where the learner's map has another shape
+  than the guide's, a learned convolution and BatchNorm transform it. In a phase
+  before the labels the transfer's weight is 1; the paper does not combine it
+  with labels.
 
   Args:
-    stages: taps of the learner; () takes its stages before their activation, as
-      far as both networks have them.
-    guide_stages: taps of the guide, as many; () are those of the same names, or
-      its stages.
+    stages: taps of the learner; () takes the stages that both networks have,
+      before their activation.
+    guide_stages: taps of the guide, as many; () takes the same names, or the
+      guide's stages.
     margin: of the hinge, in units of features.
     scale: of the hinge's sum over a map.
 
@@ -42,18 +46,16 @@ def ab(
 
   def ends(learner: Outputs, guide: Outputs | None) -> list[taps.Maps]:
     pairs = taps.pairs(learner, guide, stages, guide_stages, suffix='_pre')
-    return [regressors.reachable(*pair) for pair in pairs]
+    return [regressors.connectable(*pair) for pair in pairs]
 
   def connectors(pairs: list[taps.Maps]) -> regressors.Connectors:
     return regressors.Connectors(tuple(t.shape[1:] for _, t in pairs))
 
-  def init(key, guide, learner, examples):
-    del examples
+  def init(key, *, learner, guide, **_):
     pairs = ends(learner, guide)
     return regressors.init(connectors(pairs), key, *(s for s, _ in pairs)), {}
 
-  def loss(params, memory, guide, learner, batch, key):
-    del batch, key
+  def loss(params, memory, *, learner, guide, **_):
     pairs = ends(learner, guide)
     own = regressors.apply(connectors(pairs), params, *(s for s, _ in pairs))
     total = jnp.zeros(())

@@ -7,17 +7,25 @@ from jaxkd.types import Array, Batch, Outputs, Tree
 
 
 class Init(Protocol):
-  """Makes what an objective owns; traced, so it must not look at values."""
+  """Initialises what an objective owns; traced, so shapes only."""
 
   def __call__(
-    self, key: Array, guide: Outputs | None, learner: Outputs, examples: int
+    self,
+    key: Array,
+    *,
+    learner: Outputs,
+    guide: Outputs | None,
+    examples: int,
   ) -> tuple[Tree, Tree]:
     """Returns (params, memory), each {} where there is none.
 
+    An implementation names the arguments that it needs, and takes the others
+    as `**_`.
+
     Args:
       key: for random initial values.
-      guide: outputs of the right shapes (batch of 1); None if it is `labels`.
-      learner: likewise.
+      learner: outputs of the right shapes (batch of 1).
+      guide: likewise; None if it is `labels`.
       examples: size of the training set, for memory banks.
     """
     ...
@@ -30,24 +38,32 @@ class Loss(Protocol):
     self,
     params: Tree,
     memory: Tree,
-    guide: Outputs | None,
+    *,
     learner: Outputs,
+    guide: Outputs | None,
     batch: Batch,
     key: Array,
+    epoch: Array,
+    epochs: int,
   ) -> tuple[Array, Tree]:
     """Returns (loss, memory).
+
+    An implementation names the arguments that it needs, and takes the others
+    as `**_`.
 
     Args:
       params: this objective's own, learned with the networks.
       memory: this objective's own, never differentiated.
-      guide: outputs of the guide; None if it is `labels`.
       learner: outputs of the learner.
-      batch: the batch that both have seen.
+      guide: outputs of the guide; None if it is `labels`.
+      batch: the batch that both networks have been run on.
       key: for this step and this transfer.
+      epoch: float32 scalar, continuous from 0.
+      epochs: length of the phase.
 
     Returns:
-      The loss, [B] (then averaged over the batch's mask) or a scalar, and the
-      memory for the next step.
+      The loss, [B, ...] (then averaged over the batch's mask) or a scalar, and
+      the memory for the next step.
     """
     ...
 
@@ -69,9 +85,27 @@ class Objective(NamedTuple):
     return f'{self.name}({inside})'
 
 
+class Published(NamedTuple):
+  """The published weights of an objective on CIFAR-100.
+
+  They are the benchmark's, which is that of RepDistiller
+  (https://arxiv.org/abs/1910.10699) and, for dkd, kdsvd, ofd and reviewkd, of
+  mdistiller (https://arxiv.org/abs/2203.08679); beyond these, those of the code
+  published with the paper, see each objective. A module without
+  `PUBLISHED` has an objective whose weight is unknown, or which does not stand
+  alone.
+
+  weight: of the transfer.
+  label_weight: of the cross-entropy beside it.
+  """
+
+  weight: float
+  label_weight: float = 1.0
+
+
 def pointwise(
   name: str,
-  function: Callable[[Any, Outputs, Batch], Array],
+  function: Callable[[Outputs, Any, Batch], Array],
   takes_labels: bool = False,
   **settings: object,
 ) -> Objective:
@@ -79,39 +113,59 @@ def pointwise(
 
   Args:
     name: see `Objective`.
-    function: (guide, learner, batch) -> loss, [B] or scalar.
+    function: (learner, guide, batch) -> loss, [B, ...] or a scalar.
     takes_labels: the guide may be `labels`, and is None then.
     **settings: the hyper-parameters in `function`, for printing.
 
   The loss raises:
-    ValueError: the guide is `labels`, where it has to be a network.
+    ValueError: the guide is `labels`, and the objective needs a network.
   """
 
-  def init(key, guide, learner, examples):
-    del key, guide, learner, examples
+  def init(key, **_):
+    del key
     return {}, {}
 
-  def loss(params, memory, guide, learner, batch, key):
-    del params, key
+  def loss(params, memory, *, learner, guide, batch, **_):
+    del params
     if guide is None and not takes_labels:
       raise ValueError(
         f'{name} compares the learner with a network, and the guide is'
         " 'labels': let a network be the guide, or take an objective of labels,"
         " like 'cross_entropy'"
       )
-    return function(guide, learner, batch), memory
+    return function(learner, guide, batch), memory
 
   return Objective(name, settings, init, loss)
 
 
-def wrapped(loss: Loss, function: Callable[[Array], Array]) -> Loss:
-  """Returns a loss that sees a function of all logits; taps and labels stay."""
+def with_logits(loss: Loss, function: Callable[[Array], Array]) -> Loss:
+  """Returns a loss of logits that a function has changed, of both networks.
+
+  Taps and labels stay as they are.
+  """
 
   def change(outputs: Outputs) -> Outputs:
-    return outputs._replace(logits=function(outputs.logits))
+    return outputs.replace(logits=function(outputs.logits))
 
-  def changed(params, memory, guide, learner, batch, key):
+  def changed(params, memory, *, learner, guide, **others):
     guide = None if guide is None else change(guide)
-    return loss(params, memory, guide, change(learner), batch, key)
+    return loss(params, memory, learner=change(learner), guide=guide, **others)
 
   return changed
+
+
+def check_unit_temperature(name: str, objective: Objective) -> None:
+  """Refuses an objective whose temperature a wrapper cannot set.
+
+  Args:
+    name: of the wrapper, for the message.
+    objective: to be wrapped.
+
+  Raises:
+    ValueError: it has no temperature, or one other than 1.
+  """
+  if objective.settings.get('temperature') != 1:
+    raise ValueError(
+      f'{name} sets the temperature of its objective, got {objective}: take one'
+      ' that has a temperature, and set it to 1.0'
+    )

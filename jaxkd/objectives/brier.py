@@ -10,9 +10,9 @@ from jaxkd.objectives.base import Objective, pointwise
 def brier(reduction: str = 'sum') -> Objective:
   """Brier score of the learner against the labels: the MSE-trained teacher.
 
-  At a uniform output the gradient of the sum is 50 times smaller than
-  cross-entropy's for 100 classes, and the mean's another 100 times: give the
-  transfer a weight, or the optimizer a rate, that makes up for it.
+  At a uniform output and 100 classes, the gradient of the sum is 50 times
+  smaller than that of cross-entropy, and that of the mean another 100 times:
+  compensate by the transfer's weight or by the learning rate.
 
   Args:
     reduction: over the classes, 'sum' or 'mean'.
@@ -22,7 +22,7 @@ def brier(reduction: str = 'sum') -> Objective:
   """
   return pointwise(
     'brier',
-    lambda guide, learner, batch: losses.brier(
+    lambda learner, guide, batch: losses.brier(
       learner.logits, batch['label'], reduction
     ),
     takes_labels=True,

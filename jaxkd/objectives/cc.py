@@ -8,22 +8,24 @@ import jax
 from jaxkd import losses
 from jaxkd.catalog import check_whole
 from jaxkd.objectives import regressors, taps
-from jaxkd.objectives.base import Objective
+from jaxkd.objectives.base import Objective, Published
+
+PUBLISHED = Published(weight=0.02)
 
 
 def cc(
   width: int = 128, stage: str = 'pooled', guide_stage: str = ''
 ) -> Objective:
-  """How gaps between the networks go together, in neighbours of the batch.
+  """Correlations of the gaps between the networks, in neighbours of the batch.
 
-  Both networks' features are embedded linearly, and both embeddings learn, so
-  that the loss can also fall without the learner. Kept as the benchmark has it.
-  Its weight of the transfer is 0.02.
+  Both networks' features are embedded linearly, and both embeddings are
+  learned, so that the loss can also fall without the learner. This is as in the
+  benchmark, whose weight of the transfer is 0.02.
 
   Args:
     width: of the embeddings.
     stage: the tap of the learner, or 'last', its deepest stage.
-    guide_stage: the tap of the guide, likewise; '' is that of the same name.
+    guide_stage: the tap of the guide, likewise; '' takes the same name.
 
   Raises:
     ValueError: a width below 1.
@@ -35,8 +37,7 @@ def cc(
   check_whole('cc', 'width', width)
   embedding = regressors.Embedding(width)
 
-  def init(key, guide, learner, examples):
-    del examples
+  def init(key, *, learner, guide, **_):
     pair = taps.pair(learner, guide, stage, guide_stage)
     keys = jax.random.split(key)
     own = [
@@ -44,8 +45,7 @@ def cc(
     ]
     return dict(zip(('learner', 'guide'), own, strict=True)), {}
 
-  def loss(params, memory, guide, learner, batch, key):
-    del batch, key
+  def loss(params, memory, *, learner, guide, **_):
     s, t = taps.pair(learner, guide, stage, guide_stage)
     s = regressors.apply(embedding, params['learner'], s)
     t = regressors.apply(embedding, params['guide'], t)

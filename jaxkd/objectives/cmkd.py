@@ -1,11 +1,13 @@
 """Correlation matching knowledge distillation (Niu et al., 2024).
 
-https://arxiv.org/abs/2410.06561. The paper's equations and constants are not
-known here: see `losses.cmkd` for what was chosen.
+https://arxiv.org/abs/2410.06561. We do not know the paper's equations and
+constants: see `losses.cmkd` for our choices.
 """
 
 from jaxkd import losses
 from jaxkd.objectives.base import Objective, pointwise
+
+EXAMPLE = {'hard': 'pearson'}
 
 
 def cmkd(
@@ -15,11 +17,11 @@ def cmkd(
   temperature: float = 4.0,
   softness: float = 0.1,
 ) -> Objective:
-  """Pearson's and Spearman's correlation, weighed by an example's difficulty.
+  """Pearson's and Spearman's correlation, weighted by an example's difficulty.
 
   Args:
     hard: the correlation that counts for hard examples, 'pearson' or
-      'spearman'. The paper's choice is not known here, so there is no default.
+      'spearman'. We do not know the paper's choice, hence no default.
     alpha: weight of Pearson's.
     beta: weight of Spearman's.
     temperature: T > 0, in units of standardised logits.
@@ -27,7 +29,7 @@ def cmkd(
   """
   return pointwise(
     'cmkd',
-    lambda guide, learner, batch: losses.cmkd(
+    lambda learner, guide, batch: losses.cmkd(
       learner.logits, guide.logits, hard, alpha, beta, temperature, softness
     ),
     hard=hard,

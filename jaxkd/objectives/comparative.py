@@ -6,7 +6,10 @@ https://arxiv.org/abs/2311.02253
 import jax
 
 from jaxkd import losses
-from jaxkd.objectives.base import Objective, pointwise
+from jaxkd.objectives.base import Objective, Published, pointwise
+
+# Labels are a second guide, in place of cross-entropy.
+PUBLISHED = Published(weight=1.0, label_weight=0.0)
 
 
 def comparative(positives: int = 1, negatives: int = 1) -> Objective:
@@ -21,7 +24,7 @@ def comparative(positives: int = 1, negatives: int = 1) -> Objective:
     negatives: examples on the other side.
   """
 
-  def function(guide, learner, batch):
+  def function(learner, guide, batch):
     if guide is None:
       target = jax.nn.one_hot(batch['label'], learner.logits.shape[-1])
     else:

@@ -1,4 +1,4 @@
-"""What objectives share that compare taps and own nothing."""
+"""Shared by objectives that compare taps and own nothing."""
 
 from collections.abc import Callable, Sequence
 
@@ -18,7 +18,7 @@ def at_stages(
 ) -> Objective:
   """Returns the objective of a loss of two maps, summed over stages.
 
-  Maps meet in the smaller size.
+  The larger map is averaged to the size of the smaller one.
 
   Args:
     name: see `Objective`.
@@ -27,7 +27,7 @@ def at_stages(
     guide_stages: taps of the guide.
   """
 
-  def function(guide, learner, batch):
+  def function(learner, guide, batch):
     del batch
     pairs = taps.pairs(learner, guide, stages, guide_stages)
     return sum(
@@ -47,7 +47,7 @@ def at_one(name: str, loss: Loss, stage: str, guide_stage: str) -> Objective:
     guide_stage: the tap of the guide.
   """
 
-  def function(guide, learner, batch):
+  def function(learner, guide, batch):
     del batch
     return loss(*taps.pair(learner, guide, stage, guide_stage))
 

@@ -1,4 +1,4 @@
-"""What objectives share that compare how stages become the next ones."""
+"""Shared by objectives that compare the relations of consecutive stages."""
 
 from collections.abc import Callable, Sequence
 
@@ -28,10 +28,11 @@ def connected(
     compare: two or more maps of each network.
     stages: taps of the learner; see `taps.pairs`.
     guide_stages: taps of the guide.
-    connect: whether regressors lead from the learner's maps to as many channels
-      as the guide's have.
+    connect: whether regressors map the learner's channels to as many as the
+      guide's.
     stem: whether the stem is among the taps, where none are named.
-    remedy: what else to do where maps have other channels; '': any will do.
+    remedy: an alternative to `connect` where the numbers of channels differ;
+      '' if `compare` takes any.
     **settings: further hyper-parameters in `compare`, for printing.
   """
 
@@ -41,8 +42,8 @@ def connected(
     pairs = taps.pairs(learner, guide, stages, guide_stages, stem=stem)
     if len(pairs) < 2:
       raise ValueError(
-        f'{name} compares how one stage becomes the next, and got {len(pairs)}'
-        ' tap of each network: name two or more, as stages and guide_stages'
+        f'{name} compares consecutive stages, and got {len(pairs)} tap of each'
+        ' network: name two or more, as stages and guide_stages'
       )
     if remedy and not connect:
       taps.check_channels(
@@ -54,18 +55,16 @@ def connected(
     ]
     return regressors.Connectors(tuple(targets)), own, others
 
-  def init(key, guide, learner, examples):
-    del examples
+  def init(key, *, learner, guide, **_):
     connectors, own, _ = ends(learner, guide)
     return regressors.init(connectors, key, *own), {}
 
-  def loss(params, memory, guide, learner, batch, key):
-    del batch, key
+  def loss(params, memory, *, learner, guide, **_):
     connectors, own, others = ends(learner, guide)
     own = regressors.apply(connectors, params, *own)
     return compare(own, others), memory
 
-  taken: dict[str, object] = dict(
+  own_settings: dict[str, object] = dict(
     stages=stages, guide_stages=guide_stages, connect=connect
   )
-  return Objective(name, {**settings, **taken}, init, loss)
+  return Objective(name, {**settings, **own_settings}, init, loss)

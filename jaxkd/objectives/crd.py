@@ -1,15 +1,15 @@
 """Contrastive representation distillation (Tian et al., ICLR 2020).
 
 https://arxiv.org/abs/1910.10699. An example's embeddings by both networks are a
-pair, which is told from pairs with what the other network has made of other
-examples, as it is kept in memory.
+pair, to be told from pairs with the other network's embeddings of other
+examples, which are kept in memory.
 
 Deviations from the published code: negatives are drawn on the device, within
 the step, and with replacement (16,384 draws out of 49,500 examples are about
 13,900 different ones); without it, they would have to be sorted on each visit.
-And labels are learned from the batches as they pass: in the first epoch, an
-example that has not been seen yet can be a negative of its own class, as one in
-a hundred is in CIFAR-100.
+And labels are collected from the batches: in the first epoch, an example that
+has not been visited yet can be a negative of the same class, as one in a
+hundred is in CIFAR-100.
 """
 
 import functools
@@ -25,10 +25,12 @@ from jaxkd.catalog import check_whole, is_number
 from jaxkd.losses.numerics import einsum, unit
 from jaxkd.losses.temperature import check_temperature
 from jaxkd.objectives import regressors, taps
-from jaxkd.objectives.base import Objective
+from jaxkd.objectives.base import Objective, Published
 from jaxkd.types import Array, Batch
 
-UNKNOWN = -1  # the label of an example that has not been seen
+PUBLISHED = Published(weight=0.8)
+
+UNVISITED = -1  # the label of an example that has not been visited
 
 
 class Embeddings(nn.Module):
@@ -53,7 +55,7 @@ def others(key: Array, index: Array, examples: int, count: int) -> Array:
 
   Args:
     key: for the draws.
-    index: int32 [B], the ones that are left out.
+    index: int32 [B], the examples that are left out.
     examples: N > 1.
     count: K, of draws for each.
 
@@ -72,7 +74,7 @@ def of_other_classes(
   Args:
     key: for the draws.
     labels: int32 [N], of all examples.
-    own: int32 [B], the classes that are left out; others have to be there.
+    own: int32 [B], the classes that are left out; there must be others.
     count: K, of draws for each.
 
   Returns:
@@ -116,14 +118,14 @@ def crd(
     dim: D of the embeddings.
     negatives: K, at most N - 1.
     temperature: T > 0 of the cosines.
-    momentum: what a row of memory keeps of itself on a visit, 0 to below 1.
+    momentum: weight of a memory row's old value in the new one, 0 to below 1.
     same_class: negatives are drawn from all other examples, whatever their
       class, for data whose labels are not to be used.
     stage: the tap of the learner.
-    guide_stage: the tap of the guide; '' is that of the same name.
+    guide_stage: the tap of the guide; '' takes the same name.
 
   Raises:
-    ValueError: a setting that cannot be, or there is no other example.
+    ValueError: a setting out of its range, or a training set of one example.
 
   References:
     https://arxiv.org/abs/1910.10699, section 3; the memory and the defaults are
@@ -135,18 +137,18 @@ def crd(
   check_temperature('crd', temperature)
   if not (is_number(momentum) and 0 <= momentum < 1):
     raise ValueError(
-      f'crd has momentum={momentum!r}: expected a number from 0 to below 1'
+      f'crd: momentum must be a number from 0 to below 1, got {momentum!r}'
     )
 
-  def init(key, guide, learner, examples):
+  def init(key, *, learner, guide, examples):
     ends = taps.pair(learner, guide, stage, guide_stage)
     layers, rows = jax.random.split(key)
     memory = _memory(rows, dim, examples)
     if not same_class:
-      memory['label'] = jnp.full(examples, UNKNOWN)
+      memory['label'] = jnp.full(examples, UNVISITED)
     return regressors.init(Embeddings(dim), layers, *ends), memory
 
-  def loss(params, memory, guide, learner, batch, key):
+  def loss(params, memory, *, learner, guide, batch, key, **_):
     ends = taps.pair(learner, guide, stage, guide_stage)
     vectors = regressors.apply(Embeddings(dim), params, *ends)
     pairs, memory = _pairs(memory, batch, key, negatives)
@@ -168,7 +170,7 @@ def _memory(key: Array, dim: int, examples: int) -> dict[str, Array]:
   """
   if examples < 2:
     raise ValueError(
-      f'crd tells an example from others, and the training set has {examples}'
+      f'crd needs two training examples at least, got {examples}'
     )
   bank = jax.random.uniform(key, (2, examples, dim), minval=-1)
   return {'bank': bank * math.sqrt(3 / dim), 'z': jnp.zeros(2)}
@@ -206,10 +208,10 @@ def _scored(
   # With all rows: quicker than to gather K of them for each example. And it is
   # the vectors that change places, not the rows.
   cosines = einsum('abd,and->abn', vectors[::-1], memory['bank'])
-  chosen = jnp.take_along_axis(
+  scored = jnp.take_along_axis(
     cosines, pairs[None], axis=2, mode='promise_in_bounds'
   )
-  scores = jnp.exp(chosen / temperature)
+  scores = jnp.exp(scored / temperature)
   mean = lax.stop_gradient(jnp.mean(scores, axis=(1, 2)))
   z = jnp.where(memory['z'] > 0, memory['z'], mean[::-1] * examples)
   theirs, ours = scores / z[::-1].reshape(2, 1, 1)

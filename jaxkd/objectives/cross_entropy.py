@@ -11,7 +11,7 @@ def cross_entropy() -> Objective:
   """Cross-entropy of the learner against the labels."""
   return pointwise(
     'cross_entropy',
-    lambda guide, learner, batch: losses.cross_entropy(
+    lambda learner, guide, batch: losses.cross_entropy(
       learner.logits, batch['label']
     ),
     takes_labels=True,

@@ -7,20 +7,24 @@ the loss that they descend. Over the first epochs r grows from 0 to 1 along a
 cosine, in steps of an epoch: it is (1 - cos(pi e / epochs)) / 2 in epoch e,
 counted from 1. This is the paper's global temperature; it also has one for each
 example.
-
-The epoch, of the transfer's stage, is counted in examples seen: an epoch shows
-each of them once. So the objective needs nothing that only the step knows, and
-the count is saved and restored with the rest of the memory.
 """
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxkd.objectives.base import Objective, wrapped
+from jaxkd.catalog import check_whole
+from jaxkd.losses.temperature import check_positive
+from jaxkd.objectives.base import (
+  Objective,
+  Published,
+  check_unit_temperature,
+  with_logits,
+)
 from jaxkd.objectives.kd import kd
 from jaxkd.types import Array
 
+PUBLISHED = Published(weight=0.9, label_weight=0.1)
 KD = kd(temperature=1.0)
 
 
@@ -41,33 +45,32 @@ def ctkd(
       times that of logits / T: `kd`, `dkd`, `dist`. In a config, its name or a
       mapping. To standardise logits as well, put this one inside of
       `standardised`.
-    lowest: of the temperature, in units of logits.
+    lowest: lower bound of the temperature, in units of logits.
     span: the temperature stays below lowest + span.
-    start: x at the start; 1 begins at T = 15.6.
+    start: initial value of x; 1 begins at T = 15.6.
     epochs: until the reversed gradient counts in full.
 
   Raises:
-    ValueError: an objective that has no temperature, or one of its own;
+    ValueError: an objective that has no temperature, or one other than 1;
       temperatures that are not positive; less than one epoch.
   """
-  _check(objective, lowest, span, epochs)
+  check_unit_temperature('ctkd', objective)
+  check_positive('ctkd', 'lowest temperature', lowest)
+  check_positive('ctkd', 'span', span)
+  check_whole('ctkd', 'epochs', epochs)
+  warmup = epochs
 
-  def init(key, guide, learner, examples):
-    params, memory = objective.init(key, guide, learner, examples)
-    counts = {'seen': jnp.int32(0), 'examples': jnp.int32(examples)}
-    return {**params, 'curriculum': jnp.float32(start)}, {**memory, **counts}
+  def init(key, **ends):
+    params, memory = objective.init(key, **ends)
+    return {**params, 'curriculum': jnp.float32(start)}, memory
 
-  def loss(params, memory, guide, learner, batch, key):
-    seen, examples = memory['seen'], memory['examples']
-    epoch = jnp.minimum(seen // examples + 1, epochs)
-    rate = (1 - jnp.cos(jnp.pi * epoch / epochs)) / 2
+  def loss(params, memory, *, epoch, **others):
+    count = jnp.minimum(jnp.floor(epoch) + 1, warmup)
+    rate = (1 - jnp.cos(jnp.pi * count / warmup)) / 2
     x = reverse(params['curriculum'], rate)
     temperature = lowest + span * jax.nn.sigmoid(x)
-    soften = wrapped(objective.loss, lambda logits: logits / temperature)
-    value, memory = soften(params, memory, guide, learner, batch, key)
-    # Nothing depends on what is seen after these epochs: the count ends there.
-    seen += jnp.sum(batch['mask']).astype(jnp.int32)
-    memory = {**memory, 'seen': jnp.minimum(seen, epochs * examples)}
+    soften = with_logits(objective.loss, lambda logits: logits / temperature)
+    value, memory = soften(params, memory, epoch=epoch, **others)
     return temperature**2 * value, memory
 
   settings: dict[str, object] = dict(
@@ -76,24 +79,7 @@ def ctkd(
   return Objective('ctkd', settings, init, loss)
 
 
-def _check(
-  objective: Objective, lowest: float, span: float, epochs: int
-) -> None:
-  """Refuses what cannot be, or would not do what it says."""
-  if objective.settings.get('temperature') != 1:
-    raise ValueError(
-      f'ctkd gives its objective the temperature, and got {objective}: take one'
-      ' that has a temperature, and set it to 1.0'
-    )
-  if lowest <= 0 or span <= 0:
-    raise ValueError(
-      f'ctkd needs temperatures above 0, got lowest={lowest} and span={span}'
-    )
-  if epochs < 1:
-    raise ValueError(f'ctkd takes 1 epoch or more to ramp up, got {epochs}')
-
-
 def reverse(x: Array, rate: Array) -> Array:
-  """Returns x, whose gradient is -rate times what comes in."""
+  """Returns x, whose gradient is multiplied by -rate."""
   still = lax.stop_gradient(x)
   return still - rate * (x - still)

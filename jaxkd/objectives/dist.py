@@ -4,7 +4,9 @@ https://arxiv.org/abs/2205.10536
 """
 
 from jaxkd import losses
-from jaxkd.objectives.base import Objective, pointwise
+from jaxkd.objectives.base import Objective, Published, pointwise
+
+PUBLISHED = Published(weight=2.0)
 
 
 def dist(
@@ -23,7 +25,7 @@ def dist(
   """
   return pointwise(
     'dist',
-    lambda guide, learner, batch: losses.dist(
+    lambda learner, guide, batch: losses.dist(
       learner.logits, guide.logits, beta, gamma, temperature
     ),
     beta=beta,

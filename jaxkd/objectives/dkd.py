@@ -1,12 +1,14 @@
 """Decoupled knowledge distillation (Zhao et al., CVPR 2022).
 
-https://arxiv.org/abs/2203.08679. Deviation: the published code's warm-up, which
-grows the loss over the first epochs, is not in here: it is a transfer's weight,
-as a function of the epoch.
+https://arxiv.org/abs/2203.08679. Deviation: the published code's warm-up over
+the first epochs is not part of it: it is a transfer's weight, as a function of
+the epoch.
 """
 
 from jaxkd import losses
-from jaxkd.objectives.base import Objective, pointwise
+from jaxkd.objectives.base import Objective, Published, pointwise
+
+PUBLISHED = Published(weight=1.0)
 
 
 def dkd(
@@ -15,7 +17,7 @@ def dkd(
   """T² (alpha TCKD + beta NCKD), the two parts of KL(guide ‖ learner).
 
   The best beta depends on the pair: 2 to 8 on CIFAR-100, 0.5 to 2 at T = 1 on
-  ImageNet, more for a guide that is surer of itself.
+  ImageNet, more for a more confident guide.
 
   Args:
     alpha: weight of the divergence between target and all other classes.
@@ -27,7 +29,7 @@ def dkd(
   """
   return pointwise(
     'dkd',
-    lambda guide, learner, batch: losses.dkd(
+    lambda learner, guide, batch: losses.dkd(
       learner.logits, guide.logits, batch['label'], alpha, beta, temperature
     ),
     alpha=alpha,

@@ -2,7 +2,7 @@
 
 https://openaccess.thecvf.com/content_cvpr_2017/html/Yim_A_Gift_From_CVPR_2017_paper.html,
 "A Gift from Knowledge Distillation: Fast Optimization, Network Minimization and
-Transfer Learning". There it is what the student learns first, before the
+Transfer Learning". In the paper the student learns it first, before the
 labels: see the method `pretrained`.
 """
 
@@ -12,9 +12,13 @@ from itertools import pairwise
 import jax.numpy as jnp
 
 from jaxkd import losses
-from jaxkd.objectives.base import Objective
+from jaxkd.objectives.base import Objective, Published
 from jaxkd.objectives.connected import connected
 from jaxkd.types import Array
+
+# In a phase of its own, before the labels.
+PUBLISHED = Published(weight=1.0, label_weight=0.0)
+EXAMPLE = {'connect': True}
 
 
 def fsp(
@@ -22,22 +26,24 @@ def fsp(
   guide_stages: Sequence[str] = (),
   connect: bool = False,
 ) -> Objective:
-  """How each stage becomes the next one: products of their channels.
+  """Squared error of the flow from each stage to the next.
 
-  Summed over the pairs of consecutive taps. In the stage before the training
-  the transfer's weight is 1; together with labels, the paper has none.
+  A flow is the matrix of products of the two stages' channels; the loss is the
+  sum over the pairs of consecutive taps. In a phase before the labels the
+  transfer's weight is 1; the paper does not combine it with labels.
 
   Args:
-    stages: taps of the learner, two or more; () takes its stem and its stages,
-      as far as both networks have them.
-    guide_stages: taps of the guide, as many; () are those of the same names, or
-      its stem and stages.
-    connect: where the learner's map has other channels than the guide's, a
-      learned 1 x 1 convolution and BatchNorm lead to as many. Without, the
-      paper's definition ends there.
+    stages: taps of the learner, two or more; () takes the stem and the stages
+      that both networks have.
+    guide_stages: taps of the guide, as many; () takes the same names, or the
+      guide's stem and stages.
+    connect: where the numbers of channels differ, a learned 1 x 1 convolution
+      and BatchNorm map the learner's to the guide's. The paper's definition
+      has none, and needs equal numbers.
 
-  Raises:
-    ValueError: in the loss: other channels, and `connect` is false; one tap.
+  The loss raises:
+    ValueError: the numbers of channels differ, and `connect` is false; a single
+      tap.
 
   References:
     See `losses.fsp`; the taps are the CIFAR-100 benchmark's,

@@ -1,9 +1,9 @@
 """Factor transfer (Kim, Park and Kwak, NeurIPS 2018).
 
-https://arxiv.org/abs/1802.04977. A paraphraser, an autoencoder, makes factors
-of the guide's map; a translator makes them of the learner's. In the paper the
-paraphraser has been trained before, and is as it is while the learner is
-taught: see the method `ft`.
+https://arxiv.org/abs/1802.04977. A paraphraser, an autoencoder, extracts
+factors of the guide's map; a translator extracts them of the learner's. In the
+paper the paraphraser is trained first, and is frozen while the learner is
+distilled: see the method `ft`.
 """
 
 import flax.linen as nn
@@ -14,8 +14,10 @@ from jaxkd import losses
 from jaxkd.losses import sizes
 from jaxkd.models.layers import BatchNorm, bias_uniform
 from jaxkd.objectives import regressors, taps
-from jaxkd.objectives.base import Objective
+from jaxkd.objectives.base import Objective, Published
 from jaxkd.types import Array
+
+PUBLISHED = Published(weight=200.0)
 
 
 def _rectified(x: Array) -> Array:
@@ -25,8 +27,9 @@ def _rectified(x: Array) -> Array:
 class Paraphraser(nn.Module):
   """Three convolutions to the factor, and three from it back to the map.
 
-  All are 3 x 3 with a leaky ReLU behind. In the published code those behind the
-  factor are transposed; with stride 1 that is the same layer but for its start.
+  All are 3 x 3, followed by a leaky ReLU. In the published code those behind
+  the factor are transposed; with stride 1 that is the same layer but for its
+  initialisation.
 
   Attributes:
     channels: of the factor.
@@ -36,7 +39,7 @@ class Paraphraser(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array) -> tuple[Array, Array]:
-    """Returns the factor [B, H, W, channels] and the map, reconstructed."""
+    """Returns the factor [B, H, W, channels] and the reconstructed map."""
     features = x.shape[-1]
     for i, count in enumerate((features, self.channels, self.channels)):
       x = regressors.convolution(
@@ -81,19 +84,19 @@ def ft(
   rate: float = 0.5,
   reconstruction: float = 0.005,
 ) -> Objective:
-  """Where the energy of the networks' factors is, and the paraphraser's error.
+  """Matches where the networks' factors have their energy; and reconstruction.
 
-  Factors meet in the smaller size. The benchmark's weight of the transfer is
-  200, which makes the default `reconstruction` 1 of the whole loss.
-  Deviation: the paraphraser learns beside the learner, unless `reconstruction`
-  is 0.
+  The larger factor is averaged to the size of the smaller one. The benchmark's
+  weight of the transfer is 200, with which the default `reconstruction` has a
+  weight of 1 in the whole loss. Deviation: the paraphraser learns together with
+  the learner, unless `reconstruction` is 0.
 
   Args:
     stage: the tap of the learner, or 'last', its deepest stage.
-    guide_stage: the tap of the guide, likewise; '' is that of the same name.
-    rate: channels of a factor, in those of the guide's map.
+    guide_stage: the tap of the guide, likewise; '' takes the same name.
+    rate: channels of a factor, as a fraction of those of the guide's map.
     reconstruction: weight of the paraphraser's squared error. With 0 it does
-      not learn: it stays what an earlier stage has made of it, or random.
+      not learn: it stays as an earlier phase has trained it, or random.
 
   Raises:
     ValueError: a rate that is not positive, or a negative weight.
@@ -104,16 +107,14 @@ def ft(
   """
   _check(rate, reconstruction)
 
-  def init(key, guide, learner, examples):
-    del examples
+  def init(key, *, learner, guide, **_):
     s, t = taps.pair(learner, guide, stage, guide_stage)
     keys = jax.random.split(key)
     first = {'paraphraser': regressors.init(_paraphraser(t, rate), keys[0], t)}
     own = {'translator': regressors.init(_translator(t, rate), keys[1], s)}
     return ({**own, **first}, {}) if reconstruction else (own, first)
 
-  def loss(params, memory, guide, learner, batch, key):
-    del batch, key
+  def loss(params, memory, *, learner, guide, **_):
     s, t = taps.pair(learner, guide, stage, guide_stage)
     own = {**memory, **params}  # the paraphraser is in one of them
     factor, again = regressors.apply(
@@ -134,10 +135,10 @@ def ft(
 def paraphraser(
   stage: str = 'last', guide_stage: str = '', rate: float = 0.5
 ) -> Objective:
-  """The paraphraser's squared error alone; `ft` goes on with what it learns.
+  """The paraphraser's squared error alone, to train it for `ft`.
 
-  It is called 'ft', too, so that it is the same transfer in an earlier stage.
-  The learner does not learn.
+  It has the name 'ft', too, so that it is the same transfer in an earlier
+  phase, whose parameters a later one continues. The learner is not updated.
 
   Args:
     stage: see `ft`, as the others.
@@ -149,14 +150,12 @@ def paraphraser(
   """
   _check(rate)
 
-  def init(key, guide, learner, examples):
-    del examples
+  def init(key, *, learner, guide, **_):
     _, t = taps.pair(learner, guide, stage, guide_stage)
     own = regressors.init(_paraphraser(t, rate), key, t)
     return {'paraphraser': own}, {}
 
-  def loss(params, memory, guide, learner, batch, key):
-    del batch, key
+  def loss(params, memory, *, learner, guide, **_):
     _, t = taps.pair(learner, guide, stage, guide_stage)
     _, again = regressors.apply(_paraphraser(t, rate), params['paraphraser'], t)
     return losses.hint(again, t), memory
@@ -168,12 +167,12 @@ def paraphraser(
 def _check(rate: float, reconstruction: float = 0.0) -> None:
   if rate <= 0:
     raise ValueError(
-      f'ft has rate={rate}: a factor has this part of the channels of the'
-      " guide's map, more than 0"
+      "ft: rate, the channels of a factor as a fraction of the guide's, must be"
+      f' above 0, got {rate}'
     )
   if reconstruction < 0:
     raise ValueError(
-      f'ft has reconstruction={reconstruction}: expected 0 or more'
+      f'ft: reconstruction must be 0 or more, got {reconstruction}'
     )
 
 

@@ -1,16 +1,19 @@
 """Grouped knowledge distillation (Zhao et al., AAAI 2023).
 
 https://arxiv.org/abs/2304.04462. Deviation: the published code's warm-up over
-10 epochs is not in here: it is a transfer's weight, a function of the epoch.
+10 epochs is not part of it: it is a transfer's weight, a function of the epoch.
 """
 
 from jaxkd import losses
 from jaxkd.catalog import lookup
-from jaxkd.objectives.base import Objective, pointwise
+from jaxkd.objectives.base import Objective, Published, pointwise
+
+# Of faces.
+PUBLISHED = Published(weight=1.0)
 
 CHOOSERS = {
-  'guide': lambda guide, learner: guide,
-  'learner': lambda guide, learner: learner,
+  'guide': lambda learner, guide: guide,
+  'learner': lambda learner, guide: learner,
 }
 
 
@@ -23,28 +26,28 @@ def grouped_kd(
   size: int | None = None,
   chooser: str = 'learner',
 ) -> Objective:
-  """T² times weighted parts of KL(guide ‖ learner): few classes, and the rest.
+  """T² times weighted parts of KL(guide ‖ learner): primary and other classes.
 
   Defaults are the published code's, for 85,742 faces; it has a secondary weight
   of 4 in its adaptive variant, and cross-entropy with a weight of 1.
 
   Args:
     binary_weight: of the divergence between the two groups.
-    primary_weight: of that among an example's primary classes.
-    secondary_weight: of that among the others.
+    primary_weight: of the divergence among an example's primary classes.
+    secondary_weight: of the divergence among the others.
     temperature: T > 0, in units of logits.
-    coverage: the share of the batch's mean softmax that as many classes as are
-      primary have.
+    coverage: fraction of the batch's mean softmax that the primary classes
+      cover; it determines their number.
     size: the number of primary classes, instead of `coverage`.
-    chooser: whose logits say which classes are primary, 'learner' or 'guide'.
+    chooser: whose logits select the primary classes, 'learner' or 'guide'.
 
   Raises:
-    KeyError: another chooser.
+    KeyError: no such chooser, with suggestions.
   """
   choose = lookup('chooser', CHOOSERS, chooser)
 
-  def function(guide, learner, batch):
-    logits = choose(guide, learner).logits
+  def function(learner, guide, batch):
+    logits = choose(learner, guide).logits
     return losses.grouped_kd(
       learner.logits,
       guide.logits,

@@ -4,7 +4,9 @@ https://arxiv.org/abs/1503.02531
 """
 
 from jaxkd import losses
-from jaxkd.objectives.base import Objective, pointwise
+from jaxkd.objectives.base import Objective, Published, pointwise
+
+PUBLISHED = Published(weight=0.9, label_weight=0.1)
 
 
 def kd(temperature: float = 4.0) -> Objective:
@@ -15,7 +17,7 @@ def kd(temperature: float = 4.0) -> Objective:
   """
   return pointwise(
     'kd',
-    lambda guide, learner, batch: losses.kd(
+    lambda learner, guide, batch: losses.kd(
       learner.logits, guide.logits, temperature
     ),
     temperature=temperature,

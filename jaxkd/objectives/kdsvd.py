@@ -1,6 +1,6 @@
 """Distillation by singular value decomposition (Lee, Kim, Song, ECCV 2018).
 
-https://arxiv.org/abs/1807.06819. Two losses go by this name, since published
+https://arxiv.org/abs/1807.06819. Two losses have this name, since published
 codes read the paper's matrix in two ways.
 """
 
@@ -9,9 +9,12 @@ from collections.abc import Sequence
 from jaxkd import losses
 from jaxkd.catalog import lookup
 from jaxkd.losses import sizes
-from jaxkd.objectives.base import Objective
+from jaxkd.objectives.base import Objective, Published
 from jaxkd.objectives.connected import connected
 from jaxkd.types import Array
+
+PUBLISHED = Published(weight=1.0)
+EXAMPLE = {'connect': True}
 
 
 def kdsvd(
@@ -20,27 +23,28 @@ def kdsvd(
   guide_stages: Sequence[str] = (),
   connect: bool = False,
 ) -> Objective:
-  """How the main singular vectors of each stage become those of the next.
+  """Compares the relation of each stage's main singular vectors to the next's.
 
   The benchmark's weight of the transfer is 1.
 
   Args:
-    reading: of a map as a matrix. 'channels' takes its positions by its
-      channels, of which both networks need as many (RepDistiller's code);
-      'rows' takes its rows, of all channels, by its columns, of any maps
-      (mdistiller's). Deviation: where maps differ in size, 'rows' averages them
-      to the smaller one.
-    stages: taps of the learner, two or more; () takes its stages, as far as
-      both networks have them.
-    guide_stages: taps of the guide, as many; () are those of the same names, or
-      its stages.
-    connect: where the learner's map has other channels than the guide's, a
-      learned 1 x 1 convolution and BatchNorm lead to as many.
+    reading: of a map as a matrix. 'channels': positions by channels, which
+      needs equal numbers of channels (RepDistiller's code); 'rows': the rows of
+      all channels by columns, for any maps (mdistiller's). Deviation: where
+      maps differ in size, 'rows' averages them to the smaller one.
+    stages: taps of the learner, two or more; () takes the stages that both
+      networks have.
+    guide_stages: taps of the guide, as many; () takes the same names, or the
+      guide's stages.
+    connect: where the numbers of channels differ, a learned 1 x 1 convolution
+      and BatchNorm map the learner's to the guide's.
 
   Raises:
     KeyError: no such reading.
-    ValueError: in the loss: other channels, and `connect` is false; one tap;
-      columns of maps that have a single one.
+
+  The loss raises:
+    ValueError: the numbers of channels differ, and `connect` is false; a single
+      tap; the reading 'rows' of maps with a single column.
 
   References:
     See `losses.svd_channels` and `losses.svd_rows`.
@@ -61,13 +65,13 @@ def _rows(own: list[Array], others: list[Array]) -> Array:
   pairs = [sizes.match(*maps) for maps in zip(own, others, strict=True)]
   if all(s.shape[2] == 1 for s, _ in pairs):
     raise ValueError(
-      "kdsvd with reading='rows' compares the columns of maps, and these have"
-      " one: set reading to 'channels', or name taps of maps"
+      "kdsvd with reading='rows' compares the columns of maps, and these have a"
+      " single one: set reading to 'channels', or name taps of maps"
     )
   return losses.svd_rows(*zip(*pairs, strict=True))
 
 
-# The loss, and what else to do where it needs as many channels.
+# The loss, and an alternative to `connect` where it needs equal channels.
 READINGS = {
   'channels': (
     losses.svd_channels,

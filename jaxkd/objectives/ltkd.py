@@ -11,6 +11,7 @@ import numpy as np
 from jaxkd import losses
 from jaxkd.objectives.base import Objective, pointwise
 
+EXAMPLE = {'class_counts': lambda classes: tuple(range(classes, 0, -1))}
 GROUPS = 3  # head, medium, tail
 
 
@@ -22,7 +23,7 @@ def ltkd(
 ) -> Objective:
   """KL between head, medium and tail, rebalanced, and KL inside of each.
 
-  The paper's weights and temperature are not known here: see `losses.ltkd`.
+  We do not know the paper's weights and temperature: see `losses.ltkd`.
 
   Args:
     class_counts: training examples of each class, K of them, at least 3. The
@@ -32,18 +33,20 @@ def ltkd(
     temperature: T > 0, in units of logits.
 
   Raises:
-    ValueError: no list of counts; fewer than 3 classes; another number than
-      the logits have.
+    ValueError: counts that are not a list; fewer than 3 classes.
+
+  The loss raises:
+    ValueError: other numbers of counts and of logits.
   """
   if np.ndim(class_counts) != 1:
     raise ValueError(
-      f'ltkd has class_counts={class_counts!r}: expected a list, the training'
-      ' examples of each class'
+      'ltkd: class_counts must be a list, the training examples of each class,'
+      f' got {class_counts!r}'
     )
   class_counts = tuple(class_counts)
   groups = groups_by_frequency(class_counts)
 
-  def function(guide, learner, batch):
+  def function(learner, guide, batch):
     classes = learner.logits.shape[-1]
     if classes != len(groups):
       raise ValueError(
@@ -73,7 +76,7 @@ def ltkd(
 def groups_by_frequency(class_counts: Sequence[int]) -> np.ndarray:
   """Returns the group of each class: 0 for the head, 1, 2 for the tail.
 
-  Among classes of one count, those of a lower index count as more frequent.
+  Of classes with equal counts, the first is treated as more frequent.
 
   Raises:
     ValueError: fewer classes than groups.
@@ -83,8 +86,8 @@ def groups_by_frequency(class_counts: Sequence[int]) -> np.ndarray:
   """
   if len(class_counts) < GROUPS:
     raise ValueError(
-      'ltkd has a head, a medium and a tail, so it takes class_counts of at'
-      f' least {GROUPS} classes, got {tuple(class_counts)}'
+      'ltkd has a head, a medium and a tail: class_counts must be of at least'
+      f' {GROUPS} classes, got {tuple(class_counts)}'
     )
   third = len(class_counts) // GROUPS
   order = np.argsort(-np.asarray(class_counts), kind='stable')

@@ -10,7 +10,9 @@ import numpy as np
 
 from jaxkd import losses
 from jaxkd.losses.temperature import check_temperature
-from jaxkd.objectives.base import Objective, pointwise
+from jaxkd.objectives.base import Objective, Published, pointwise
+
+PUBLISHED = Published(weight=0.9, label_weight=0.1)
 
 
 def mlkd(
@@ -32,19 +34,19 @@ def mlkd(
     class_weight: of the correlations of classes.
 
   Raises:
-    ValueError: no list of temperatures, or one that is not positive.
+    ValueError: temperatures that are not a list, or not positive.
   """
   if np.ndim(temperatures) != 1:
     raise ValueError(
-      f'mlkd has temperatures={temperatures!r}: expected a list of them, like'
-      ' (2.0, 4.0)'
+      'mlkd: temperatures must be a list, like (2.0, 4.0), got'
+      f' {temperatures!r}'
     )
   temperatures = tuple(temperatures)
   for temperature in temperatures:
     check_temperature('mlkd', temperature)
   return pointwise(
     'mlkd',
-    lambda guide, learner, batch: losses.mlkd(
+    lambda learner, guide, batch: losses.mlkd(
       learner.logits,
       guide.logits,
       temperatures,

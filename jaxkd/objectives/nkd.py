@@ -4,7 +4,9 @@ https://arxiv.org/abs/2303.13005
 """
 
 from jaxkd import losses
-from jaxkd.objectives.base import Objective, pointwise
+from jaxkd.objectives.base import Objective, Published, pointwise
+
+PUBLISHED = Published(weight=1.0)
 
 
 def nkd(gamma: float = 1.5, temperature: float = 1.0) -> Objective:
@@ -20,7 +22,7 @@ def nkd(gamma: float = 1.5, temperature: float = 1.0) -> Objective:
   """
   return pointwise(
     'nkd',
-    lambda guide, learner, batch: losses.nkd(
+    lambda learner, guide, batch: losses.nkd(
       learner.logits, guide.logits, batch['label'], gamma, temperature
     ),
     gamma=gamma,

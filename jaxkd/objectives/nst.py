@@ -6,22 +6,24 @@ https://arxiv.org/abs/1707.01219
 from collections.abc import Sequence
 
 from jaxkd import losses
-from jaxkd.objectives.base import Objective
+from jaxkd.objectives.base import Objective, Published
 from jaxkd.objectives.compared import at_stages
+
+PUBLISHED = Published(weight=50.0)
 
 
 def nst(
   stages: Sequence[str] = (), guide_stages: Sequence[str] = ()
 ) -> Objective:
-  """Which patterns the networks' channels respond to, summed over stages.
+  """Matches the patterns that channels respond to, summed over stages.
 
-  Maps meet in the smaller size. The benchmark's weight of the transfer is 50.
+  The larger map is averaged to the size of the smaller one. The benchmark's
+  weight of the transfer is 50.
 
   Args:
-    stages: taps of the learner; () takes its stages, as far as both networks
-      have them.
-    guide_stages: taps of the guide, as many; () are those of the same names, or
-      its stages.
+    stages: taps of the learner; () takes the stages that both networks have.
+    guide_stages: taps of the guide, as many; () takes the same names, or the
+      guide's stages.
 
   References:
     See `losses.nst`; stages and weight are the CIFAR-100 benchmark's,

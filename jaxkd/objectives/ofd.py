@@ -1,8 +1,8 @@
 """Overhaul of feature distillation (Heo et al., ICCV 2019).
 
 https://arxiv.org/abs/1904.01866. Deviation: the guide stays in eval mode, as in
-every other transfer. In the published code it runs by the statistics of the
-batch, and its running ones drift.
+every other transfer. In the published code it uses the statistics of the
+batch, and its running statistics drift.
 """
 
 from collections.abc import Sequence
@@ -15,8 +15,10 @@ from jaxkd.catalog import lookup
 from jaxkd.losses.sizes import adaptive_average_pool
 from jaxkd.models.layers import normed
 from jaxkd.objectives import regressors, taps
-from jaxkd.objectives.base import Objective
+from jaxkd.objectives.base import Objective, Published
 from jaxkd.types import Array, Outputs
+
+PUBLISHED = Published(weight=0.001)
 
 
 class Projections(nn.Module):
@@ -37,15 +39,14 @@ class Projections(nn.Module):
 
 def _of_batch_norm(guide: Outputs, name: str, x: Array) -> Array:
   del x
-  norms = taps.norms(guide)
-  if name not in norms:
-    others = f'name others, of {", ".join(norms)}, as guide_stages, or '
+  if name not in guide.norms:
+    others = f'name others, of {", ".join(guide.norms)}, as guide_stages, or '
     raise ValueError(
       'ofd takes its margins from the BatchNorm in front of an activation, and'
       f' at {name!r} the guide has none:'
-      f" {others if norms else ''}set margins='features'"
+      f" {others if guide.norms else ''}set margins='features'"
     )
-  return losses.ofd_margin(**norms[name])
+  return losses.ofd_margin(**guide.norms[name])
 
 
 def _of_features(guide: Outputs, name: str, x: Array) -> Array:
@@ -65,17 +66,17 @@ def ofd(
 ) -> Objective:
   """Partial distance of pre-activations, behind a 1 x 1 convolution.
 
-  The guide's map is averaged to the learner's size. Of n stages, the one that
-  is k stages before the last weighs 1 / 2^k. The benchmark's weight of the
+  The guide's map is averaged to the learner's size. A stage k stages before
+  the last has a weight of 1 / 2^k. The benchmark's weight of the
   transfer is 0.001; for ImageNet it is 0.0001, and of a ResNet's stages the
   first one is left out.
 
   Args:
     stages: taps of the learner; () takes all stages that both networks have,
       counted from the last, before their activation, if they end in one.
-    guide_stages: of the guide, as many; () are those of the same names.
-    margins: 'batch_norm': the negative response that is to be expected behind
-      the guide's BatchNorm, see `losses.ofd_margin`. 'features': its mean over
+    guide_stages: of the guide, as many; () takes the same names.
+    margins: 'batch_norm': the expected negative response behind the guide's
+      BatchNorm, see `losses.ofd_margin`. 'features': its mean over
       the batch, for guides without BatchNorm; the paper names both.
 
   Raises:
@@ -93,21 +94,19 @@ def ofd(
       learner, guide, stages, guide_stages, suffix=taps.PRE, from_last=True
     )
 
-  def init(key, guide, learner, examples):
-    del examples
+  def init(key, *, learner, guide, **_):
     guide = taps.network(guide)
     maps = taps.maps(learner, guide, names(learner, guide))
     sources, targets = zip(*maps, strict=True)
     return regressors.init(_projections(targets), key, *sources), {}
 
-  def loss(params, memory, guide, learner, batch, key):
-    del batch, key
+  def loss(params, memory, *, learner, guide, **_):
     guide = taps.network(guide)
-    chosen = names(learner, guide)
-    sources, targets = zip(*taps.maps(learner, guide, chosen), strict=True)
+    compared = names(learner, guide)
+    sources, targets = zip(*taps.maps(learner, guide, compared), strict=True)
     students = regressors.apply(_projections(targets), params, *sources)
     total = jnp.zeros(len(learner.logits))
-    for (_, name), x, y in zip(chosen, students, targets, strict=True):
+    for (_, name), x, y in zip(compared, students, targets, strict=True):
       target = adaptive_average_pool(y, (x.shape[1], x.shape[2]))
       total = total / 2 + losses.ofd(x, target, margin(guide, name, y))
     return total, memory

@@ -1,9 +1,8 @@
 """Permuted dark knowledge, around another objective (Furlanello et al., 2018).
 
 https://arxiv.org/abs/1805.04770, "dark knowledge with permuted predictions":
-what is left of a teacher if only the size of its other probabilities counts,
-and not to which classes they belong. A control for what similarity of classes
-has to say.
+the teacher's other probabilities keep their sizes, but not their classes. A
+control for how much the similarity of classes contributes.
 """
 
 import jax
@@ -17,27 +16,27 @@ KD = kd(temperature=1.0)
 
 
 def permuted(objective: Objective = KD) -> Objective:
-  """Another objective, of a guide whose other classes have changed places.
+  """Another objective, of a guide whose other classes are permuted.
 
-  The guide's answer keeps its logit; those of all other classes are permuted,
-  anew in each step and for each example.
+  The guide's largest logit keeps its class; those of all other classes are
+  permuted, anew in each step and for each example.
 
   Args:
     objective: any of logits. In a config, its name or a mapping.
 
   The loss raises:
-    ValueError: it has no guide.
+    ValueError: the guide is `labels`.
   """
 
-  def loss(params, memory, guide, learner, batch, key):
+  def loss(params, memory, *, guide, key, **others):
     if guide is None:
       raise ValueError(
-        f'{objective} is to be of permuted logits, and labels have none: let a'
-        ' network be the guide'
+        f'permuted permutes the logits of the guide of {objective}, and labels'
+        ' have none: let a network be the guide'
       )
-    own, others = jax.random.split(key)
-    guide = guide._replace(logits=shuffled(own, guide.logits))
-    return objective.loss(params, memory, guide, learner, batch, others)
+    own, inner = jax.random.split(key)
+    guide = guide.replace(logits=shuffled(own, guide.logits))
+    return objective.loss(params, memory, guide=guide, key=inner, **others)
 
   return Objective('permuted', {'objective': objective}, objective.init, loss)
 

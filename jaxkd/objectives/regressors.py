@@ -1,13 +1,13 @@
-"""What brings the learner's features to the guide's channels and size.
+"""Regressors: modules from the learner's features to the guide's shape.
 
-Regressors learn with the networks and are gone afterwards. Their layers start
-as PyTorch's do, where the published methods have them from. BatchNorm goes by
-the statistics of the batch, under a sharded batch by those of all of it: nobody
-evaluates a regressor, so there are no running statistics, and an objective that
-has a regressor keeps no memory for it.
+They learn with the networks and are discarded after training. Their layers are
+initialised as PyTorch's, as in the published codes. BatchNorm uses the
+statistics of the batch, of a sharded batch those of all of it: a regressor is
+never evaluated, so there are no running statistics, and its objective needs no
+memory for them.
 
-Training batches are not padded. In one that was, what is under mask 0 would
-count in these statistics, as in those of the networks, but not in the loss.
+Training batches are not padded. In a padded one, masked examples would count in
+these statistics, as in those of the networks, but not in the loss.
 """
 
 from typing import Any
@@ -27,12 +27,12 @@ transposed_uniform = nn.initializers.variance_scaling(
 
 
 def init(module: nn.Module, key: Array, *maps: Array) -> Tree:
-  """Returns the parameters that a regressor starts with on such maps."""
+  """Returns a regressor's initial parameters for maps of such shapes."""
   return module.init(key, *maps).get('params', {})
 
 
 def apply(module: nn.Module, params: Tree, *maps: Array) -> Any:
-  """Returns what a regressor makes of maps, by statistics of the batch."""
+  """Returns a regressor's outputs, with statistics of the batch."""
   result, _ = module.apply({'params': params}, *maps, mutable=['batch_stats'])
   return result
 
@@ -47,7 +47,7 @@ def convolution(
   use_bias: bool = True,
   name: str = 'conv',
 ) -> Array:
-  """Returns a convolution of x with PyTorch's start, in a module's method.
+  """Returns a convolution of x, initialised as in PyTorch; for `nn.compact`.
 
   Args:
     x: [B, H, W, C].
@@ -75,7 +75,7 @@ class Doubling(nn.Module):
   """Transposed 4 x 4 convolution, stride 2, one row of padding: H -> 2 H.
 
   An output pixel sees 2 x 2 input pixels through one of four quarters of the
-  kernel, chosen by whether its row and its column are odd. So it is computed as
+  kernel, depending on the parity of its row and column. So it is computed as
   four convolutions (Shi et al., 2016, https://arxiv.org/abs/1609.07009), whose
   gradient is ten times faster on a CPU than that of a convolution with holes in
   its input. The kernel [4, 4, C, features] is PyTorch's, turned by 180 degrees.
@@ -117,7 +117,7 @@ class ConvReg(nn.Module):
   https://arxiv.org/abs/1910.10699): a map of twice the target's size is halved
   by a 3 x 3 convolution with stride 2, one of half the size is doubled by a
   transposed convolution, and otherwise the kernel is as large as the map has to
-  shrink, 1 x 1 between equal sizes. See `reachable` for what is left.
+  shrink, 1 x 1 between equal sizes. See `connectable` for other sizes.
 
   Attributes:
     target: of one example, (H, W, C).
@@ -142,7 +142,7 @@ class ConvReg(nn.Module):
 
 
 class Connectors(nn.Module):
-  """A `ConvReg` without ReLU for each map that has not its target's shape.
+  """A `ConvReg` without ReLU for each map of another shape than its target.
 
   Attributes:
     targets: of one example of each map, (H, W, C).
@@ -182,15 +182,15 @@ class Embedding(nn.Module):
     )(x)
 
 
-def reachable(source: Array, target: Array) -> tuple[Array, Array]:
-  """Returns two maps in sizes between which there is a `ConvReg`.
+def connectable(source: Array, target: Array) -> tuple[Array, Array]:
+  """Returns two maps in sizes between which `ConvReg` is defined.
 
-  It has no convolution where the source is smaller than the target and not half
-  of it. The published methods are not defined there; here the larger map is
-  averaged to the smaller one's size first.
+  It is not where the source is smaller than the target and not half of it. The
+  published methods are not defined there; here the larger map is averaged to
+  the smaller one's size first.
 
   Args:
-    source: [B, H, W, C], what is to be regressed.
+    source: [B, H, W, C], the regressor's input.
     target: [B, H', W', C'].
   """
   (h, w), (height, width) = source.shape[1:3], target.shape[1:3]

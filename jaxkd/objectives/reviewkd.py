@@ -1,8 +1,8 @@
 """Distillation via knowledge review (Chen et al., CVPR 2021).
 
-https://arxiv.org/abs/2104.09044. Deviation: the sizes of all maps are those of
-the taps, so that it leads from any network to any other; the published code has
-them for a few pairs.
+https://arxiv.org/abs/2104.09044. Deviation: the sizes of all maps are taken
+from the taps, so that it is defined between any two networks; the published
+code has tables for a few pairs.
 """
 
 from collections.abc import Sequence
@@ -15,21 +15,23 @@ from jaxkd import losses
 from jaxkd.losses.sizes import nearest
 from jaxkd.models.layers import normed
 from jaxkd.objectives import regressors, taps
-from jaxkd.objectives.base import Objective
+from jaxkd.objectives.base import Objective, Published
 from jaxkd.types import Array, Outputs
+
+PUBLISHED = Published(weight=5.0)
 
 # Kaiming's uniform distribution for a linear layer, U(+-sqrt(3 / fan_in)).
 fan_in_uniform = nn.initializers.variance_scaling(1.0, 'fan_in', 'uniform')
 
 POOLED = 'pooled'
-MOST = 512  # channels of what is reviewed
+MAX_WIDTH = 512  # channels of the fused features
 
 
 class Fusion(nn.Module):
-  """Attention based fusion (ABF) of a level with those below it.
+  """Attention based fusion (ABF) of a level with the deeper ones.
 
   Attributes:
-    width: channels of what is passed on.
+    width: channels of the fused features.
     target: of the guide's map, (H, W, C).
   """
 
@@ -38,11 +40,12 @@ class Fusion(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array, deeper: Array | None) -> tuple[Array, Array]:
-    """Returns what is compared, [B, *target], and what is passed on.
+    """Returns a map to compare, [B, *target], and the fused features.
 
     Args:
       x: the learner's map, [B, H, W, C].
-      deeper: what the level below has passed on; None at the deepest.
+      deeper: the fused features of the next deeper level; None at the
+        deepest.
     """
     x = _layer(x, 'in', self.width, 1)
     if deeper is not None:
@@ -58,10 +61,10 @@ class Fusion(nn.Module):
 
 
 class Review(nn.Module):
-  """Fuses all levels, from the deepest on.
+  """Fuses all levels, starting from the deepest.
 
   Attributes:
-    width: channels of what is passed on.
+    width: channels of the fused features.
     targets: of the guide's maps, (H, W, C), the deepest last.
   """
 
@@ -71,11 +74,11 @@ class Review(nn.Module):
   @nn.compact
   def __call__(self, *maps: Array) -> list[Array]:
     """Returns [B, *target] for each of the learner's maps [B, H, W, C]."""
-    results, passed = [], None
+    results, fused = [], None
     levels = list(enumerate(zip(maps, self.targets, strict=True), start=1))
     for level, (x, target) in reversed(levels):
       fusion = Fusion(self.width, target, name=f'level{level}')
-      result, passed = fusion(x, passed)
+      result, fused = fusion(x, fused)
       results.append(result)
     return results[::-1]
 
@@ -91,7 +94,7 @@ def reviewkd(
   guide_stages: Sequence[str] = (),
   before_activation: bool = False,
 ) -> Objective:
-  """Each stage of the guide reviewed by the learner's stages from there on.
+  """Compares each stage of the guide with fused stages of the learner.
 
   The guide's stages are taken before their activation, and pooled features are
   the deepest level. Levels are compared by `losses.hcl` and summed.
@@ -102,7 +105,7 @@ def reviewkd(
   Args:
     stages: taps of the learner, without the pooled features; () takes all
       stages that both networks have, counted from the last.
-    guide_stages: of the guide, as many; () are those of the same names.
+    guide_stages: of the guide, as many; () takes the same names.
     before_activation: takes the learner's stages before their activation, too,
       where stages are not named, as published for ImageNet.
 
@@ -114,25 +117,27 @@ def reviewkd(
 
   def ends(learner: Outputs, guide: Outputs | None):
     guide = taps.network(guide)
-    given = (learner, guide, stages, guide_stages)
-    suffix = taps.PRE if before_activation else ''
     names = taps.named(
-      *given, suffix=suffix, guide_suffix=taps.PRE, from_last=True
+      learner,
+      guide,
+      stages,
+      guide_stages,
+      suffix=taps.PRE if before_activation else '',
+      guide_suffix=taps.PRE,
+      from_last=True,
     )
     pooled = taps.named(learner, guide, (POOLED,))
     return zip(*taps.maps(learner, guide, [*names, *pooled]), strict=True)
 
   def review(sources: Sequence[Array], targets: Sequence[Array]) -> Review:
-    width = min(MOST, sources[-1].shape[-1])
+    width = min(MAX_WIDTH, sources[-1].shape[-1])
     return Review(width, tuple(x.shape[1:] for x in targets))
 
-  def init(key, guide, learner, examples):
-    del examples
+  def init(key, *, learner, guide, **_):
     sources, targets = ends(learner, guide)
     return regressors.init(review(sources, targets), key, *sources), {}
 
-  def loss(params, memory, guide, learner, batch, key):
-    del batch, key
+  def loss(params, memory, *, learner, guide, **_):
     sources, targets = ends(learner, guide)
     students = regressors.apply(review(sources, targets), params, *sources)
     levels = map(losses.hcl, students, targets)

@@ -1,7 +1,7 @@
 """Label revision, around another objective (Lan et al., IEEE TCDS 2025).
 
-https://arxiv.org/abs/2404.03693: where the teacher is wrong, its answer is
-mended by the label before the student hears it.
+https://arxiv.org/abs/2404.03693: where the teacher is wrong, its probabilities
+are corrected by the label before they are distilled.
 """
 
 import jax
@@ -12,6 +12,7 @@ from jaxkd.objectives.base import Objective
 from jaxkd.objectives.kd import kd
 from jaxkd.types import Array
 
+EXAMPLE = {'eta': 0.8}
 KD = kd()
 
 
@@ -24,32 +25,32 @@ def revised(
   temperature T are the revised ones.
 
   Args:
-    eta: how much of the teacher stays, above 0 and below 1. The paper's value
-      is not known to us, hence no default.
+    eta: weight of the teacher's probabilities, above 0 and below 1. We do not
+      know the paper's value, hence no default.
     objective: any of logits. In a config, its name or a mapping.
     softened: revise the probabilities at the objective's own `temperature`
-      (1 if it has none): our choice, since what is distilled then has the label
-      on top by just the margin that eta says. False revises those at T = 1,
-      which the objective then softens.
+      (1 if it has none): our choice, since the label then leads the distilled
+      probabilities by exactly the margin that eta sets. False revises those at
+      T = 1, which the objective then softens.
 
   Raises:
-    ValueError: no such eta.
+    ValueError: eta is not above 0 and below 1.
   """
   if not 0 < eta < 1:
-    raise ValueError(f'revised has eta={eta}: expected above 0 and below 1')
+    raise ValueError(f'revised: eta must be above 0 and below 1, got {eta}')
   own = objective.settings.get('temperature', 1.0)
   temperature = own if softened and isinstance(own, int | float) else 1.0
 
-  def loss(params, memory, guide, learner, batch, key):
+  def loss(params, memory, *, guide, batch, **others):
     if guide is None:
       raise ValueError(
-        f'{objective} is to be of a revised guide, and labels need no revision:'
-        ' let a network be the guide'
+        f'revised revises the logits of the guide of {objective}, and labels'
+        ' have none: let a network be the guide'
       )
     logits = at_least_float32(guide.logits) / temperature
     log_p = revise(jax.nn.log_softmax(logits), batch['label'], eta)
-    guide = guide._replace(logits=temperature * log_p)
-    return objective.loss(params, memory, guide, learner, batch, key)
+    guide = guide.replace(logits=temperature * log_p)
+    return objective.loss(params, memory, guide=guide, batch=batch, **others)
 
   settings: dict[str, object] = dict(
     objective=objective, eta=eta, softened=softened

@@ -5,7 +5,9 @@ https://arxiv.org/abs/1904.05068
 
 from jaxkd import losses
 from jaxkd.objectives import taps
-from jaxkd.objectives.base import Objective, pointwise
+from jaxkd.objectives.base import Objective, Published, pointwise
+
+PUBLISHED = Published(weight=1.0)
 
 
 def rkd(
@@ -14,7 +16,7 @@ def rkd(
   stage: str = 'pooled',
   guide_stage: str = '',
 ) -> Objective:
-  """Distances between examples of the batch, and angles between three.
+  """Matches distances of pairs of examples in the batch, and angles of triples.
 
   The benchmark's weight of the transfer is 1.
 
@@ -22,14 +24,14 @@ def rkd(
     distance: weight of `losses.rkd_distance`.
     angle: weight of `losses.rkd_angle`.
     stage: the tap of the learner, or 'last', its deepest stage.
-    guide_stage: the tap of the guide, likewise; '' is that of the same name.
+    guide_stage: the tap of the guide, likewise; '' takes the same name.
 
   References:
     https://arxiv.org/abs/1904.05068; tap and weights are the CIFAR-100
     benchmark's, https://arxiv.org/abs/1910.10699.
   """
 
-  def function(guide, learner, batch):
+  def function(learner, guide, batch):
     del batch
     pair = taps.pair(learner, guide, stage, guide_stage)
     return distance * losses.rkd_distance(*pair) + angle * losses.rkd_angle(

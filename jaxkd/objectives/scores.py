@@ -1,8 +1,7 @@
-"""How much each example of a batch deserves to be taught.
+"""Scores of examples: how much each of a batch should be distilled.
 
-A score is (guide, learner, batch) -> float32 [B]; where it is not said
-otherwise, the more the better. p are the guide's probabilities at T = 1, y is
-the label.
+A score is (learner, guide, batch) -> float32 [B]; unless stated otherwise,
+higher is better. p are the guide's probabilities at T = 1, y is the label.
 """
 
 from collections.abc import Callable
@@ -21,42 +20,42 @@ def _probabilities(outputs: Outputs) -> Array:
   return jax.nn.softmax(at_least_float32(outputs.logits))
 
 
-def _labelled(p: Array, batch: Batch) -> Array:
+def _of_label(p: Array, batch: Batch) -> Array:
   return jnp.take_along_axis(p, batch['label'][:, None], axis=-1)[:, 0]
 
 
-def right(guide: Outputs, learner: Outputs, batch: Batch) -> Array:
-  """Returns 1 where the guide's answer is the label, and 0 elsewhere."""
+def right(learner: Outputs, guide: Outputs, batch: Batch) -> Array:
+  """Returns 1 where the guide's prediction is the label, and 0 elsewhere."""
   del learner
-  answer = jnp.argmax(guide.logits, axis=-1)
-  return (answer == batch['label']).astype(jnp.float32)
+  prediction = jnp.argmax(guide.logits, axis=-1)
+  return (prediction == batch['label']).astype(jnp.float32)
 
 
-def confidence(guide: Outputs, learner: Outputs, batch: Batch) -> Array:
-  """Returns max p, how sure the guide is of its answer."""
+def confidence(learner: Outputs, guide: Outputs, batch: Batch) -> Array:
+  """Returns max p, the guide's confidence in its prediction."""
   del learner, batch
   return jnp.max(_probabilities(guide), axis=-1)
 
 
-def target(guide: Outputs, learner: Outputs, batch: Batch) -> Array:
-  """Returns p_y, how sure the guide is of the label."""
+def target(learner: Outputs, guide: Outputs, batch: Batch) -> Array:
+  """Returns p_y, the guide's confidence in the label."""
   del learner
-  return _labelled(_probabilities(guide), batch)
+  return _of_label(_probabilities(guide), batch)
 
 
-def margin(guide: Outputs, learner: Outputs, batch: Batch) -> Array:
+def margin(learner: Outputs, guide: Outputs, batch: Batch) -> Array:
   """Returns p_y less the largest of the other classes, from -1 to 1."""
   del learner
   p = _probabilities(guide)
   is_label = jax.nn.one_hot(batch['label'], p.shape[-1], dtype=bool)
-  return _labelled(p, batch) - jnp.max(jnp.where(is_label, 0, p), axis=-1)
+  return _of_label(p, batch) - jnp.max(jnp.where(is_label, 0, p), axis=-1)
 
 
-def error(guide: Outputs, learner: Outputs, batch: Batch) -> Array:
-  """Returns |p - onehot(y)|: large for what the guide finds hard.
+def error(learner: Outputs, guide: Outputs, batch: Batch) -> Array:
+  """Returns |p - onehot(y)|: large for examples that are hard for the guide.
 
-  The EL2N score of Paul et al., NeurIPS 2021, https://arxiv.org/abs/2107.07075,
-  of the guide.
+  The guide's EL2N score (Paul et al., NeurIPS 2021,
+  https://arxiv.org/abs/2107.07075).
   """
   del learner
   p = _probabilities(guide)

@@ -25,7 +25,7 @@ def soft_cross_entropy(
   """
   return pointwise(
     'soft_cross_entropy',
-    lambda guide, learner, batch: losses.soft_cross_entropy(
+    lambda learner, guide, batch: losses.soft_cross_entropy(
       learner.logits, guide.logits, smoothing, temperature
     ),
     smoothing=smoothing,

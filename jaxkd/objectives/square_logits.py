@@ -10,7 +10,7 @@ from jaxkd.objectives.base import Objective, pointwise
 def square_logits(reduction: str = 'sum') -> Objective:
   """Square loss of the learner's raw outputs against the labels.
 
-  What has learned by it means its outputs as probabilities, not as logits:
+  The outputs of a network that was trained by it are probabilities, not logits:
   give it a read-out (`jaxkd.models.read_out`). At outputs of zero the gradient
   of the sum is twice cross-entropy's for any number of classes K, and that of
   the mean is K times smaller.
@@ -23,7 +23,7 @@ def square_logits(reduction: str = 'sum') -> Objective:
   """
   return pointwise(
     'square_logits',
-    lambda guide, learner, batch: losses.square_logits(
+    lambda learner, guide, batch: losses.square_logits(
       learner.logits, batch['label'], reduction
     ),
     takes_labels=True,

@@ -1,8 +1,8 @@
-"""The catalogue as a table, whose facts are found and not typed.
+"""The catalogue as a table, made from the objectives themselves.
 
 An objective is traced between two networks of the CIFAR-100 benchmark, from
-shapes alone. What its loss depends on is what it taps, and what its `init`
-makes is what it adds. Its paper is the head of its module's docstring:
+shapes alone: its taps are the outputs that its loss depends on, and it adds the
+arrays that its `init` returns. Its paper is the head of its module's docstring:
 
   Title (Authors, venue and year).
 
@@ -12,7 +12,6 @@ makes is what it adds. Its paper is the head of its module's docstring:
 import functools
 import inspect
 import re
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -27,42 +26,32 @@ from jaxkd.types import Outputs, Tree
 GUIDE, LEARNER = 'teacher', 'student'
 PAIR = {GUIDE: 'resnet32x4', LEARNER: 'resnet8x4'}
 CLASSES, IMAGE, EXAMPLES = 100, (32, 32, 3), 50_000  # CIFAR-100
-SIZE = 8  # relations want several examples in a batch
+SIZE = 8  # relations need several examples in a batch
 BATCH = {
   'label': jax.ShapeDtypeStruct((SIZE,), jnp.int32),
   'index': jax.ShapeDtypeStruct((SIZE,), jnp.int32),
   'mask': jax.ShapeDtypeStruct((SIZE,), jnp.float32),
 }
-# What is asked of the batch, in words. The mask says which examples count.
+# Names of the batch's arrays in the table, without the mask.
 OF_BATCH = {'label': 'labels', 'index': "the examples' numbers"}
-
-# For settings that have no default. Other scores may not look at labels.
-SETTINGS: dict[str, dict[str, Any]] = {
-  'annealed': {'start': 4.0, 'epochs': 1},
-  'cmkd': {'hard': 'pearson'},
-  'ltkd': {'class_counts': range(CLASSES)},
-  'revised': {'eta': 0.5},
-  'selected': {'keep': 0.5, 'score': 'margin'},
-  'weighted': {'score': 'right'},
-}
 
 NOTHING = '–'
 HEAD = ('objective', 'paper', 'taps', 'adds', 'weight')
 CAPTION = f"""\
-What is tapped and added is that of a {PAIR[LEARNER]} that a {PAIR[GUIDE]}
-teaches on CIFAR-100: parameters, which learn and are gone afterwards, and
-memory. The weight is the published one on CIFAR-100, beside cross-entropy of
-weight 1, or of what stands with "labels"; {NOTHING} where none is known, or
-none that stands alone. `ab` and `fsp` have a stage of their own, before the
-labels.
+Taps and additions are those for a {PAIR[LEARNER]} with a {PAIR[GUIDE]} as
+teacher, on CIFAR-100: parameters, which are learned and discarded after
+training, and memory. The weight is the published one on CIFAR-100, beside
+cross-entropy with weight 1, or with the weight after "labels"; {NOTHING} where
+none is known, or the objective does not stand alone. `ab` and `fsp` have a
+phase of their own, before the labels.
 """
 MARKS = ('<!-- objectives -->\n', '<!-- end of objectives -->\n')
 
 
 class Paper(NamedTuple):
-  """Where an objective comes from.
+  """The source of an objective.
 
-  title: what it is.
+  title: of the objective, not of the paper.
   authors: with venue and year.
   address: of the paper.
   """
@@ -86,19 +75,18 @@ def placed(page: str) -> str:
     ValueError: the page does not have each of them once, in their order.
   """
   start, end = MARKS
-  found = re.fullmatch(f'(.*{start}).*({end}.*)', page, re.DOTALL)
-  if found is None or any(page.count(mark) != 1 for mark in MARKS):
+  parts = re.fullmatch(f'(.*{start}).*({end}.*)', page, re.DOTALL)
+  if parts is None or any(page.count(mark) != 1 for mark in MARKS):
     raise ValueError(
-      f'the table stands between the lines {start.strip()!r} and'
-      f' {end.strip()!r}, and the page does not have each of them once: write'
-      ' them where it should be'
+      f'a page must have the lines {start.strip()!r} and {end.strip()!r} once,'
+      ' in this order: write them where the table should be'
     )
-  return f'{found[1]}\n{markdown()}\n{found[2]}'
+  return f'{parts[1]}\n{markdown()}\n{parts[2]}'
 
 
 def _row(name: str) -> tuple[str, ...]:
-  given = {'name': name, **SETTINGS.get(name, {})}
-  objective, source = objectives.make(given), paper(name)
+  objective = objectives.make(objectives.example(name, CLASSES))
+  source = paper(name)
   return (
     f'`{name}`',
     f'{source.title}: [{source.authors}]({source.address})',
@@ -112,39 +100,47 @@ def paper(name: str) -> Paper:
   """Returns the head of the docstring of an objective's module.
 
   Raises:
-    ValueError: it has another form.
+    ValueError: the docstring does not have this form.
   """
   text = inspect.getdoc(inspect.getmodule(objectives.CATALOG[name])) or ''
   head = re.match(r'(.+) \((.+ \d{4})\)\.\n\n(https?://\S+)', text)
   if head is None:
     raise ValueError(
-      f'the docstring of the module of {name!r} begins with {text[:80]!r}:'
-      " expected 'Title (Authors, venue and year).', an empty line, and the"
-      " paper's address"
+      f'the docstring of the module of {name!r} must begin with'
+      " 'Title (Authors, venue and year).', an empty line, and the paper's"
+      f' address, got {text[:80]!r}'
     )
   return Paper(head[1], head[2], head[3].rstrip('.,:;'))
 
 
 def tapped(objective: Objective) -> list[str]:
-  """Returns the names of all that a loss depends on.
+  """Returns the names of the arrays that a loss depends on.
 
-  Such as 'student/logits', 'teacher/taps/stage1' and 'batch/label'. What only
-  its memory depends on does not count.
+  Such as 'student/logits', 'teacher/taps/stage1' and 'batch/label'. Arrays that
+  only its memory depends on do not count.
   """
-  given = {**_outputs(), 'batch': BATCH}
+  inputs = {**_outputs(), 'batch': BATCH}
 
-  def loss(given, params, memory):
-    ends = given[GUIDE], given[LEARNER], given['batch'], jax.random.key(0)
-    return objective.loss(params, memory, *ends)[0]
+  def loss(inputs, params, memory):
+    return objective.loss(
+      params,
+      memory,
+      learner=inputs[LEARNER],
+      guide=inputs[GUIDE],
+      batch=inputs['batch'],
+      key=jax.random.key(0),
+      epoch=jnp.zeros(()),
+      epochs=1,
+    )[0]
 
-  program = jax.make_jaxpr(loss)(given, *_owned(objective))
+  program = jax.make_jaxpr(loss)(inputs, *_owned(objective))
   needed = _needed(program)
-  inputs = zip(tree.leaves(given), program.jaxpr.invars, strict=False)
-  return [name for name, variable in inputs if variable in needed]
+  named = zip(tree.leaves(inputs), program.jaxpr.invars, strict=False)
+  return [name for name, variable in named if variable in needed]
 
 
 def _needed(program: ClosedJaxpr) -> set[Any]:
-  """Returns the variables that a program's results are made of."""
+  """Returns the variables that a program's results depend on."""
   needed: set[Any] = set(program.jaxpr.outvars)
   for equation in reversed(program.eqns):
     if needed.intersection(equation.outvars):
@@ -165,27 +161,32 @@ def added(objective: Objective) -> str:
 
 @functools.cache
 def _outputs() -> dict[str, Outputs]:
-  """Returns the shapes of what the networks say of a batch."""
+  """Returns the shapes of the networks' outputs on a batch."""
 
-  def says(name: str) -> Outputs:
+  def outputs(name: str) -> Outputs:
     net, image = models.build(name, CLASSES), jnp.zeros((SIZE, *IMAGE))
-    return norms.run(net, net.init(jax.random.key(0), image), image)[0]
+    return norms.apply(net, net.init(jax.random.key(0), image), image)[0]
 
   return {
-    role: jax.eval_shape(functools.partial(says, name))
+    role: jax.eval_shape(functools.partial(outputs, name))
     for role, name in PAIR.items()
   }
 
 
 def _owned(objective: Objective) -> tuple[Tree, Tree]:
   """Returns the shapes of an objective's parameters and memory."""
-  ends = _outputs()
-  start = functools.partial(objective.init, examples=EXAMPLES)
-  return jax.eval_shape(start, jax.random.key(0), ends[GUIDE], ends[LEARNER])
+  outputs = _outputs()
+
+  def init(learner, guide):
+    key = jax.random.key(0)
+    ends = dict(learner=learner, guide=guide)
+    return objective.init(key, **ends, examples=EXAMPLES)
+
+  return jax.eval_shape(init, outputs[LEARNER], outputs[GUIDE])
 
 
 def _in_words(objective: Objective) -> str:
-  """Returns what an objective taps, beyond the one that it wraps."""
+  """Returns an objective's taps in words, without those of a wrapped one."""
   names, inner = tapped(objective), objective.settings.get('objective')
   if not isinstance(inner, Objective):
     return _listed(names)
@@ -208,21 +209,20 @@ def _listed(names: list[str]) -> str:
   words = [
     f'{whose}{", ".join(taps)}' for whose, taps in groups.items() if taps
   ]
-  asked = [OF_BATCH.get(x) for own, x, *_ in parts if own == 'batch']
-  return '; '.join([*words, *filter(None, asked)])
+  of_batch = [OF_BATCH.get(x) for own, x, *_ in parts if own == 'batch']
+  return '; '.join([*words, *filter(None, of_batch)])
 
 
 def _tap(kind: str, *path: str) -> str:
-  """Returns what an array among a network's outputs is called."""
-  if kind != 'taps':
-    return kind
-  return 'BatchNorm' if ':' in path[0] else path[0]
+  """Returns the name of an array among a network's outputs."""
+  if kind == 'norms':
+    return 'BatchNorm'
+  return path[0] if kind == 'taps' else kind
 
 
 def _weight(name: str) -> str:
-  known: Mapping[str, float] = objectives.WEIGHTS
-  if name not in known:
+  if name not in objectives.PUBLISHED:
     return NOTHING
-  beside = objectives.LABEL_WEIGHTS.get(name, 1.0)
-  labels = '' if beside == 1 else f' (labels {beside:g})'
-  return f'{known[name]:,g}{labels}'
+  weight, label_weight = objectives.PUBLISHED[name]
+  labels = '' if label_weight == 1 else f' (labels {label_weight:g})'
+  return f'{weight:,g}{labels}'

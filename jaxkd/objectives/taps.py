@@ -1,23 +1,13 @@
-"""What an objective compares of two networks: taps, chosen and made into maps.
+"""Which taps of learner and guide an objective compares, as pairs of maps.
 
-A tap is chosen by its name, or by its place: 'last' is a network's deepest
-stage, whatever its number. Where a stage ends without an activation, as in
-MobileNetV2 and in transformers, there is no tap 'stage1_pre', and 'stage1' is
-what that name stands for.
-
-A map [B, H, W, C] is what it is. The tokens [B, N, D] of a transformer become
-the map of its patches, without the class token; a vector [B, D] is a map of one
-pixel.
+A tap is named, or chosen by its place, see `models.taps`.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 
 from jaxkd.catalog import UnknownNameError, suggestion
-from jaxkd.losses import sizes
+from jaxkd.models.taps import LAST, PRE, STEM, as_maps, resolve, stages
 from jaxkd.types import Array, Outputs
-
-STEM, LAST, PRE = 'stem', 'last', '_pre'
 
 Maps = tuple[Array, Array]  # the learner's and the guide's, [B, H, W, C]
 
@@ -28,17 +18,17 @@ def pair(
   """Returns a tap of each of two networks, as maps.
 
   Args:
-    learner: what the learner says.
-    guide: what the guide says.
+    learner: the learner's outputs.
+    guide: the guide's outputs.
     stage: the learner's tap, or 'last', or 'last_pre'.
     guide_stage: the guide's, likewise; '' is that of the same name.
 
   Returns:
-    The learner's map and the guide's, float32: in a size of their own each.
+    The learner's map and the guide's, float32, each in a size of its own.
 
   Raises:
     KeyError: a network has no such tap.
-    ValueError: the guide is `labels`; tokens that are no grid.
+    ValueError: the guide is `labels`; tokens that do not form a grid.
   """
   (maps,) = pairs(learner, guide, (stage,), (guide_stage or stage,))
   return maps
@@ -57,8 +47,8 @@ def pairs(
   """Returns several taps of each of two networks, as pairs of maps.
 
   Args:
-    learner: what the learner says.
-    guide: what the guide says.
+    learner: the learner's outputs.
+    guide: the guide's outputs.
     stages: the learner's taps; () takes its stages, as far as both networks
       have them. A single name is one tap.
     guide_stages: the guide's, of the same number; () are those of the same
@@ -66,16 +56,16 @@ def pairs(
     suffix: '_pre' takes stages before their activation. Taps that are named are
       taken as they are.
     stem: takes the stem before the stages, where both networks have one.
-    from_last: stages are counted from the deepest one, not from the first, so
-      that of networks of different depth the shallow stages stay alone.
+    from_last: stages are paired from the deepest one, not from the first, so
+      that of networks of different depth the shallow stages are left out.
 
   Returns:
     A pair of maps, as of `pair`, for each stage, the deepest last.
 
   Raises:
     KeyError: a network has no such tap, or no stages.
-    ValueError: the guide is `labels`; so many taps of the one network and so
-      many of the other; what is no name among them; tokens that are no grid.
+    ValueError: the guide is `labels`; different numbers of taps; a tap that is
+      not a string; tokens that do not form a grid.
   """
   guide = network(guide)
   names = named(
@@ -93,15 +83,12 @@ def pairs(
 def maps(
   learner: Outputs, guide: Outputs, names: Sequence[tuple[str, str]]
 ) -> list[Maps]:
-  """Returns taps by their names, see `named`, as pairs of maps."""
-  taps = [(learner.taps[own], guide.taps[other]) for own, other in names]
-  return [
-    (sizes.as_map(x, _aspect(y)), sizes.as_map(y, _aspect(x))) for x, y in taps
-  ]
+  """Returns pairs of taps, whose names `named` returns, as pairs of maps."""
+  return [as_maps(learner.taps[own], guide.taps[other]) for own, other in names]
 
 
 def network(guide: Outputs | None) -> Outputs:
-  """Returns what a guide says that is a network.
+  """Returns the guide's outputs, if it is a network.
 
   Raises:
     ValueError: the guide is `labels`.
@@ -125,22 +112,21 @@ def named(
   stem: bool = False,
   from_last: bool = False,
 ) -> list[tuple[str, str]]:
-  """Returns the names of the taps that are compared, the deepest last.
+  """Returns (learner's tap, guide's tap) of each pair, the deepest last.
 
   Args:
     learner: see `pairs`, as the others.
-    guide: what the guide says.
+    guide: the guide's outputs.
     stages: the learner's taps.
     guide_stages: the guide's.
     suffix: of stages that are not named.
     guide_suffix: of the guide's; None is the same.
     stem: takes the stem too.
-    from_last: counts stages from the deepest one.
+    from_last: pairs stages from the deepest one.
 
   Raises:
     KeyError: a network has no such tap, or no stages.
-    ValueError: so many taps of the one network and so many of the other; what
-      is no name among them.
+    ValueError: different numbers of taps; a tap that is not a string.
   """
   stages = _names('learner', stages)
   guide_stages = _names('guide', guide_stages)
@@ -162,26 +148,26 @@ def named(
     )
   both = {'learner': learner, 'guide': guide}
   return [
-    (_find('learner', both, own), _find('guide', both, other))
+    (_resolve('learner', both, own), _resolve('guide', both, other))
     for own, other in zip(stages, guide_stages, strict=True)
   ]
 
 
-def _names(owner: str, given: object) -> tuple[str, ...]:
-  """Returns the names of one network's taps, as somebody has given them."""
-  names = (given,) if isinstance(given, str) else given
+def _names(owner: str, setting: object) -> tuple[str, ...]:
+  """Returns the names of one network's taps, from a setting."""
+  names = (setting,) if isinstance(setting, str) else setting
   if not isinstance(names, list | tuple) or not all(
     isinstance(name, str) for name in names
   ):
     raise ValueError(
-      f"the {owner}'s taps are given as {given!r}: expected names, like"
-      " 'stage2' or ('stage1', 'last')"
+      f"the {owner}'s taps must be names, like 'stage2' or ('stage1', 'last'),"
+      f' got {setting!r}'
     )
   return tuple(names)
 
 
 def check_channels(objective: str, pairs: Sequence[Maps], remedy: str) -> None:
-  """Refuses pairs of maps of which some have other numbers of channels.
+  """Refuses pairs of maps with different numbers of channels.
 
   Raises:
     ValueError: with the channels of all maps, and the remedy.
@@ -191,61 +177,38 @@ def check_channels(objective: str, pairs: Sequence[Maps], remedy: str) -> None:
   )
   if own != others:
     raise ValueError(
-      f'{objective} compares channels with as many of the other network: the'
-      f" learner's maps have {own}, the guide's {others}. Either {remedy}"
+      f'{objective} compares channels one by one, and the numbers of channels'
+      f" differ: the learner's maps have {own}, the guide's {others}. Either"
+      f' {remedy}'
     )
-
-
-def norms(outputs: Outputs) -> dict[str, dict[str, Array]]:
-  """Returns, by tap, the BatchNorm in front of it; see `models.norms`.
-
-  Returns:
-    'scale' and 'bias', [C] each.
-  """
-  found: dict[str, dict[str, Array]] = {}
-  for name, x in outputs.taps.items():
-    tap, colon, part = name.partition(':')
-    if colon:
-      found.setdefault(tap, {})[part] = x
-  return found
-
-
-def _known(outputs: Outputs) -> list[str]:
-  """Returns the names of taps to choose from."""
-  return sorted(name for name in outputs.taps if ':' not in name)
 
 
 def _stages(network: str, outputs: Outputs) -> list[str]:
   """Returns the names of a network's stages, the deepest last."""
-  stages = [name for name in outputs.taps if re.fullmatch(r'stage\d+', name)]
-  if not stages:
-    known = ', '.join(_known(outputs))
+  names = stages(outputs)
+  if not names:
     raise UnknownNameError(
-      f'the {network} has no stages, only {known}: name a tap of each network'
+      f'the {network} has no stages, only {", ".join(sorted(outputs.taps))}:'
+      ' name a tap of each network'
     )
-  return sorted(stages, key=lambda name: int(name.removeprefix('stage')))
+  return names
 
 
-def _find(owner: str, networks: Mapping[str, Outputs], wanted: str) -> str:
+def _resolve(owner: str, networks: Mapping[str, Outputs], tap: str) -> str:
   """Returns the name of one of two networks' taps, by its name or place."""
-  taps, name = _known(networks[owner]), wanted
-  if name in (LAST, LAST + PRE):
-    name = name.replace(LAST, _stages(owner, networks[owner])[-1])
-  name = name if name in taps else name.removesuffix(PRE)
-  if name not in taps:
+  if tap in (LAST, LAST + PRE):
+    _stages(owner, networks[owner])
+  name = resolve(networks[owner], tap)
+  if name is None:
     others = '; '.join(
-      f"the {network}'s are {', '.join(_known(outputs))}"
+      f"the {network}'s are {', '.join(sorted(outputs.taps))}"
       for network, outputs in networks.items()
       if network != owner
     )
+    names = [*networks[owner].taps, LAST]
     raise UnknownNameError(
-      f'the {owner} has no tap {wanted!r}. {suggestion(wanted, [*taps, LAST])};'
-      f' {others}. Name one of each: the settings stage and guide_stage, or'
-      ' stages and guide_stages'
+      f'the {owner} has no tap {tap!r}. {suggestion(tap, names)}; {others}.'
+      ' Name one of each: the settings stage and guide_stage, or stages and'
+      ' guide_stages'
     )
   return name
-
-
-def _aspect(x: Array) -> tuple[int, int]:
-  """Returns a map's height and width; what is no map counts as square."""
-  return (x.shape[1], x.shape[2]) if x.ndim == 4 else (1, 1)

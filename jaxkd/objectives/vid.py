@@ -11,19 +11,21 @@ import jax.numpy as jnp
 from jaxkd import losses
 from jaxkd.losses import sizes
 from jaxkd.objectives import regressors, taps
-from jaxkd.objectives.base import Objective
+from jaxkd.objectives.base import Objective, Published
 from jaxkd.types import Array, Outputs
+
+PUBLISHED = Published(weight=1.0)
 
 
 class Normal(nn.Module):
-  """A normal distribution of the guide's features, given the learner's.
+  """Normal distribution of the guide's features, conditioned on the learner's.
 
-  The mean is made by three 1 x 1 convolutions without biases, with ReLUs in
-  between. Each channel has one variance, which depends on nothing.
+  The mean is computed by three 1 x 1 convolutions without biases, with ReLUs in
+  between. Each channel has one variance, a parameter.
 
   Attributes:
     channels: of the guide.
-    variance: of every channel at the start.
+    variance: initial, of every channel.
   """
 
   channels: int
@@ -46,7 +48,7 @@ class Normals(nn.Module):
 
   Attributes:
     channels: of the guide, by stage.
-    variance: of every channel at the start.
+    variance: initial, of every channel.
   """
 
   channels: tuple[int, ...]
@@ -66,28 +68,28 @@ def vid(
   guide_stages: Sequence[str] = (),
   variance: float = 5.0,
 ) -> Objective:
-  """How likely the guide's features are, given the learner's; over stages.
+  """Negative log-likelihood of the guide's features, summed over stages.
 
-  Maps meet in the smaller size before the regressors. The benchmark's weight of
-  the transfer is 1. Variances learn, as in the paper and in RepDistiller; in
-  mdistiller's code they stay as they are.
+  The distribution is conditioned on the learner's features. The larger map is
+  averaged to the size of the smaller one first. The benchmark's weight of the
+  transfer is 1. Variances are learned, as in the paper and in RepDistiller; in
+  mdistiller's code they are constant.
 
   Args:
-    stages: taps of the learner; () takes its stages, as far as both networks
-      have them.
-    guide_stages: taps of the guide, as many; () are those of the same names, or
-      its stages.
-    variance: of every channel at the start, above 1e-5.
+    stages: taps of the learner; () takes the stages that both networks have.
+    guide_stages: taps of the guide, as many; () takes the same names, or the
+      guide's stages.
+    variance: initial, of every channel, above 1e-5.
 
   Raises:
-    ValueError: a variance that is not above the least.
+    ValueError: a variance that is not above 1e-5.
 
   References:
     See `losses.vid`; regressors, stages, variance and weight are the CIFAR-100
     benchmark's, https://arxiv.org/abs/1910.10699.
   """
   if variance <= 1e-5:
-    raise ValueError(f'vid has variance={variance}: expected one above 1e-5')
+    raise ValueError(f'vid: variance must be above 1e-5, got {variance}')
 
   def ends(learner: Outputs, guide: Outputs | None) -> list[taps.Maps]:
     pairs = taps.pairs(learner, guide, stages, guide_stages)
@@ -96,18 +98,16 @@ def vid(
   def normals(pairs: list[taps.Maps]) -> Normals:
     return Normals(tuple(t.shape[-1] for _, t in pairs), variance)
 
-  def init(key, guide, learner, examples):
-    del examples
+  def init(key, *, learner, guide, **_):
     pairs = ends(learner, guide)
     return regressors.init(normals(pairs), key, *(s for s, _ in pairs)), {}
 
-  def loss(params, memory, guide, learner, batch, key):
-    del batch, key
+  def loss(params, memory, *, learner, guide, **_):
     pairs = ends(learner, guide)
-    said = regressors.apply(normals(pairs), params, *(s for s, _ in pairs))
+    normal = regressors.apply(normals(pairs), params, *(s for s, _ in pairs))
     each = [
       losses.vid(mean, t, log_scale)
-      for (mean, log_scale), (_, t) in zip(said, pairs, strict=True)
+      for (mean, log_scale), (_, t) in zip(normal, pairs, strict=True)
     ]
     return sum(each, start=jnp.zeros(())), memory
 

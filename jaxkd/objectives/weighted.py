@@ -15,6 +15,7 @@ from jaxkd.objectives.kd import kd
 from jaxkd.objectives.scores import Score
 from jaxkd.types import Array, Batch, Outputs
 
+EXAMPLE = {'score': 'target'}
 KD = kd()
 
 
@@ -23,9 +24,10 @@ def weighted(
   objective: Objective = KD,
   normalise: bool = False,
 ) -> Objective:
-  """Another objective, whose loss of each example is times a score.
+  """Another objective, with the loss of each example multiplied by a score.
 
-  `right` distils only what the teacher knows. The score gets no gradient.
+  `right` distils only where the teacher is right. No gradient flows through the
+  score.
 
   Args:
     score: a name of `scores.SCORES`, or such a function.
@@ -34,20 +36,20 @@ def weighted(
     normalise: divide the scores by their mean over the batch. Around
       cross_entropy and by `confidence`, that is the CWTM of born-again networks
       (Furlanello et al., 2018, https://arxiv.org/abs/1805.04770), in which
-      the teacher only says how much each label counts.
+      the teacher only sets how much each label counts.
 
   Raises:
     KeyError: no such score, with suggestions.
   """
-  of = scores.make(score)
+  score_of = scores.make(score)
 
-  def weight(guide: Outputs, learner: Outputs, batch: Batch) -> Array:
-    found = lax.stop_gradient(of(guide, learner, batch))
+  def weight(learner: Outputs, guide: Outputs, batch: Batch) -> Array:
+    value = lax.stop_gradient(score_of(learner, guide, batch))
     if not normalise:
-      return found
+      return value
     mask = batch['mask']
-    mean = jnp.sum(found * mask) / jnp.maximum(jnp.sum(mask), 1)
-    return found / jnp.where(mean > 0, mean, 1)
+    mean = jnp.sum(value * mask) / jnp.maximum(jnp.sum(mask), 1)
+    return value / jnp.where(mean > 0, mean, 1)
 
   settings: dict[str, object] = dict(
     objective=objective, score=score, normalise=normalise
@@ -60,24 +62,31 @@ def weighted(
 def times(
   objective: Objective, weight: Callable[[Outputs, Outputs, Batch], Array]
 ) -> Loss:
-  """Returns an objective's loss, each example's times a weight [B].
+  """Returns an objective's loss, multiplied by a weight for each example.
+
+  Args:
+    objective: with a loss [B].
+    weight: (learner, guide, batch) -> [B].
 
   The loss raises:
-    ValueError: it has no guide, or one loss for the whole batch.
+    ValueError: the guide is `labels`, or the objective has one loss for the
+      whole batch.
   """
 
-  def loss(params, memory, guide, learner, batch, key):
+  def loss(params, memory, *, learner, guide, batch, **others):
     if guide is None:
       raise ValueError(
-        f'{objective} is to be weighted by what a guide says, and labels say'
-        ' nothing of that sort: let a network be the guide'
+        f"the examples of {objective} are weighted by their guide's outputs,"
+        ' and labels have none: let a network be the guide'
       )
-    value, memory = objective.loss(params, memory, guide, learner, batch, key)
+    value, memory = objective.loss(
+      params, memory, learner=learner, guide=guide, batch=batch, **others
+    )
     if value.ndim != 1:
       raise ValueError(
         f'{objective} has one loss for the whole batch, so examples cannot have'
         ' weights: take an objective that has one for each'
       )
-    return value * weight(guide, learner, batch), memory
+    return value * weight(learner, guide, batch), memory
 
   return loss

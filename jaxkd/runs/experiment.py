@@ -169,8 +169,7 @@ class Experiment:
         **section.settings.to_dict(),
       )
 
-    graph = phase.graph.lasting(self.length(phase))
-    program = bind(graph, build, self.image_shape)
+    program = bind(phase.graph, build, self.image_shape)
     if not self._reads_teacher(phase):
       return program
     heads = phase.graph.heads
@@ -278,6 +277,7 @@ class Experiment:
       mesh=mesh.make_mesh(),
       optimizer=self.optimizer(phase, steps),
       epochs=self.epochs(phase),
+      length=self.length(phase),
       batch_size=self.config.batch_size,
       seed=self.seed(phase),
       ema=0.0 if self.prepares(phase) else self.config.optimizer.ema,
@@ -372,6 +372,6 @@ def build(config: Config) -> Experiment:
     program, trained = experiment.program(phase), phase.graph.trained
     for name, module in program.modules.items():
       models.check(module, program.input_shape, train=name in trained)
-    program.rehearse()
+    program.check_objectives(experiment.length(phase))
     experiment.optimizer(phase, steps_per_epoch=1)
   return experiment

@@ -36,6 +36,8 @@ class Task:
   mesh: the devices.
   optimizer: over the learning owners.
   epochs: to train.
+  length: of the phase, in epochs, for which weights and objectives are made;
+    more than `epochs` where the training is stopped early.
   batch_size: over all devices.
   seed: of initial values, order, views and the step.
   ema: decay of the weights' moving average; 0 carries none.
@@ -48,6 +50,7 @@ class Task:
   mesh: Mesh
   optimizer: optax.GradientTransformation
   epochs: int
+  length: int
   batch_size: int
   seed: int
   ema: float = 0.0
@@ -100,6 +103,7 @@ def train_phase(
       task.optimizer,
       seed=task.seed,
       steps_per_epoch=steps_per_epoch(task.dataset, task.batch_size),
+      epochs=task.length,
       ema=task.ema,
     ),
   )
@@ -146,8 +150,8 @@ def fitted(
     ValueError: with every array that is missing, extra or of another shape.
   """
   found = {}
-  for name in program.starts:
-    source = program.source(name)
+  for name in program.init_modules:
+    source = program.starts_from(name)
     if source not in known:
       continue
     init = functools.partial(program.init_network, name)
@@ -160,7 +164,7 @@ def fitted(
       variables = reparam.add_branches(variables, jax.jit(init)(key))
     what = f'the checkpoint of {source!r}'
     if has and not wants:
-      merged, module = reparam.merge(variables), program.starts[name]
+      merged, module = reparam.merge(variables), program.init_modules[name]
       variables = reparam.fold_biases(merged, module, program.input_shape, what)
     found[name] = tree.fit(variables, shapes, what)
   names = {transfer.name for transfer in program.graph.transfers}

@@ -85,7 +85,7 @@ def init(
         f'{name!r} is frozen and has no weights: train it in an earlier'
         f' phase, or name its checkpoint'
       )
-    variables = program.start(name, key, known)
+    variables = program.initial_variables(name, key, known)
     stats[name] = variables['batch_stats']
     if program.graph.owner(name) == name:
       params[name] = variables['params']

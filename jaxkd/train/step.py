@@ -22,6 +22,7 @@ def make_step(
   *,
   seed: int | Array,
   steps_per_epoch: int,
+  epochs: int,
   ema: float = 0.0,
 ) -> Callable[[State, Batch], tuple[State, Metrics]]:
   """Returns (state, batch) -> (state, metrics).
@@ -31,6 +32,7 @@ def make_step(
     optimizer: over the learning owners.
     seed: of the run; the step's randomness is a function of it and the step.
     steps_per_epoch: so that weights can be functions of the epoch.
+    epochs: length of the phase, likewise.
     ema: decay of the moving average, if the state carries one.
 
   The metrics are 'loss', 'loss/TRANSFER' before its weight, 'top1/NETWORK' of
@@ -48,7 +50,8 @@ def make_step(
     params, frozen = program.resolve(state.params), program.graph.frozen
     said, _ = program.forward(params, state.stats, batch['image'], frozen)
     key = jax.random.fold_in(jax.random.key(seed), state.step)
-    seen = _Seen(batch, said, _epoch(state.step, steps_per_epoch), key)
+    epoch = _epoch(state.step, steps_per_epoch)
+    seen = _Seen(batch, said, epoch, epochs, key)
     metrics, grads, opt = {}, [], []
     for update, old in zip(program.graph.updates(), state.opt, strict=True):
       changing = learned(state.params, update)
@@ -80,12 +83,14 @@ class _Seen(NamedTuple):
   batch: what they learn from.
   said: by frozen network, its outputs.
   epoch: float32 scalar.
+  epochs: length of the phase.
   key: the step's.
   """
 
   batch: Batch
   said: dict[str, Outputs]
   epoch: Array
+  epochs: int
   key: Array
 
 
@@ -127,9 +132,10 @@ def _losses(
       memory,
       {**seen.said, **outputs},
       seen.batch,
-      seen.epoch,
-      seen.key,
-      transfers,
+      key=seen.key,
+      epoch=seen.epoch,
+      epochs=seen.epochs,
+      transfers=transfers,
     )
     parts, metrics = [*parts, loss], {**metrics, **found}
   metrics |= {f'top1/{n}': _top1(x, seen.batch) for n, x in outputs.items()}

@@ -189,6 +189,7 @@ def _epoch(
     task.optimizer,
     seed=seed,
     steps_per_epoch=steps_per_epoch(task.dataset, task.batch_size),
+    epochs=task.length,
     ema=task.ema,
   )
 
