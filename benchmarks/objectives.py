@@ -160,7 +160,7 @@ def cases_of(
   lent = {'teacher': teacher(initial_key(base.seed))}
   cases = {}
   for name, task in tasks.items():
-    task.program.rehearse()
+    task.program.rehearse(task.problem.batch_spec(task.program.input_shape, 2))
     cases[name] = Guided(task, sizes, lent, bank)
   for case in cases.values():
     case.compile()

@@ -41,7 +41,8 @@ from jaxkd.train.phase import Task, initial_key
 
 def alone(task: Task, name: str) -> Task:
   """Returns the plain training of one network of a task."""
-  transfer = Transfer(LABELS, name, objectives.cross_entropy())
+  objective = objectives.CATALOG[task.problem.label_objective]()
+  transfer = Transfer(LABELS, name, objective)
   program = bind(
     Graph({name: Learner()}, (transfer,)),
     lambda *_: task.program.modules[name],

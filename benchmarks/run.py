@@ -173,10 +173,15 @@ def feed_of(task: Task, sizes: Sizes) -> Feed:
   """Returns the task's training batches for its step."""
   steps = len(task.dataset.train) // task.batch_size
   step = make_step(
-    task.program, task.optimizer, seed=task.seed, steps_per_epoch=steps
+    task.program,
+    task.optimizer,
+    seed=task.seed,
+    steps_per_epoch=steps,
+    measure=task.problem.metrics,
   )
   return Feed(
     dataset=task.dataset,
+    problem=task.problem,
     mesh=task.mesh,
     batch_size=task.batch_size,
     seed=task.seed,

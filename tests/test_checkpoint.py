@@ -189,6 +189,7 @@ def make_state(step: int) -> State:
   state = State(
     step=jnp.asarray(step, jnp.int32),
     params=params,
+    objectives={},
     stats={'student': {}, 'teacher': {'mean': jnp.arange(2.0)}},
     memory={},
     opt=optax.sgd(0.1, momentum=0.9).init(params),

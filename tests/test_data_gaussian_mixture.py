@@ -235,7 +235,7 @@ def test_few_shot_and_validation_take_examples_with_their_posteriors():
 @pytest.mark.parametrize('augment', ['default', *data.AUGMENTATIONS])
 def test_real_numbers_reach_the_network_as_they_are(augment):
   made = data.load('gaussian_mixture', augment=augment, **SIZES, **SMALL)
-  arrays = mesh.resident(made.train, mesh.make_mesh())
+  arrays = mesh.put_split(made.train, mesh.make_mesh())
   index = np.array([3, 0, 39, 3], np.int32)
 
   @jax.jit
@@ -264,8 +264,8 @@ def test_posteriors_are_on_the_devices_only_where_they_are_known():
   made = mixture(**SIZES, **SMALL)
   unknown = data.Split(made.test.label, made.test.image)
   devices = mesh.make_mesh()
-  assert set(mesh.resident(unknown, devices)) == {'image', 'label'}
-  assert 'posterior' in mesh.resident(made.test, devices)
+  assert set(mesh.put_split(unknown, devices)) == {'image', 'label'}
+  assert 'posterior' in mesh.put_split(made.test, devices)
 
 
 def test_networks_learn_and_are_measured_on_the_numbers_themselves(tmp_path):
@@ -294,8 +294,8 @@ def test_networks_learn_and_are_measured_on_the_numbers_themselves(tmp_path):
 
 @pytest.mark.parametrize('settings', [{}, dict(num_classes=3, dimensions=4)])
 def test_its_shape_is_known_before_it_is_drawn(settings):
-  shape, classes = data.known_shape('gaussian_mixture', settings)
+  shape, classes, _ = data.known('gaussian_mixture', settings)
   sizes = dict(train_size=10, validation_size=0, test_size=1)
   drawn = data.load('gaussian_mixture', **settings, **sizes)
   assert (drawn.image_shape, drawn.num_classes) == (shape, classes)
-  assert data.known_shape('folder:x', {}) is None
+  assert data.known('folder:x', {}) is None

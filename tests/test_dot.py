@@ -171,8 +171,8 @@ def program():
 
 def trained(optimizer, steps=3):
   made = program()
-  known = {'teacher': made.init_network('teacher', jax.random.key(5))}
-  state = states.init(made, optimizer, jax.random.key(0), known, examples=6)
+  initial = {'teacher': made.init_network('teacher', jax.random.key(5))}
+  state = states.init(made, optimizer, jax.random.key(0), initial, examples=6)
   step = jax.jit(make_step(made, optimizer, seed=0, steps_per_epoch=9))
   seen = []
   for n in range(steps):
@@ -240,10 +240,10 @@ def test_a_resumed_training_ends_as_an_uninterrupted_one(tmp_path):
   """With what it remembers, and what an objective around another does."""
   task = task_of()
   key = jax.random.key(3)
-  known = {'teacher': task.program.init_network('teacher', key)}
-  train_phase(dataclasses.replace(task, epochs=1), tmp_path / 'a', known, {})
-  resumed = train_phase(task, tmp_path / 'a', known, {})
-  whole = train_phase(task, tmp_path / 'b', known, {})
+  initial = {'teacher': task.program.init_network('teacher', key)}
+  train_phase(dataclasses.replace(task, epochs=1), tmp_path / 'a', initial, {})
+  resumed = train_phase(task, tmp_path / 'a', initial, {})
+  whole = train_phase(task, tmp_path / 'b', initial, {})
   digests = {tree.digest(x.variables['student']) for x in (resumed, whole)}
   assert len(digests) == 1
 

@@ -159,8 +159,9 @@ def test_evaluation_counts_every_example_once(task, devices):
   mesh = meshes.make_mesh(jax.devices()[:devices])
   module = task.program.modules['student']
   variables = task.program.init_network('student', jax.random.key(0))
-  got = Evaluator(task.dataset, mesh)(module, variables)
   dataset = task.dataset
+  evaluator = Evaluator(dataset.test, dataset.view, task.problem, mesh)
+  got = evaluator(module, variables)
   image = (dataset.test.image / 255 - dataset.view.mean) / dataset.view.std
   logits = module.apply(variables, image.astype(np.float32)).logits
   hits = np.argmax(logits, -1) == dataset.test.label
@@ -173,7 +174,7 @@ def test_evaluation_counts_every_example_once(task, devices):
 def test_a_batch_that_devices_cannot_share_is_refused(task):
   mesh = meshes.make_mesh()
   with pytest.raises(ValueError, match=r'batch_size 6 .* 4 devices.*=8'):
-    Feed(task.dataset, mesh, 6, 0, step=None)
+    Feed(task.dataset, task.problem, mesh, 6, 0, step=None)
 
 
 @pytest.mark.parametrize(

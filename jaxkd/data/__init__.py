@@ -1,15 +1,15 @@
 """Data sets: `load` by name, batches by index, views on the device.
 
-`load` reads a data set; `order`, `train_batches` and `eval_batches` say which
-examples form a batch; `gather` picks them out of arrays on the device, or
-`prefetch` decodes them on the host; `train_view` and `eval_view` make network
-input of their pixels, inside the jitted step.
+`load` reads a data set; `order`, `train_batches` and `eval_batches` return the
+indices of each batch; `gather` picks its examples out of arrays on the device,
+or `prefetch` decodes them on the host; `train_view` and `eval_view` turn their
+pixels into a network's input, inside the jitted step.
 """
 
 import dataclasses
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxkd import catalog
 from jaxkd.data import (
@@ -42,13 +42,14 @@ __all__ = [
   'AUGMENTATIONS',
   'CATALOG',
   'Dataset',
+  'Known',
   'Split',
   'View',
   'eval_batches',
   'eval_view',
   'example_seeds',
   'gather',
-  'known_shape',
+  'known',
   'load',
   'order',
   'prefetch',
@@ -69,19 +70,31 @@ CATALOG = {
   'folder': folder.folder,
 }
 
-# (H, W, C) and K of the data sets whose sizes are known before they are read.
-SHAPES = {
-  'digits': ((8, 8, 1), 10),
-  'cifar10': ((32, 32, 3), 10),
-  'cifar100': ((32, 32, 3), 100),
-  'tfds:imagenet2012': ((224, 224, 3), 1000),  # if no other size is asked for
+
+class Known(NamedTuple):
+  """What is known of a data set before it is read.
+
+  image_shape: (H, W, C).
+  num_classes: K.
+  problem: see `Dataset`.
+  """
+
+  image_shape: tuple[int, int, int]
+  num_classes: int
+  problem: str = 'classification'
+
+
+KNOWN = {
+  'digits': Known((8, 8, 1), 10),
+  'cifar10': Known((32, 32, 3), 10),
+  'cifar100': Known((32, 32, 3), 100),
+  # At its default size.
+  'tfds:imagenet2012': Known((224, 224, 3), 1000),
 }
 
 
-def known_shape(
-  name: str, settings: Mapping[str, Any]
-) -> tuple[tuple[int, int, int], int] | None:
-  """Returns (H, W, C) and K of a data set that need not be read to know them.
+def known(name: str, settings: Mapping[str, Any]) -> Known | None:
+  """Returns the sizes of a data set that need not be read to know them.
 
   Args:
     name: as `load` takes it.
@@ -91,11 +104,11 @@ def known_shape(
     signature = inspect.signature(gaussian_mixture.gaussian_mixture)
     sizes = {k: p.default for k, p in signature.parameters.items()}
     sizes |= settings
-    return (1, 1, sizes['dimensions']), sizes['num_classes']
-  return SHAPES.get(name)
+    return Known((1, 1, sizes['dimensions']), sizes['num_classes'])
+  return KNOWN.get(name)
 
 
-# What follows the colon, for loaders of whatever it names.
+# What follows the colon in the names of loaders that read a named source.
 SOURCES = {'tfds': 'NAME', 'folder': 'PATH'}
 
 # Whether each augmentation crops, and whether it flips.

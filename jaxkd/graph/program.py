@@ -112,28 +112,26 @@ class Program:
       memory |= {transfer.name: bank} if bank else {}
     return params, memory
 
-  def rehearse(self) -> None:
-    """Lets every objective see what it would see; nothing is computed.
+  def rehearse(self, spec: Batch) -> None:
+    """Traces every objective on batches of these shapes; computes nothing.
+
+    Args:
+      spec: shapes and types of a batch, see `Problem.batch_spec`.
 
     Raises:
       KeyError: an objective asks for a tap that a network does not have.
       ValueError: an objective is not defined between its guide and learner.
     """
 
-    def losses(key: Array) -> Array:
-      batch: Batch = {
-        'image': jnp.zeros((2, *self.input_shape)),
-        'label': jnp.zeros(2, jnp.int32),
-        'index': jnp.arange(2),
-        'mask': jnp.ones(2),
-      }
-      outputs = self._outputs_of_zeros(examples=2)
+    def losses(key: Array, batch: Batch) -> Array:
+      examples = len(batch['index'])
+      outputs = self._outputs_of_zeros(examples)
       one = jax.tree.map(lambda x: x[:1], outputs)
-      params, memory = self._init_objectives(key, one, examples=2)
+      params, memory = self._init_objectives(key, one, examples)
       epoch = jnp.zeros(())
       return self.losses(params, memory, outputs, batch, epoch, key)[0]
 
-    jax.eval_shape(losses, jax.random.key(0))
+    jax.eval_shape(losses, jax.random.key(0), spec)
 
   def _outputs_of_zeros(self, examples: int = 1) -> dict[str, Outputs]:
     image = jnp.zeros((examples, *self.input_shape))
@@ -354,7 +352,18 @@ def _guide(
 
 
 def _mean(loss: Array, mask: Array) -> Array:
-  """Averages a loss per example over the examples that count."""
+  """Averages a loss over what the mask counts.
+
+  Args:
+    loss: a scalar, which is returned as it is; or for each example, [B], or for
+      each of its places, [B, ...].
+    mask: [B] or [B, ...]. An example counts as a whole if any place does.
+  """
   if loss.ndim == 0:
     return loss
+  if mask.ndim > loss.ndim:
+    mask = jnp.max(mask, axis=tuple(range(loss.ndim, mask.ndim)))
+  if mask.ndim < loss.ndim:
+    rest = range(mask.ndim, loss.ndim)
+    mask = jnp.broadcast_to(jnp.expand_dims(mask, tuple(rest)), loss.shape)
   return jnp.sum(loss * mask) / jnp.maximum(jnp.sum(mask), 1)

@@ -9,7 +9,7 @@ import optax
 from ml_collections import ConfigDict
 
 from jaxkd import config as configs
-from jaxkd import data, methods, models
+from jaxkd import data, methods, models, problems
 from jaxkd.runs import describe
 from jaxkd.catalog import UnknownNameError, call, lookup, suggestion
 from jaxkd.config import Config
@@ -18,6 +18,7 @@ from jaxkd.graph import OBJECTIVES, Frozen, Learner, Model, Phase
 from jaxkd.checkpoints import load
 from jaxkd.methods.offline import TEACHER_LOSSES
 from jaxkd.graph.program import Program, bind
+from jaxkd.problems import Problem
 from jaxkd.train import mesh
 from jaxkd.train import optimizer
 from jaxkd.train.feed import steps_per_epoch
@@ -116,12 +117,19 @@ class Experiment:
     return data.load(**{**given, **settings})
 
   @property
+  def problem(self) -> Problem:
+    """What the data pose; read from the data only if need be."""
+    known = self._known_shape
+    name = known.problem if known else self.dataset.problem
+    return lookup('problem', problems.CATALOG, name)
+
+  @property
   def image_shape(self) -> tuple[int, int, int]:
     """[H, W, C] of one image; read from the data only if need be."""
     known = self._known_shape
     if known is None:
       return self.dataset.image_shape
-    height, width, channels = known[0]
+    height, width, channels = known.image_shape
     size = self.config.data.image_size
     return (size or height, size or width, channels)
 
@@ -129,12 +137,12 @@ class Experiment:
   def num_classes(self) -> int:
     """K; read from the data only if need be."""
     known = self._known_shape
-    return known[1] if known else self.dataset.num_classes
+    return known.num_classes if known else self.dataset.num_classes
 
   @property
-  def _known_shape(self) -> tuple[tuple[int, int, int], int] | None:
+  def _known_shape(self) -> data.Known | None:
     section = self.config.data
-    return data.known_shape(section.name, section.settings.to_dict())
+    return data.known(section.name, section.settings.to_dict())
 
   def section(self, phase: Phase, name: str) -> Config:
     """Returns the section on a network: the config's, or a model's own."""
@@ -275,6 +283,7 @@ class Experiment:
       name=phase.name,
       program=self.program(phase),
       dataset=self.dataset,
+      problem=self.problem,
       mesh=mesh.make_mesh(),
       optimizer=self.optimizer(phase, steps),
       epochs=self.epochs(phase),
@@ -372,6 +381,6 @@ def build(config: Config) -> Experiment:
     program, trained = experiment.program(phase), phase.graph.trained
     for name, module in program.modules.items():
       models.check(module, program.input_shape, train=name in trained)
-    program.rehearse()
+    program.rehearse(experiment.problem.batch_spec(program.input_shape, 2))
     experiment.optimizer(phase, steps_per_epoch=1)
   return experiment
