@@ -55,7 +55,7 @@ def test_means_are_scikit_learns(n, batch_size, num_classes):
   np.testing.assert_allclose(got['brier'], brier, rtol=2e-4)
 
 
-def test_what_is_masked_does_not_count():
+def test_masked_examples_do_not_count():
   logits, labels = examples(12)
   mask = (np.arange(12) % 3 > 0).astype(np.float32)
   kept = mask > 0
@@ -66,7 +66,7 @@ def test_what_is_masked_does_not_count():
     np.testing.assert_allclose(got[name], value, rtol=1e-6)
 
 
-def test_not_even_if_it_is_infinite():
+def test_masked_examples_may_be_infinite():
   logits = np.array([[0, 1], [0, -np.inf], [np.nan, 0]], np.float32)
   labels = np.array([1, 1, 0])
   got = counts(logits, labels, np.array([1, 0, 0], np.float32))
@@ -88,7 +88,7 @@ def test_ties_give_credit_for_five_places_and_no_more(values, label):
 
 
 @pytest.mark.parametrize('num_classes', [2, 5, 6])
-def test_saying_the_same_of_all_classes_is_chance(num_classes):
+def test_equal_logits_have_the_accuracy_of_chance(num_classes):
   labels = np.arange(num_classes, dtype=np.int32)
   logits = np.zeros((num_classes, num_classes), np.float32)
   got = counts(logits, labels, np.ones(num_classes, np.float32))
@@ -96,7 +96,7 @@ def test_saying_the_same_of_all_classes_is_chance(num_classes):
   assert float(got['top5']) == min(5, num_classes)
 
 
-def test_a_network_that_says_nothing_is_never_right():
+def test_nan_logits_are_never_right():
   logits = np.full((4, 4), np.nan, np.float32)
   got = counts(logits, np.arange(4), np.ones(4, np.float32))
   assert float(got['top1']) == float(got['top5']) == 0
@@ -108,7 +108,7 @@ def test_saturated_logits_give_a_finite_nll():
   np.testing.assert_allclose(got['nll'], 2e4)
 
 
-def test_totals_keep_the_shape_of_what_they_add_up():
+def test_totals_keep_the_shapes_of_the_sums():
   sums = [
     {'seen': np.float32(2), 'x': np.float32(0.5), 'v': np.arange(3)},
     {'seen': np.float32(1), 'x': np.float32(1), 'v': np.ones(3)},
@@ -119,7 +119,7 @@ def test_totals_keep_the_shape_of_what_they_add_up():
   assert evaluate.summary(total) == {'x': 0.5}
 
 
-def test_totals_are_exact_where_float32_is_not():
+def test_totals_are_exact_beyond_float32():
   sums = [{'seen': np.float32(2**24)}, {'seen': np.float32(1)}]
   assert evaluate.totals(sums, 2**24 + 1)['seen'] == 2**24 + 1
 

@@ -1,4 +1,4 @@
-"""The evaluator: what it says of a split, whatever the devices."""
+"""The evaluator on one split, with one device and with four."""
 
 import dataclasses
 
@@ -14,12 +14,12 @@ from jaxkd.problems import CLASSIFICATION
 from jaxkd.train import mesh as meshes
 from jaxkd.train.evaluation import Evaluator
 
-MEASURED = {'top1', 'top5', 'nll', 'brier', 'ece'}
+METRICS = {'top1', 'top5', 'nll', 'brier', 'ece'}
 
 
 @dataclasses.dataclass
 class Case:
-  """Two networks, a data set with a known posterior, and what they say."""
+  """Two networks, data with a known posterior, and the networks' logits."""
 
   dataset: object
   modules: list
@@ -70,7 +70,7 @@ def without_posterior(case):
 
 
 @pytest.mark.parametrize('devices', [1, 4])
-def test_every_measure_is_numpys(case, devices):
+def test_every_metric_is_numpys(case, devices):
   got = case.evaluator(devices)(*case.networks(0))
   label, posterior = case.dataset.test.label, case.dataset.test.posterior
   q = softmax(case.logits[0], -1)
@@ -104,12 +104,12 @@ def test_two_networks_are_compared(case, devices):
   np.testing.assert_allclose(got['kl'], kl, rtol=2e-4)
 
 
-def test_without_a_posterior_no_distance_is_claimed(case):
+def test_without_a_posterior_there_is_no_distance_to_it(case):
   test = case.evaluator(4, without_posterior(case))
-  assert set(test(*case.networks(0))) == MEASURED
+  assert set(test(*case.networks(0))) == METRICS
 
 
-def test_a_streamed_split_is_measured_like_one_in_memory(case):
+def test_a_lazy_split_is_evaluated_like_one_in_memory(case):
   memory = without_posterior(case)
   image = memory.image
   split = Split(memory.label, load=lambda index, _: image[index])
@@ -145,7 +145,7 @@ def test_outputs_are_of_the_first_images(case, examples, monkeypatch):
     assert isinstance(array, np.ndarray)
 
 
-def test_taps_are_chosen_by_name(case):
+def test_taps_are_selected_by_name(case):
   test = case.evaluator(4)
   taps = test.outputs(*case.networks(0), 5, taps=('stage1', 'pooled')).taps
   module, variables = case.networks(0)

@@ -42,14 +42,14 @@ __all__ = [
   'AUGMENTATIONS',
   'CATALOG',
   'Dataset',
-  'Known',
+  'Spec',
   'Split',
   'View',
   'eval_batches',
   'eval_view',
   'example_seeds',
   'gather',
-  'known',
+  'spec',
   'load',
   'order',
   'prefetch',
@@ -71,8 +71,8 @@ CATALOG = {
 }
 
 
-class Known(NamedTuple):
-  """What is known of a data set before it is read.
+class Spec(NamedTuple):
+  """Sizes of a data set, and the problem that it poses.
 
   image_shape: (H, W, C).
   num_classes: K.
@@ -84,17 +84,17 @@ class Known(NamedTuple):
   problem: str = 'classification'
 
 
-KNOWN = {
-  'digits': Known((8, 8, 1), 10),
-  'cifar10': Known((32, 32, 3), 10),
-  'cifar100': Known((32, 32, 3), 100),
+SPECS = {
+  'digits': Spec((8, 8, 1), 10),
+  'cifar10': Spec((32, 32, 3), 10),
+  'cifar100': Spec((32, 32, 3), 100),
   # At its default size.
-  'tfds:imagenet2012': Known((224, 224, 3), 1000),
+  'tfds:imagenet2012': Spec((224, 224, 3), 1000),
 }
 
 
-def known(name: str, settings: Mapping[str, Any]) -> Known | None:
-  """Returns the sizes of a data set that need not be read to know them.
+def spec(name: str, settings: Mapping[str, Any]) -> Spec | None:
+  """Returns the sizes of a data set without reading it, None if it has to be.
 
   Args:
     name: as `load` takes it.
@@ -104,8 +104,8 @@ def known(name: str, settings: Mapping[str, Any]) -> Known | None:
     signature = inspect.signature(gaussian_mixture.gaussian_mixture)
     sizes = {k: p.default for k, p in signature.parameters.items()}
     sizes |= settings
-    return Known((1, 1, sizes['dimensions']), sizes['num_classes'])
-  return KNOWN.get(name)
+    return Spec((1, 1, sizes['dimensions']), sizes['num_classes'])
+  return SPECS.get(name)
 
 
 # What follows the colon in the names of loaders that read a named source.
@@ -132,20 +132,20 @@ def load(
   """Reads a data set.
 
   Args:
-    name: an entry of `CATALOG`; 'tfds:cifar100' and 'folder:PATH' say after the
-      colon what to read.
-    dir: where the files are; each loader says what it expects.
+    name: an entry of `CATALOG`; in 'tfds:cifar100' and 'folder:PATH' the source
+      follows the colon.
+    dir: where the files are; see each loader.
     few_shot: training examples per class, a fixed subset; 0 keeps all.
     image_size: height and width in pixels, for loaders that can choose.
     augment: 'default' (the data set's own) or a key of `AUGMENTATIONS`.
     validation: training examples per class that replace the test split, for
-      choosing hyper-parameters; held out before the few-shot subset is chosen.
+      choosing hyper-parameters; held out before the few-shot subset is taken.
     **settings: further arguments of the loader.
 
   Raises:
     KeyError: no such data set or augmentation.
     ValueError: a setting that the loader does not take or the data do not
-      allow; a damaged file.
+      allow; a corrupt file.
     FileNotFoundError: the data set is not there.
   """
   kind, _, source = name.partition(':')
@@ -153,10 +153,10 @@ def load(
   if bool(source) != (kind in SOURCES):
     right = f'{kind}:{SOURCES[kind]}' if kind in SOURCES else kind
     raise ValueError(f'data set {name!r} should be written {right}')
-  # Empty values are a config's way of not giving a setting.
-  given = {'source': source, 'dir': dir, 'image_size': image_size}
-  given = {key: value for key, value in given.items() if value}
-  dataset = catalog.call(f'data set {kind!r}', loader, {**given, **settings})
+  # In a config, an empty value leaves a setting at the loader's default.
+  common = {'source': source, 'dir': dir, 'image_size': image_size}
+  common = {key: value for key, value in common.items() if value}
+  dataset = catalog.call(f'data set {kind!r}', loader, {**common, **settings})
   if validation:
     dataset = select.validation(dataset, validation)
   if few_shot:

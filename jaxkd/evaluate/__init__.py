@@ -1,6 +1,6 @@
 """Evaluation: masked sums over batches, so that every example counts once.
 
-A diagnostic turns a batch into sums. `totals` adds up the batches of a split,
+Each measure turns a batch into sums. `totals` adds up the batches of a split,
 and `summary` turns the totals into means and the calibration error.
 """
 

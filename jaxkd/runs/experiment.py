@@ -118,31 +118,31 @@ class Experiment:
 
   @property
   def problem(self) -> Problem:
-    """What the data pose; read from the data only if need be."""
-    known = self._known_shape
-    name = known.problem if known else self.dataset.problem
+    """The problem that the data pose; read from the data only if need be."""
+    spec = self._spec
+    name = spec.problem if spec else self.dataset.problem
     return lookup('problem', problems.CATALOG, name)
 
   @property
   def image_shape(self) -> tuple[int, int, int]:
     """[H, W, C] of one image; read from the data only if need be."""
-    known = self._known_shape
-    if known is None:
+    spec = self._spec
+    if spec is None:
       return self.dataset.image_shape
-    height, width, channels = known.image_shape
+    height, width, channels = spec.image_shape
     size = self.config.data.image_size
     return (size or height, size or width, channels)
 
   @property
   def num_classes(self) -> int:
     """K; read from the data only if need be."""
-    known = self._known_shape
-    return known.num_classes if known else self.dataset.num_classes
+    spec = self._spec
+    return spec.num_classes if spec else self.dataset.num_classes
 
   @property
-  def _known_shape(self) -> data.Known | None:
+  def _spec(self) -> data.Spec | None:
     section = self.config.data
-    return data.known(section.name, section.settings.to_dict())
+    return data.spec(section.name, section.settings.to_dict())
 
   def section(self, phase: Phase, name: str) -> Config:
     """Returns the section on a network: the config's, or a model's own."""

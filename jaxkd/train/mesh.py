@@ -1,7 +1,7 @@
 """One mesh over all devices, with the batch split along its only axis.
 
 Under `jit` with a sharded batch, BatchNorm and relations of a batch see the
-global batch, whatever the number of devices. (The PyTorch references computed
+global batch on any number of devices. (The PyTorch references computed
 them per device.)
 """
 
@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec as P
 from jaxkd.data.base import Split
 from jaxkd.types import Array
 
-CORES = 4  # more CPU devices than this have not been tried
+CORES = 4  # the largest number of CPU devices that was tried
 
 
 def use_cores(batch_size: int) -> None:

@@ -96,21 +96,6 @@ def train_phase(
     DivergedError: a loss is NaN or infinite.
   """
   initial = fitted(task.program, initial, task.seed)
-  feed = Feed(
-    dataset=task.dataset,
-    problem=task.problem,
-    mesh=task.mesh,
-    batch_size=task.batch_size,
-    seed=task.seed,
-    step=make_step(
-      task.program,
-      task.optimizer,
-      seed=task.seed,
-      steps_per_epoch=steps_per_epoch(task.dataset, task.batch_size),
-      ema=task.ema,
-      measure=task.problem.metrics,
-    ),
-  )
   checkpoints = Checkpoints(folder / 'checkpoints' / task.name)
   state, record = start(task, initial, checkpoints, carried)
   log = Log(folder, task.name, int(state.step))
@@ -120,7 +105,7 @@ def train_phase(
     phase=task.name,
     program=task.program,
     problem=problem,
-    feed=feed,
+    feed=feed_of(task),
     test=test,
     epochs=task.epochs,
     checkpoints=checkpoints,
@@ -140,6 +125,32 @@ def train_phase(
   checkpoints.close()
   log.close()
   return _trained(task, state, record)
+
+
+def feed_of(task: Task, chunk: int | None = None) -> Feed:
+  """Returns the feed of a task's training split to its step.
+
+  Args:
+    task: what to train.
+    chunk: see `Feed`.
+  """
+  step = make_step(
+    task.program,
+    task.optimizer,
+    seed=task.seed,
+    steps_per_epoch=steps_per_epoch(task.dataset, task.batch_size),
+    ema=task.ema,
+    measure=task.problem.metrics,
+  )
+  return Feed(
+    dataset=task.dataset,
+    problem=task.problem,
+    mesh=task.mesh,
+    batch_size=task.batch_size,
+    seed=task.seed,
+    step=step,
+    chunk=chunk,
+  )
 
 
 def fitted(

@@ -10,7 +10,7 @@ import optax
 
 from jaxkd.graph import Transfer, Update
 from jaxkd.graph.program import Program
-from jaxkd.train.dot import Split, TwoGradients, total
+from jaxkd.train.dot import Parts, TwoGradients, total
 from jaxkd.train.state import State, replaced, trainable
 from jaxkd.train.used import flagged, flags
 from jaxkd.types import Array, Batch, Metrics, Outputs, Tree
@@ -102,7 +102,7 @@ class _After(NamedTuple):
 class _Gradient(NamedTuple):
   """The gradient of an update's losses.
 
-  parts: as the optimizer takes it: owner -> tree, or owner -> `Split`.
+  parts: as the optimizer takes it: owner -> tree, or owner -> `Parts`.
   total: owner -> tree, of all losses together.
   used: owner -> tree of scalars, 1 for arrays that a loss depends on, else 0.
   after: the rest of the update's results.
@@ -133,7 +133,7 @@ def _one_gradient(losses: Losses, params: Tree, update: Update) -> _Gradient:
 
 
 def _two_gradients(losses: Losses, params: Tree, update: Update) -> _Gradient:
-  """Returns the gradients of labels' losses and of guides' losses, apart.
+  """Returns one gradient of the labels' losses and one of the guides' losses.
 
   They come from one forward pass and two backward passes, which share what the
   forward pass has stored for them.
@@ -145,7 +145,7 @@ def _two_gradients(losses: Losses, params: Tree, update: Update) -> _Gradient:
   one, zero = jnp.ones_like(labels), jnp.zeros_like(labels)
   task, used_by_labels = pull([one, zero])
   guide, used_by_guides = pull([zero, one])
-  parts = {owner: Split(task[owner], guide[owner]) for owner in task}
+  parts = {owner: Parts(task[owner], guide[owner]) for owner in task}
   used = jax.tree.map(jnp.maximum, used_by_labels, used_by_guides)
   return _Gradient(parts, total(parts), used, after)
 
@@ -210,7 +210,7 @@ def _shared(
   """Runs the frozen networks, once for all updates of a step."""
   params, frozen = program.resolve(state.params), program.graph.frozen
   outputs, _ = program.forward(params, state.stats, batch['image'], frozen)
-  # Whole epochs and the rest apart: a float32 step count is not exact.
+  # Whole epochs first: the number of steps may not be exact in float32.
   part = state.step % steps_per_epoch / steps_per_epoch
   epoch = state.step // steps_per_epoch + part
   key = jax.random.fold_in(jax.random.key(seed), state.step)

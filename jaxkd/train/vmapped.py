@@ -197,7 +197,7 @@ def _epoch(
     task: any seed's; its own seed and data are not used.
     progress: before the epoch.
     train: the training split.
-    held_out: the validation split, {} if there is none.
+    held_out: the validation split; {} if there is no such split.
     seed: of the run.
     full: int32 [S, B], the examples of each step.
     rest: int32 [R], those of the last, smaller one; R may be 0.
