@@ -149,9 +149,9 @@ def test_clips_the_norm_of_the_sum():
   ('settings', 'message'),
   [
     (dict(nesterov=True), 'no Nesterov momentum: set nesterov to False'),
-    (dict(delta=0.1), 'the momenta 0.8 and 1: expected'),
-    (dict(delta=-0.1), 'the momenta 1 and 0.8: expected'),
-    (dict(momentum=0.05), 'the momenta -0.025 and 0.125: expected'),
+    (dict(delta=0.1), 'the momenta are 0.8 and 1: both'),
+    (dict(delta=-0.1), 'the momenta are 1 and 0.8: both'),
+    (dict(momentum=0.05), 'the momenta are -0.025 and 0.125: both'),
   ],
 )
 def test_impossible_settings_are_refused(settings, message):

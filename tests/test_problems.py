@@ -3,6 +3,8 @@
 import dataclasses
 import functools
 import json
+import pathlib
+import re
 from typing import Any
 
 import chex
@@ -29,6 +31,7 @@ from jaxkd.train.phase import Task, train_phase
 from jaxkd.train.vmapped import train_together
 from jaxkd.types import Batch, Outputs
 
+ROOT = pathlib.Path(__file__).parents[1]
 SIZE, K = 4, 3
 SHAPE = (SIZE, SIZE, 2)
 VIEW = View(mean=(0.5, 0.5), std=(0.25, 0.25), pad=1, flip=True)
@@ -385,6 +388,14 @@ def test_names_are_consistent(problem):
   assert problem.best in problem.reported
   labels = [figure.label for figure in problem.reported.values()]
   assert len(set(labels)) == len(labels)
+
+
+@each_problem
+def test_training_names_no_metric(problem):
+  words = '|'.join(problem.reported)
+  for path in (ROOT / 'jaxkd/train').glob('*.py'):
+    named = re.findall(rf"'(?:{words})\b", path.read_text())
+    assert not named, f'{path.name}: {named}'
 
 
 def test_a_data_set_names_its_problem():
