@@ -37,7 +37,8 @@ batch_sizes = st.sampled_from([1, 7, 16])
 @hypothesis.given(sizes, batch_sizes, st.sampled_from([4, 7]))
 def test_means_are_scikit_learns(n, batch_size, num_classes):
   logits, labels = examples(n, num_classes)
-  got = evaluate.means(in_batches(logits, labels, batch_size), n)
+  total = evaluate.totals(in_batches(logits, labels, batch_size), n)
+  got = evaluate.summary(total)
   p, classes = softmax(logits), range(num_classes)
   top1 = metrics.accuracy_score(labels, logits.argmax(axis=-1))
   top5 = metrics.top_k_accuracy_score(
@@ -127,14 +128,14 @@ def test_totals_are_exact_beyond_float32():
 def test_sums_may_come_from_a_generator():
   logits, labels = examples(10)
   sums = in_batches(logits, labels, 4)
-  assert evaluate.means(iter(sums), 10) == evaluate.means(sums, 10)
+  assert evaluate.totals(iter(sums), 10) == evaluate.totals(sums, 10)
 
 
 def test_a_missing_example_is_an_error():
   logits, labels = examples(10)
   sums = in_batches(logits[:-1], labels[:-1], 4)
   with pytest.raises(RuntimeError, match='evaluated 9 of 10 examples'):
-    evaluate.means(sums, 10)
+    evaluate.totals(sums, 10)
 
 
 def test_an_example_counted_twice_is_an_error():
@@ -142,9 +143,9 @@ def test_an_example_counted_twice_is_an_error():
   sums = in_batches(logits, labels, 4)
   twice = counts(logits[:1], labels[:1], np.ones(1, np.float32))
   with pytest.raises(RuntimeError, match='evaluated 11 of 10 examples'):
-    evaluate.means([*sums, twice], 10)
+    evaluate.totals([*sums, twice], 10)
 
 
 def test_no_batch_at_all_is_an_error():
   with pytest.raises(RuntimeError, match='evaluated 0 of 10 examples'):
-    evaluate.means([], 10)
+    evaluate.totals([], 10)

@@ -169,12 +169,12 @@ def dataset(**changes):
   return dataclasses.replace(made, **changes)
 
 
-def task(objective, rate=0.5, **changes):
+def make_task(**changes):
   """Returns a training by labels and by a frozen teacher."""
   labels = objectives.CATALOG[PIXELS.label_objective]()
   transfers = (
     Transfer('labels', 'student', labels),
-    Transfer('teacher', 'student', objective, 0.1),
+    Transfer('teacher', 'student', objectives.CATALOG['kd'](), 0.1),
   )
   graph = Graph({'teacher': Frozen(), 'student': Learner()}, transfers)
   made: dict[str, Any] = dict(
@@ -183,7 +183,7 @@ def task(objective, rate=0.5, **changes):
     dataset=dataset(),
     problem=PIXELS,
     mesh=meshes.make_mesh(),
-    optimizer=optax.sgd(rate),
+    optimizer=optax.sgd(0.5),
     epochs=3,
     batch_size=8,
     seed=0,
@@ -196,14 +196,14 @@ def teacher(made):
 
 
 @pytest.fixture(scope='module')
-def kd_task():
-  return task(objectives.CATALOG['kd']())
+def task():
+  return make_task()
 
 
 @pytest.fixture(scope='module')
-def trained(kd_task, tmp_path_factory):
+def trained(task, tmp_path_factory):
   folder = tmp_path_factory.mktemp('pixels')
-  return folder, train_phase(kd_task, folder, teacher(kd_task))
+  return folder, train_phase(task, folder, teacher(task))
 
 
 def records(folder):
@@ -224,9 +224,9 @@ def test_a_phase_trains_on_labels_per_pixel(trained):
   assert not any('top1' in name for name in last)
 
 
-def test_its_metrics_are_numpys(trained, kd_task):
+def test_its_metrics_are_numpys(trained, task):
   _, result = trained
-  test = kd_task.dataset.test
+  test = task.dataset.test
   image = np.float32((test.image / 255 - 0.5) / 0.25)
   variables = result.variables['student']
   logits = np.asarray(PerPixel().apply(variables, image).logits, np.float64)
@@ -238,8 +238,8 @@ def test_its_metrics_are_numpys(trained, kd_task):
   np.testing.assert_allclose(student['nll'], nll.mean(), rtol=1e-4)
 
 
-def test_progress_is_shown_in_its_terms(kd_task, tmp_path, capsys):
-  made = dataclasses.replace(kd_task, epochs=1)
+def test_progress_is_shown_in_its_terms(task, tmp_path, capsys):
+  made = dataclasses.replace(task, epochs=1)
   result = train_phase(made, tmp_path, teacher(made))
   shown = capsys.readouterr()
   student = 100 * result.results['student']['pixel_accuracy']
@@ -249,32 +249,30 @@ def test_progress_is_shown_in_its_terms(kd_task, tmp_path, capsys):
   assert 'test pixel accuracy teacher' in shown.out
 
 
-def test_a_split_on_the_host_trains_like_one_in_memory(
-  trained, kd_task, tmp_path
-):
+def test_a_split_on_the_host_trains_like_one_in_memory(trained, task, tmp_path):
   lazy = dataset(train=split(20, 0, load=True), test=split(10, 1, load=True))
-  made = dataclasses.replace(kd_task, dataset=lazy)
+  made = dataclasses.replace(task, dataset=lazy)
   result = train_phase(made, tmp_path, teacher(made))
   chex.assert_trees_all_close(
     result.variables, trained[1].variables, rtol=1e-5, atol=1e-6
   )
 
 
-def test_seeds_train_together_and_choose_their_epochs(kd_task):
+def test_seeds_train_together_and_choose_their_epochs(task):
   made = dataset(validation=split(6, 2))
   tasks = [
-    dataclasses.replace(kd_task, dataset=made, seed=seed) for seed in (0, 1)
+    dataclasses.replace(task, dataset=made, seed=seed) for seed in (0, 1)
   ]
-  outcomes = train_together(tasks, [teacher(kd_task)] * 2)
+  outcomes = train_together(tasks, [teacher(task)] * 2)
   kernels = [o.best['student']['params']['Dense_0']['kernel'] for o in outcomes]
   assert np.all(np.isfinite(kernels)) and np.any(kernels[0] != kernels[1])
 
 
-def test_networks_are_compared_pixel_by_pixel(kd_task):
-  variables = teacher(kd_task)['teacher']
+def test_networks_are_compared_pixel_by_pixel(task):
+  variables = teacher(task)['teacher']
   other = jax.tree.map(lambda x: -x, variables)
-  made = kd_task.dataset
-  evaluator = Evaluator(made.test, made.view, PIXELS, kd_task.mesh)
+  made = task.dataset
+  evaluator = Evaluator(made.test, made.view, PIXELS, task.mesh)
   same = evaluator.compare(PerPixel(), variables, PerPixel(), variables)
   assert same == {'agreement': 1}
   apart = evaluator.compare(PerPixel(), variables, PerPixel(), other)
@@ -291,8 +289,8 @@ def test_labels_move_with_their_pixels():
 
 
 @pytest.mark.parametrize('per_pixel', [True, False])
-def test_losses_are_averaged_over_the_pixels_that_count(kd_task, per_pixel):
-  program = kd_task.program
+def test_losses_are_averaged_over_the_pixels_that_count(task, per_pixel):
+  program = task.program
   shapes = jax.random.normal(jax.random.key(2), (2, 2, *SHAPE[:2], K))
   outputs = {
     name: Outputs(logits, {})
@@ -330,15 +328,15 @@ def test_an_objective_per_example_takes_a_mask_of_pixels():
   assert loss == 1.5
 
 
-def test_objectives_are_rehearsed_on_its_batches(kd_task):
-  kd_task.program.rehearse(PIXELS.batch_spec(SHAPE, 2))
+def test_objectives_are_rehearsed_on_its_batches(task):
+  task.program.rehearse(PIXELS.batch_spec(SHAPE, 2))
   images = CLASSIFICATION.batch_spec(SHAPE, 2)  # one label for each image
   with pytest.raises(AssertionError):
-    kd_task.program.rehearse(images)
+    task.program.rehearse(images)
 
 
 def test_a_metric_that_must_be_finite_ends_the_training(tmp_path):
-  made = task(objectives.CATALOG['kd'](), epochs=1)
+  made = make_task(epochs=1)
 
   def broken(total):
     return {**summary(total), 'nll': np.inf}

@@ -12,7 +12,7 @@ from jaxkd.evaluate.calibration import (
   reliability,
 )
 from jaxkd.evaluate.posterior import distance
-from jaxkd.evaluate.run import means, summary, totals
+from jaxkd.evaluate.run import summary, totals
 
 __all__ = [
   'agreement',
@@ -20,7 +20,6 @@ __all__ = [
   'counts',
   'distance',
   'expected_calibration_error',
-  'means',
   'reliability',
   'summary',
   'totals',

@@ -47,8 +47,3 @@ def summary(total: Mapping[str, np.ndarray]) -> dict[str, float]:
   if set(BINS) <= set(total):
     metrics['ece'] = expected_calibration_error(*(total[n] for n in BINS))
   return metrics
-
-
-def means(sums: Iterable[Sums], size: int) -> dict[str, float]:
-  """Returns the `summary` of the `totals` of a split's batches."""
-  return summary(totals(sums, size))
