@@ -25,7 +25,6 @@ import jax
 from benchmarks.run import (
   Sizes,
   Steps,
-  feed_of,
   last_task,
   measure,
   positive,
@@ -36,7 +35,7 @@ from jaxkd.catalog import lookup
 from jaxkd.text import table
 from jaxkd.train import mesh as meshes
 from jaxkd.train import state as states
-from jaxkd.train.phase import Task, initial_key
+from jaxkd.train.phase import Task, feed_of, initial_key
 from jaxkd.types import Variables
 
 BASE = 'kd'
@@ -84,7 +83,7 @@ class Guided(Steps):
       bank: examples in the objectives' memories.
     """
     self._task, self._lent, self._bank = task, lent, bank
-    super().__init__(feed_of(task, sizes), self._begin)
+    super().__init__(feed_of(task, sizes.chunk), self._begin)
 
   def compile(self) -> None:
     """Makes the state, compiles the step and times the latter."""
@@ -150,7 +149,8 @@ def cases_of(
   lent = {'teacher': teacher(initial_key(base.seed))}
   cases = {}
   for name, task in tasks.items():
-    task.program.check_objectives(task.length)
+    spec = task.problem.batch_spec(task.program.input_shape, 2)
+    task.program.check_objectives(spec, task.length)
     cases[name] = Guided(task, sizes, lent, bank)
   for case in cases.values():
     case.compile()

@@ -24,7 +24,6 @@ from benchmarks.run import (
   Steps,
   add_arguments,
   calls_of,
-  feed_of,
   last_task,
   measure,
   positive,
@@ -36,12 +35,13 @@ from jaxkd.graph import LABELS, Graph, Learner, Transfer
 from jaxkd.graph.program import Program, bind, predict
 from jaxkd.text import table
 from jaxkd.train import mesh as meshes
-from jaxkd.train.phase import Task, initial_key
+from jaxkd.train.phase import Task, feed_of, initial_key
 
 
 def alone(task: Task, name: str) -> Task:
   """Returns the plain training of one network of a task."""
-  transfer = Transfer(LABELS, name, objectives.cross_entropy())
+  objective = objectives.CATALOG[task.problem.label_objective]()
+  transfer = Transfer(LABELS, name, objective)
   program = bind(
     Graph({name: Learner()}, (transfer,)),
     lambda *_: task.program.modules[name],
@@ -52,7 +52,7 @@ def alone(task: Task, name: str) -> Task:
 
 def training(task: Task, sizes: Sizes) -> Steps:
   """Returns the training steps of a task, for timing."""
-  return Steps(feed_of(task, sizes), functools.partial(start, task))
+  return Steps(feed_of(task, sizes.chunk), functools.partial(start, task))
 
 
 def forward(task: Task, name: str, sizes: Sizes) -> Steps:
@@ -73,7 +73,7 @@ def forward(task: Task, name: str, sizes: Sizes) -> Steps:
     functools.partial(program.init_network, name),
     out_shardings=meshes.whole(task.mesh),
   )
-  feed = dataclasses.replace(feed_of(task, sizes), step=step)
+  feed = dataclasses.replace(feed_of(task, sizes.chunk), step=step)
   return Steps(feed, lambda: init(initial_key(task.seed)))
 
 

@@ -31,8 +31,7 @@ from jaxkd.text import table
 from jaxkd.train import mesh as meshes
 from jaxkd.train import state as states
 from jaxkd.train.feed import CHUNK, Call, Feed
-from jaxkd.train.phase import Task, initial_key
-from jaxkd.train.step import make_step
+from jaxkd.train.phase import Task, feed_of, initial_key
 
 CALLS = 20  # default number of timed calls of each case
 WARM_UP = 2  # calls before the first timed one
@@ -120,7 +119,7 @@ class Case(Steps):
     """
     self.pair, self.method, self.sizes = pair, method, sizes
     task = last_task(pair, method, sizes)
-    super().__init__(feed_of(task, sizes), functools.partial(start, task))
+    super().__init__(feed_of(task, sizes.chunk), functools.partial(start, task))
 
   @property
   def name(self) -> str:
@@ -168,26 +167,6 @@ def last_task(
   experiment = Experiment(config, phases_of(config))
   meshes.check_batch_size(meshes.make_mesh(), sizes.batch)
   return experiment.task(experiment.phases[-1])
-
-
-def feed_of(task: Task, sizes: Sizes) -> Feed:
-  """Returns the feed of the task's training step."""
-  steps = len(task.dataset.train) // task.batch_size
-  step = make_step(
-    task.program,
-    task.optimizer,
-    seed=task.seed,
-    steps_per_epoch=steps,
-    epochs=task.length,
-  )
-  return Feed(
-    dataset=task.dataset,
-    mesh=task.mesh,
-    batch_size=task.batch_size,
-    seed=task.seed,
-    step=step,
-    chunk=sizes.chunk,
-  )
 
 
 def start(task: Task) -> states.State:

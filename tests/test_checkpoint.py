@@ -25,7 +25,7 @@ SETTINGS = {
 
 
 def network(seed: int = 0) -> dict:
-  """Returns variables with values that a sloppy writer would change."""
+  """Returns variables with values that an inexact writer would change."""
   kernel = np.random.default_rng(seed).normal(size=(3, 3, 2, 4))
   odd = [np.nan, np.inf, -0.0, np.finfo(np.float32).smallest_subnormal]
   return {
@@ -41,23 +41,23 @@ class TestNetwork:
   def test_round_trip_bit_for_bit(self, tmp_path):
     card = {'model': 'resnet8', 'top1': 0.1 + 0.2, 'mean': [0.5]}
     native.save_network(tmp_path / 'a' / 'b', network(), card)
-    found, read = native.load_network(tmp_path / 'a' / 'b')
+    variables, read = native.load_network(tmp_path / 'a' / 'b')
     assert read == card
-    assert jax.tree.structure(found) == jax.tree.structure(network())
-    assert tree.digest(found) == tree.digest(network())
+    assert jax.tree.structure(variables) == jax.tree.structure(network())
+    assert tree.digest(variables) == tree.digest(network())
 
   def test_without_batch_norm(self, tmp_path):
     variables = {**network(), 'batch_stats': {}}
     native.save_network(tmp_path, variables, {})
-    found, _ = native.load_network(tmp_path)
-    assert found['batch_stats'] == {}
+    variables, _ = native.load_network(tmp_path)
+    assert variables['batch_stats'] == {}
 
   def test_is_replaced(self, tmp_path):
     for seed in (0, 1):
       native.save_network(tmp_path, network(seed), {'seed': seed})
-    found, card = native.load_network(tmp_path)
+    variables, card = native.load_network(tmp_path)
     assert card == {'seed': 1}
-    assert tree.digest(found) == tree.digest(network(1))
+    assert tree.digest(variables) == tree.digest(network(1))
 
   @pytest.mark.parametrize('share', [0.0, 0.3, 0.99])
   def test_truncated_arrays(self, tmp_path, share):
@@ -104,14 +104,14 @@ def variants() -> list[dict]:
 
 
 class TestTeacherCache:
-  def test_gives_back_what_it_got(self, tmp_path):
+  def test_returns_what_was_stored(self, tmp_path):
     cache = TeacherCache(tmp_path)
     assert cache.load(SETTINGS) is None
     folder = cache.store(SETTINGS, network(), {'top1': 0.5})
     assert folder == cache.path(SETTINGS)
-    found, card = TeacherCache(tmp_path).load(SETTINGS)
+    variables, card = TeacherCache(tmp_path).load(SETTINGS)
     assert card == {'top1': 0.5}
-    assert tree.digest(found) == tree.digest(network())
+    assert tree.digest(variables) == tree.digest(network())
 
   def test_every_setting_counts(self, tmp_path):
     cache = TeacherCache(tmp_path)
@@ -123,15 +123,15 @@ class TestTeacherCache:
     turned = {name: SETTINGS[name] for name in reversed(SETTINGS)}
     assert cache.path(turned) == cache.path(SETTINGS)
 
-  def test_the_first_of_two_stays(self, tmp_path):
+  def test_the_first_teacher_is_kept(self, tmp_path):
     cache = TeacherCache(tmp_path)
     for seed in (0, 1):
       folder = cache.store(SETTINGS, network(seed), {'seed': seed})
     assert cache.load(SETTINGS)[1] == {'seed': 0}
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
-  def test_two_that_finish_together(self, tmp_path, monkeypatch):
-    """Both have seen that there is no teacher, and have written theirs."""
+  def test_two_writers_at_once(self, tmp_path, monkeypatch):
+    """Both have seen an empty cache, and have written their teacher."""
     cache, barrier = TeacherCache(tmp_path), threading.Barrier(2)
     pids, replace = iter((11, 12)), os.replace
 
@@ -152,8 +152,8 @@ class TestTeacherCache:
       writer.start()
     for writer in writers:
       writer.join()
-    found, card = cache.load(SETTINGS)
-    assert tree.digest(found) == tree.digest(network(card['seed']))
+    variables, card = cache.load(SETTINGS)
+    assert tree.digest(variables) == tree.digest(network(card['seed']))
     assert len(list(cache.path(SETTINGS).parent.iterdir())) == 1
 
   def test_an_unfinished_store_is_invisible(self, tmp_path, monkeypatch):
@@ -172,9 +172,7 @@ class TestTeacherCache:
     assert cache.load(SETTINGS)[1] == {'seed': 1}
 
   @pytest.mark.parametrize('folder', [None, ''])
-  def test_its_place_is_an_environment_variable(
-    self, tmp_path, monkeypatch, folder
-  ):
+  def test_the_environment_sets_its_folder(self, tmp_path, monkeypatch, folder):
     monkeypatch.setenv('JAXKD_CACHE', str(tmp_path))
     assert TeacherCache(folder).path(SETTINGS).is_relative_to(tmp_path)
 
@@ -189,6 +187,7 @@ def make_state(step: int) -> State:
   state = State(
     step=jnp.asarray(step, jnp.int32),
     params=params,
+    objectives={},
     stats={'student': {}, 'teacher': {'mean': jnp.arange(2.0)}},
     memory={},
     opt=optax.sgd(0.1, momentum=0.9).init(params),
@@ -224,7 +223,7 @@ class TestCheckpoints:
     jax.tree.map(same_place, got, want)
     assert len({str(x.sharding) for x in jax.tree.leaves(got)}) == 2
 
-  def test_restores_into_shapes_alone(self, saves):
+  def test_restores_into_shapes(self, saves):
     saves.save(make_state(3), {})
     shapes = jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
@@ -233,7 +232,7 @@ class TestCheckpoints:
     got, _ = saves.restore(shapes)
     assert tree.digest(got) == tree.digest(make_state(3))
 
-  def test_keeps_the_last_ones(self, saves, tmp_path):
+  def test_keeps_the_last_two(self, saves, tmp_path):
     assert saves.latest() is None
     for step in (2, 4, 6):
       saves.save(make_state(step), {'step': step})
@@ -243,14 +242,25 @@ class TestCheckpoints:
     got, record = saves.restore(make_state(0))
     assert (int(got.step), record) == (6, {'step': 6})
 
-  def test_another_run_finds_them(self, saves, tmp_path):
+  def test_another_process_reads_them(self, saves, tmp_path):
     saves.save(make_state(2), {})
     again = Checkpoints(tmp_path / 'distil')
     assert again.latest() == 2
     assert int(again.restore(make_state(0))[0].step) == 2
     again.close()
 
-  def test_an_interrupted_save_leaves_the_one_before(self, tmp_path, saves):
+  def test_another_structure_is_of_another_version(self, saves, tmp_path):
+    saves.save(make_state(2), {})
+    own = {'student->teacher:ft': {'bias': jnp.zeros(2)}}
+    other = make_state(0)._replace(objectives=own)
+    message = (
+      'cannot be resumed: it was saved by another version of jaxkd, or is'
+      ' corrupt. Take a new --workdir'
+    )
+    with pytest.raises(ValueError, match=message):
+      saves.restore(other)
+
+  def test_an_interrupted_save_leaves_the_previous_one(self, tmp_path, saves):
     saves.save(make_state(2), {})
 
     def killed(*args, **kwargs):

@@ -1,4 +1,4 @@
-"""CIFAR from tiny files in its layouts, and from hostile or damaged ones."""
+"""CIFAR from tiny files in its layouts, and from hostile or corrupt ones."""
 
 import pickle
 import shutil
@@ -97,9 +97,11 @@ def test_labels_may_be_arrays_or_numpy_scalars(folder):
   check_cifar100(data.load('cifar100', dir=str(folder)))
 
 
-def test_a_note_says_whether_the_files_are_the_known_ones(folder, monkeypatch):
+def test_a_note_tells_whether_the_files_are_official(folder, monkeypatch):
   (note,) = data.load('cifar100', dir=str(folder)).notes
-  assert 'not the known distribution: the md5 differs for train, test, ' in note
+  assert (
+    'not the official distribution: the md5 differs for train, test, ' in note
+  )
 
   class Known:
     def __init__(self, content, usedforsecurity):
@@ -113,7 +115,7 @@ def test_a_note_says_whether_the_files_are_the_known_ones(folder, monkeypatch):
 
   monkeypatch.setattr('hashlib.md5', Known)
   (note,) = data.load('cifar100', dir=str(folder)).notes
-  assert 'is the known distribution' in note
+  assert 'is the official distribution' in note
 
 
 def test_fingerprint_is_of_pixels_and_labels(folder):
@@ -174,13 +176,13 @@ LABELS = [0] * 12
 
 
 @pytest.mark.parametrize(
-  'damage, message',
+  'corrupt, message',
   [
     (cut('train'), r'train is truncated: it ends after \d+ bytes'),
     (cut('meta'), r'meta is truncated: it ends after \d+ bytes'),
     (write(b''), 'train is truncated: it ends after 0 bytes'),
-    (write(b'<html>404</html>'), 'train is not a pickle, or is damaged'),
-    (write(b'\x80\x02h\x00.'), 'train is not a pickle, or is damaged'),
+    (write(b'<html>404</html>'), 'train is corrupt, or not a pickle'),
+    (write(b'\x80\x02h\x00.'), 'train is corrupt, or not a pickle'),
     (write(pickle.dumps([1])), 'train holds a list, not a dict'),
     (change('data', ROWS[:, :1024]), r'\(12, 1024\).* has 3072 columns'),
     (change('data', ROWS.ravel()), r'\(36864,\).* has 3072 columns'),
@@ -193,8 +195,8 @@ LABELS = [0] * 12
     (remove_key, "train has no 'fine_labels', only coarse_labels, data"),
   ],
 )
-def test_damaged_files_are_explained(folder, damage, message):
-  damage(folder)
+def test_corrupt_files_are_explained(folder, corrupt, message):
+  corrupt(folder)
   with pytest.raises(ValueError, match=message):
     data.load('cifar100', dir=str(folder))
 
@@ -242,7 +244,7 @@ def test_arrays_of_objects_go_through_the_same_gate(folder):
     data.load('cifar100', dir=str(folder))
 
 
-def test_a_missing_data_set_says_what_to_download(tmp_path):
+def test_the_message_for_missing_data_names_the_download(tmp_path):
   message = (
     rf'cifar100 is not in {tmp_path}: download cifar-100-python.tar.gz \(md5 '
     rf'eb9058c3a382ffc7106e4002c42a8d85\).*into {tmp_path}.*--config.data.dir'
@@ -285,7 +287,7 @@ def test_the_wrong_number_of_classes(folder):
     data.load('cifar100', dir=str(folder))
 
 
-def test_known_archives_and_files():
+def test_layouts_name_archives_and_files():
   """What the distribution's page and torchvision state."""
   ten, hundred = cifar_files.CIFAR10, cifar_files.CIFAR100
   assert ten.archive == 'cifar-10-python.tar.gz'

@@ -87,7 +87,7 @@ def test_natural_size(tmp_path, shapes, size):
   assert load(tmp_path, image_size=12).image_shape == (12, 12, 3)
 
 
-def test_what_exceeds_the_memory_is_decoded_on_request(tmp_path):
+def test_large_data_sets_are_decoded_on_request(tmp_path):
   write_folder(tmp_path, SIZES, size=16)
   whole = load(tmp_path)
   lazy = load(tmp_path, memory=26 * 16 * 16 * 3 - 1)

@@ -99,7 +99,7 @@ def test_a_linear_classifier_has_the_posterior_as_its_softmax():
 def test_the_bayes_classifier_is_as_good_as_in_the_literature(
   num_classes, accuracy, tolerance
 ):
-  found = []
+  accuracies = []
   for seed in range(20):
     test = mixture(
       num_classes=num_classes,
@@ -113,9 +113,9 @@ def test_the_bayes_classifier_is_as_good_as_in_the_literature(
     # Given x, the answer is right with the probability that p* gives it.
     error = np.sqrt(np.sum(expected * (1 - expected))) / len(test)
     assert abs(right.mean() - expected.mean()) < 4 * error
-    found.append(right.mean())
-  assert np.mean(found) == pytest.approx(accuracy, abs=tolerance)
-  assert np.std(found) < tolerance * 1.5
+    accuracies.append(right.mean())
+  assert np.mean(accuracies) == pytest.approx(accuracy, abs=tolerance)
+  assert np.std(accuracies) < tolerance * 1.5
 
 
 # The draws
@@ -233,9 +233,9 @@ def test_few_shot_and_validation_take_examples_with_their_posteriors():
 
 
 @pytest.mark.parametrize('augment', ['default', *data.AUGMENTATIONS])
-def test_real_numbers_reach_the_network_as_they_are(augment):
+def test_real_numbers_are_not_transformed(augment):
   made = data.load('gaussian_mixture', augment=augment, **SIZES, **SMALL)
-  arrays = mesh.resident(made.train, mesh.make_mesh())
+  arrays = mesh.put_split(made.train, mesh.make_mesh())
   index = np.array([3, 0, 39, 3], np.int32)
 
   @jax.jit
@@ -260,15 +260,15 @@ def test_a_view_divides_by_its_scale():
   assert base.View((0.0,), (1.0,)).scale == 255
 
 
-def test_posteriors_are_on_the_devices_only_where_they_are_known():
+def test_only_known_posteriors_are_on_the_devices():
   made = mixture(**SIZES, **SMALL)
   unknown = data.Split(made.test.label, made.test.image)
   devices = mesh.make_mesh()
-  assert set(mesh.resident(unknown, devices)) == {'image', 'label'}
-  assert 'posterior' in mesh.resident(made.test, devices)
+  assert set(mesh.put_split(unknown, devices)) == {'image', 'label'}
+  assert 'posterior' in mesh.put_split(made.test, devices)
 
 
-def test_networks_learn_and_are_measured_on_the_numbers_themselves(tmp_path):
+def test_networks_are_trained_and_evaluated_on_real_numbers(tmp_path):
   run = Run(
     tiny.experiment(
       data__name='gaussian_mixture',
@@ -293,9 +293,9 @@ def test_networks_learn_and_are_measured_on_the_numbers_themselves(tmp_path):
 
 
 @pytest.mark.parametrize('settings', [{}, dict(num_classes=3, dimensions=4)])
-def test_its_shape_is_known_before_it_is_drawn(settings):
-  shape, classes = data.known_shape('gaussian_mixture', settings)
+def test_its_sizes_are_available_before_it_is_made(settings):
+  shape, classes, _ = data.spec('gaussian_mixture', settings)
   sizes = dict(train_size=10, validation_size=0, test_size=1)
   drawn = data.load('gaussian_mixture', **settings, **sizes)
   assert (drawn.image_shape, drawn.num_classes) == (shape, classes)
-  assert data.known_shape('folder:x', {}) is None
+  assert data.spec('folder:x', {}) is None

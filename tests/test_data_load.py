@@ -103,7 +103,7 @@ def test_too_many_examples_per_class(setting, n, message):
     data.load('digits', **{setting: n})
 
 
-def test_choosing_is_balanced_whatever_the_labels():
+def test_subsets_are_balanced_for_any_labels():
   label = np.random.default_rng(0).integers(0, 6, 500)
   counts = np.array([3, 0, 50, 1, 7, 2])
   index = select.choose(label, counts, 'a')
@@ -156,7 +156,7 @@ def test_a_part_of_a_lazy_split_loads_its_own_examples():
   assert part.load(np.array([2, 0]), None).ravel().tolist() == [5, 8]
 
 
-def test_synthetic_classes_can_be_told_apart():
+def test_synthetic_classes_are_separable():
   made = data.load('synthetic', num_classes=7, train_size=210, test_size=70)
   means = [made.train.image[made.train.label == k].mean(0) for k in range(7)]
   image = made.test.image.astype(float)

@@ -47,7 +47,7 @@ def test_large_data_sets_are_decoded_on_request(tmp_path):
 
 
 @pytest.mark.parametrize('hidden', [{}, {'test': [-1, -1]}])
-def test_validation_stands_in_for_an_unlabelled_test_split(tmp_path, hidden):
+def test_validation_replaces_a_test_split_without_labels(tmp_path, hidden):
   splits = {'train': TRAIN, 'validation': TEST, **hidden}
   write_tfds(tmp_path, 'shapes', splits, 8)
   assert load(tmp_path).test.label.tolist() == TEST
@@ -64,7 +64,7 @@ def test_large_images_get_the_usual_size(tmp_path):
   assert load(tmp_path).image_shape == (224, 224, 3)
 
 
-def test_what_is_not_prepared_says_how_to_prepare_it(tmp_path):
+def test_the_message_for_unprepared_data_explains_how(tmp_path):
   message = (
     rf'tfds:nonesuch is not prepared in {tmp_path} .*jaxkd\[prepare\](.|\n)*'
     r"builder\('nonesuch'.*file_format='array_record'\).download_and_prepare"
@@ -76,7 +76,7 @@ def test_what_is_not_prepared_says_how_to_prepare_it(tmp_path):
 
 def test_a_split_is_missing(tmp_path):
   write_tfds(tmp_path, 'shapes', {'train': TRAIN}, 8)
-  with pytest.raises(ValueError, match='no labelled test .*only train: choose'):
+  with pytest.raises(ValueError, match='no test .*only train: choose'):
     load(tmp_path)
   write_tfds(tmp_path, 'others', {'test': TRAIN}, 8)
   with pytest.raises(ValueError, match='no train split, only test: choose'):

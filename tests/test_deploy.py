@@ -213,14 +213,15 @@ def test_a_state_dict_of_nobody_knows_what_is_not_run(tmp_path):
 def test_images_are_compared_alone_and_together(exported):
   variables, card = load_network(exported[1])
   module = cards.module_of(card)
-  test = artifacts.evaluator(card['data_settings'], card)
+  dataset = artifacts.load_data(card['data_settings'], card)
+  test = artifacts.evaluator(dataset)
   apply, sizes = jax.jit(module.apply), []
 
   def predict(image):
     sizes.append(len(image))
     return np.asarray(apply(variables, image).logits)
 
-  got = export.logits(predict, test.dataset, 21)
+  got = export.logits(predict, dataset, 21)
   assert sizes == [1, 20]
   want = test.logits(module, variables, 21)
   np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
@@ -270,9 +271,9 @@ def test_other_data_are_refused(exported):
   settings = artifacts.data_settings(exported[1], card)
   more = {**settings, 'settings': {**settings['settings'], 'num_classes': 4}}
   with pytest.raises(ValueError, match='classes 4, the network 3: measure'):
-    artifacts.evaluator(more, card)
+    artifacts.load_data(more, card)
   with pytest.raises(ValueError, match=r'shape \[10, 10, 1\], the network'):
-    artifacts.evaluator({**settings, 'image_size': 10}, card)
+    artifacts.load_data({**settings, 'image_size': 10}, card)
 
 
 def test_a_config_says_where_the_data_are_now(exported, workdir):
@@ -351,7 +352,8 @@ def test_a_read_out_is_exported_and_does_not_magnify_rounding(
   """Outputs around 0 have logits that jump, and are compared otherwise."""
   variables, card = load_network(workdir / 'networks/student')
   _, deployed = load_network(exported[1])
-  test = artifacts.evaluator(deployed['data_settings'], card)
+  dataset = artifacts.load_data(deployed['data_settings'], card)
+  test = artifacts.evaluator(dataset)
   raw = test.logits(cards.module_of(card), variables, 3)
   variables['params']['head']['bias'] -= np.diagonal(raw)
   card |= {'read_out': 'clip', 'data_settings': deployed['data_settings']}

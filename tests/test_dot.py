@@ -16,7 +16,7 @@ from jaxkd.graph import Frozen, Graph, Learner, Transfer
 from jaxkd.graph.program import bind
 from jaxkd.train import optimizer
 from jaxkd.train import state as states
-from jaxkd.train.dot import Split, TwoGradients
+from jaxkd.train.dot import Parts, TwoGradients
 from jaxkd.train.phase import train_phase
 from jaxkd.train.step import make_step
 
@@ -37,8 +37,10 @@ def start():
 
 
 def slopes(owner, name, x, step):
-  """Gradients of the two losses. Labels do not reach what an objective owns,
-  and guides do not reach the student's bias.
+  """Gradients of the two losses.
+
+  Labels do not train the objective's parameters, and guides do not train the
+  student's bias.
   """
   task, guide = np.sin(3 * x + step), np.cos(2 * x - step) + 0.1 * x
   return (
@@ -47,7 +49,7 @@ def slopes(owner, name, x, step):
   )
 
 
-def run(optimizer, gradients=slopes, join=Split):
+def run(optimizer, gradients=slopes, join=Parts):
   """Returns the parameters after STEPS updates, in float64."""
   with jax.enable_x64(True):
     params = jax.tree.map(jnp.asarray, start())
@@ -92,7 +94,7 @@ def make(name='dot', **settings):
 
 @pytest.mark.parametrize('delta', [0.0, DELTA])
 @pytest.mark.parametrize('decay', ['all', 'kernels'])
-def test_the_rule(delta, decay):
+def test_the_rule_is_the_published_one(delta, decay):
   got = run(make(delta=delta, decay=decay))
   for owner, own in start().items():
     for name, x in own.items():
@@ -101,13 +103,13 @@ def test_the_rule(delta, decay):
       np.testing.assert_allclose(got[owner][name], want, rtol=1e-9)
 
 
-def test_without_delta_it_is_sgd():
+def test_is_sgd_without_delta():
   def sums(task, guide):
     return jax.tree.map(jnp.add, task, guide)
 
   sgd = run(make('sgd'), join=sums)
   chex.assert_trees_all_close(run(make(delta=0.0)), sgd, rtol=1e-12)
-  # And with it, it is, where one of the losses alone reaches.
+  # With delta it is, too, for parameters that only one of the losses trains.
   dot = run(make(delta=DELTA))
   assert np.all(
     np.abs(dot['student']['kernel'] - sgd['student']['kernel']) > 1e-3
@@ -120,7 +122,7 @@ def test_without_delta_it_is_sgd():
     np.testing.assert_allclose(dot[owner][name], sgd[owner][name], rtol=1e-12)
 
 
-def test_owners_have_their_rates():
+def test_each_owner_has_its_own_rate():
   rates = {'student': rate, 'objectives': lambda step: 0.5 * rate(step)}
   one = run(make())
   two = run(
@@ -135,10 +137,10 @@ def test_clips_the_norm_of_the_sum():
   tx = optimizer.make_optimizer('dot', lambda step: 1.0, clip_norm=1.0)
   params = {'student': jnp.zeros(4)}
   ones = jnp.ones(4)
-  grads = {'student': Split(3 * ones, 2 * ones)}  # of norm 10
+  grads = {'student': Parts(3 * ones, 2 * ones)}  # of norm 10
   change, _ = tx.update(grads, tx.init(params), params)
   np.testing.assert_allclose(change['student'], -5 / 10 * ones, rtol=1e-6)
-  grads = {'student': Split(3 * ones, -2.9 * ones)}  # of norm 0.2
+  grads = {'student': Parts(3 * ones, -2.9 * ones)}  # of norm 0.2
   change, _ = tx.update(grads, tx.init(params), params)
   np.testing.assert_allclose(change['student'], -0.1 * ones, rtol=1e-5)
 
@@ -147,12 +149,12 @@ def test_clips_the_norm_of_the_sum():
   ('settings', 'message'),
   [
     (dict(nesterov=True), 'no Nesterov momentum: set nesterov to False'),
-    (dict(delta=0.1), 'the momenta 0.8 and 1: expected'),
-    (dict(delta=-0.1), 'the momenta 1 and 0.8: expected'),
-    (dict(momentum=0.05), 'the momenta -0.025 and 0.125: expected'),
+    (dict(delta=0.1), 'the momenta are 0.8 and 1: both'),
+    (dict(delta=-0.1), 'the momenta are 1 and 0.8: both'),
+    (dict(momentum=0.05), 'the momenta are -0.025 and 0.125: both'),
   ],
 )
-def test_what_cannot_be_is_refused(settings, message):
+def test_impossible_settings_are_refused(settings, message):
   with pytest.raises(ValueError, match=message):
     make(**settings)
 
@@ -171,8 +173,8 @@ def program():
 
 def trained(optimizer, steps=3):
   made = program()
-  known = {'teacher': made.init_network('teacher', jax.random.key(5))}
-  state = states.init(made, optimizer, jax.random.key(0), known, examples=6)
+  initial = {'teacher': made.init_network('teacher', jax.random.key(5))}
+  state = states.init(made, optimizer, jax.random.key(0), initial, examples=6)
   step = jax.jit(
     make_step(made, optimizer, seed=0, steps_per_epoch=9, epochs=1)
   )
@@ -183,14 +185,14 @@ def trained(optimizer, steps=3):
   return state, seen
 
 
-def kept(updates, state, params=None):
-  """An update of nothing, whose state is what it was given."""
+def store(updates, state, params=None):
+  """An update that changes nothing and stores the gradients as its state."""
   del state
   return jax.tree.map(jnp.zeros_like, params), updates
 
 
-def test_the_step_gives_it_the_gradients_of_both_losses():
-  state, _ = trained(TwoGradients(lambda params: (), kept), 1)
+def test_the_step_passes_the_gradients_of_both_losses():
+  state, _ = trained(TwoGradients(lambda params: (), store), 1)
   (got,) = state.opt
   made, (update,) = program(), program().graph.updates()
   for part, transfers in zip(got['student'], update.apart(), strict=True):
@@ -207,7 +209,7 @@ def test_the_step_gives_it_the_gradients_of_both_losses():
     assert any(np.any(x) for x in jax.tree.leaves(want))
 
 
-def test_without_delta_the_step_is_that_of_sgd():
+def test_the_step_is_that_of_sgd_without_delta():
   (dot, seen), (sgd, same) = (
     trained(optimizer.make_optimizer(name, rate, weight_decay=0.01, delta=0.0))
     for name in ('dot', 'sgd')
@@ -239,19 +241,19 @@ def task_of(**changes):
 
 
 def test_a_resumed_training_ends_as_an_uninterrupted_one(tmp_path):
-  """With what it remembers, and what an objective around another does."""
+  """Including the optimizer's state and that of a wrapped objective."""
   task = task_of()
   key = jax.random.key(3)
-  known = {'teacher': task.program.init_network('teacher', key)}
-  train_phase(dataclasses.replace(task, epochs=1), tmp_path / 'a', known, {})
-  resumed = train_phase(task, tmp_path / 'a', known, {})
-  whole = train_phase(task, tmp_path / 'b', known, {})
+  initial = {'teacher': task.program.init_network('teacher', key)}
+  train_phase(dataclasses.replace(task, epochs=1), tmp_path / 'a', initial, {})
+  resumed = train_phase(task, tmp_path / 'a', initial, {})
+  whole = train_phase(task, tmp_path / 'b', initial, {})
   digests = {tree.digest(x.variables['student']) for x in (resumed, whole)}
   assert len(digests) == 1
 
 
-def test_where_labels_alone_teach_it_is_sgd():
-  """So teachers are the same, and are found in the cache."""
+def test_is_sgd_where_only_labels_teach():
+  """So a teacher in the cache is the same for both."""
   dot, sgd = (
     tiny.experiment(optimizer__name=name, optimizer__delta=delta)
     for name, delta in (('dot', 0.09), ('sgd', 0.075))

@@ -37,7 +37,8 @@ batch_sizes = st.sampled_from([1, 7, 16])
 @hypothesis.given(sizes, batch_sizes, st.sampled_from([4, 7]))
 def test_means_are_scikit_learns(n, batch_size, num_classes):
   logits, labels = examples(n, num_classes)
-  got = evaluate.means(in_batches(logits, labels, batch_size), n)
+  total = evaluate.totals(in_batches(logits, labels, batch_size), n)
+  got = evaluate.summary(total)
   p, classes = softmax(logits), range(num_classes)
   top1 = metrics.accuracy_score(labels, logits.argmax(axis=-1))
   top5 = metrics.top_k_accuracy_score(
@@ -55,7 +56,7 @@ def test_means_are_scikit_learns(n, batch_size, num_classes):
   np.testing.assert_allclose(got['brier'], brier, rtol=2e-4)
 
 
-def test_what_is_masked_does_not_count():
+def test_masked_examples_do_not_count():
   logits, labels = examples(12)
   mask = (np.arange(12) % 3 > 0).astype(np.float32)
   kept = mask > 0
@@ -66,7 +67,7 @@ def test_what_is_masked_does_not_count():
     np.testing.assert_allclose(got[name], value, rtol=1e-6)
 
 
-def test_not_even_if_it_is_infinite():
+def test_masked_examples_may_be_infinite():
   logits = np.array([[0, 1], [0, -np.inf], [np.nan, 0]], np.float32)
   labels = np.array([1, 1, 0])
   got = counts(logits, labels, np.array([1, 0, 0], np.float32))
@@ -88,7 +89,7 @@ def test_ties_give_credit_for_five_places_and_no_more(values, label):
 
 
 @pytest.mark.parametrize('num_classes', [2, 5, 6])
-def test_saying_the_same_of_all_classes_is_chance(num_classes):
+def test_equal_logits_have_the_accuracy_of_chance(num_classes):
   labels = np.arange(num_classes, dtype=np.int32)
   logits = np.zeros((num_classes, num_classes), np.float32)
   got = counts(logits, labels, np.ones(num_classes, np.float32))
@@ -96,7 +97,7 @@ def test_saying_the_same_of_all_classes_is_chance(num_classes):
   assert float(got['top5']) == min(5, num_classes)
 
 
-def test_a_network_that_says_nothing_is_never_right():
+def test_nan_logits_are_never_right():
   logits = np.full((4, 4), np.nan, np.float32)
   got = counts(logits, np.arange(4), np.ones(4, np.float32))
   assert float(got['top1']) == float(got['top5']) == 0
@@ -108,7 +109,7 @@ def test_saturated_logits_give_a_finite_nll():
   np.testing.assert_allclose(got['nll'], 2e4)
 
 
-def test_totals_keep_the_shape_of_what_they_add_up():
+def test_totals_keep_the_shapes_of_the_sums():
   sums = [
     {'seen': np.float32(2), 'x': np.float32(0.5), 'v': np.arange(3)},
     {'seen': np.float32(1), 'x': np.float32(1), 'v': np.ones(3)},
@@ -119,7 +120,7 @@ def test_totals_keep_the_shape_of_what_they_add_up():
   assert evaluate.summary(total) == {'x': 0.5}
 
 
-def test_totals_are_exact_where_float32_is_not():
+def test_totals_are_exact_beyond_float32():
   sums = [{'seen': np.float32(2**24)}, {'seen': np.float32(1)}]
   assert evaluate.totals(sums, 2**24 + 1)['seen'] == 2**24 + 1
 
@@ -127,14 +128,14 @@ def test_totals_are_exact_where_float32_is_not():
 def test_sums_may_come_from_a_generator():
   logits, labels = examples(10)
   sums = in_batches(logits, labels, 4)
-  assert evaluate.means(iter(sums), 10) == evaluate.means(sums, 10)
+  assert evaluate.totals(iter(sums), 10) == evaluate.totals(sums, 10)
 
 
 def test_a_missing_example_is_an_error():
   logits, labels = examples(10)
   sums = in_batches(logits[:-1], labels[:-1], 4)
   with pytest.raises(RuntimeError, match='evaluated 9 of 10 examples'):
-    evaluate.means(sums, 10)
+    evaluate.totals(sums, 10)
 
 
 def test_an_example_counted_twice_is_an_error():
@@ -142,9 +143,9 @@ def test_an_example_counted_twice_is_an_error():
   sums = in_batches(logits, labels, 4)
   twice = counts(logits[:1], labels[:1], np.ones(1, np.float32))
   with pytest.raises(RuntimeError, match='evaluated 11 of 10 examples'):
-    evaluate.means([*sums, twice], 10)
+    evaluate.totals([*sums, twice], 10)
 
 
 def test_no_batch_at_all_is_an_error():
   with pytest.raises(RuntimeError, match='evaluated 0 of 10 examples'):
-    evaluate.means([], 10)
+    evaluate.totals([], 10)

@@ -78,7 +78,7 @@ def test_bins_are_the_papers(seed, num_classes, num_bins):
 
 @hypothesis.given(st.permutations(range(24)), st.sampled_from([1, 2, 3, 24]))
 @hypothesis.settings(max_examples=20)
-def test_neither_order_nor_batches_matter(order, batches):
+def test_order_and_batches_do_not_matter(order, batches):
   rng = np.random.default_rng(7)
   logits = 3 * rng.normal(size=(24, 5)).astype(np.float32)
   labels = rng.integers(0, 5, 24)
@@ -88,7 +88,7 @@ def test_neither_order_nor_batches_matter(order, batches):
     np.testing.assert_allclose(got[name], want[name], rtol=1e-6)
 
 
-def test_what_is_masked_is_in_no_bin():
+def test_masked_examples_are_in_no_bin():
   logits = logits_of([0.7, 0.9, 0.7, 0.6])
   logits[3] = np.nan
   labels = np.array([1, 1, 0, 1])
@@ -134,14 +134,14 @@ def test_the_error_is_the_known_gap(scale):
   assert error(synthetic(50_000, scale)) == pytest.approx(want, abs=0.004)
 
 
-def test_a_sure_predictor_errs_by_its_error_rate():
+def test_a_confident_predictor_has_its_error_rate_as_ece():
   labels = np.array([1, 1, 1, 0])
   got = totals(np.tile(np.float32([[-50, 50]]), (4, 1)), labels)
   assert error(got) == pytest.approx(0.25)
   np.testing.assert_array_equal(got['bin_count'], [0] * 14 + [4])
 
 
-def test_the_error_of_given_bins():
+def test_the_error_of_hand_made_bins():
   count, confidence, hits = np.array([[2, 0, 2], [1, 0, 1.8], [2, 0, 1]])
   want = (abs(2 - 1) + abs(1 - 1.8)) / 4
   got = evaluate.expected_calibration_error(count, confidence, hits)

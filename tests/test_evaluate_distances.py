@@ -77,7 +77,7 @@ def test_sums_add_up_over_any_batches(sums, order, cut):
   close({name: sum(part[name] for part in parts) for name in want}, want)
 
 
-def test_a_student_that_is_its_teacher_agrees_with_it():
+def test_a_network_agrees_with_itself():
   student, _ = draw(0)
   got = agreement(student, student + 5, ONES)  # logits but for a constant
   assert float(got['agreement']) == 10
@@ -97,7 +97,7 @@ def test_the_divergence_is_from_the_teacher():
   assert got[1] == pytest.approx(np.exp(q) @ (q - np.log(0.5)), rel=1e-3)
 
 
-def test_what_is_impossible_adds_nothing():
+def test_impossible_classes_add_nothing():
   p = np.array([[1, 0, 0, 0], [0.5, 0.5, 0, 0]], np.float32)
   with np.errstate(divide='ignore'):
     logits = np.log(p)
@@ -112,7 +112,7 @@ def test_what_is_impossible_adds_nothing():
 
 @hypothesis.given(seeds)
 @hypothesis.settings(max_examples=20)
-def test_brier_and_nll_are_the_distances_and_what_no_network_can_change(seed):
+def test_brier_and_nll_are_the_distances_up_to_constants(seed):
   # Hamidi et al., 2024, https://arxiv.org/abs/2407.18041: expectations over
   # labels that the posterior gives, here exactly, one label after the other.
   logits, other = draw(seed, rows=1)

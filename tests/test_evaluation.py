@@ -1,4 +1,4 @@
-"""The evaluator: what it says of a split, whatever the devices."""
+"""The evaluator on one split, with one device and with four."""
 
 import dataclasses
 
@@ -9,15 +9,17 @@ import tiny
 from scipy.special import rel_entr, softmax
 
 from jaxkd.data.base import Split
+from jaxkd.evaluate import reliability
+from jaxkd.problems import CLASSIFICATION
 from jaxkd.train import mesh as meshes
 from jaxkd.train.evaluation import Evaluator
 
-MEASURED = {'top1', 'top5', 'nll', 'brier', 'ece'}
+METRICS = {'top1', 'top5', 'nll', 'brier', 'ece'}
 
 
 @dataclasses.dataclass
 class Case:
-  """Two networks, a data set with a known posterior, and what they say."""
+  """Two networks, data with a known posterior, and the networks' logits."""
 
   dataset: object
   modules: list
@@ -27,9 +29,13 @@ class Case:
   def networks(self, *order):
     return [x for n in order for x in (self.modules[n], self.variables[n])]
 
-  def test(self, devices, dataset=None):
-    mesh = meshes.make_mesh(jax.devices()[:devices])
-    return Evaluator(dataset or self.dataset, mesh)
+  def evaluator(self, devices, split=None):
+    return Evaluator(
+      split or self.dataset.test,
+      self.dataset.view,
+      CLASSIFICATION,
+      meshes.make_mesh(jax.devices()[:devices]),
+    )
 
 
 @pytest.fixture(scope='module')
@@ -60,13 +66,12 @@ def case():
 
 
 def without_posterior(case):
-  test = dataclasses.replace(case.dataset.test, posterior=None)
-  return dataclasses.replace(case.dataset, test=test)
+  return dataclasses.replace(case.dataset.test, posterior=None)
 
 
 @pytest.mark.parametrize('devices', [1, 4])
-def test_every_measure_is_numpys(case, devices):
-  got = case.test(devices)(*case.networks(0))
+def test_every_metric_is_numpys(case, devices):
+  got = case.evaluator(devices)(*case.networks(0))
   label, posterior = case.dataset.test.label, case.dataset.test.posterior
   q = softmax(case.logits[0], -1)
   one_hot = np.eye(3)[label]
@@ -89,7 +94,7 @@ def test_every_measure_is_numpys(case, devices):
 
 @pytest.mark.parametrize('devices', [1, 4])
 def test_two_networks_are_compared(case, devices):
-  test = case.test(devices)
+  test = case.evaluator(devices)
   got = test.compare(*case.networks(0, 1), temperature=2.0)
   q, p = (softmax(z / 2, -1) for z in case.logits)
   assert set(got) == {'agreement', 'kl'}
@@ -99,22 +104,22 @@ def test_two_networks_are_compared(case, devices):
   np.testing.assert_allclose(got['kl'], kl, rtol=2e-4)
 
 
-def test_without_a_posterior_no_distance_is_claimed(case):
-  test = case.test(4, without_posterior(case))
-  assert set(test(*case.networks(0))) == MEASURED
+def test_without_a_posterior_there_is_no_distance_to_it(case):
+  test = case.evaluator(4, without_posterior(case))
+  assert set(test(*case.networks(0))) == METRICS
 
 
-def test_a_streamed_split_is_measured_like_one_in_memory(case):
+def test_a_lazy_split_is_evaluated_like_one_in_memory(case):
   memory = without_posterior(case)
-  image = memory.test.image
-  split = Split(memory.test.label, load=lambda index, _: image[index])
-  lazy = case.test(4, dataclasses.replace(memory, test=split))
-  want = case.test(4, memory)(*case.networks(0))
+  image = memory.image
+  split = Split(memory.label, load=lambda index, _: image[index])
+  lazy = case.evaluator(4, split)
+  want = case.evaluator(4, memory)(*case.networks(0))
   assert lazy(*case.networks(0)) == pytest.approx(want, rel=1e-6)
 
 
 def test_reliability_is_of_the_whole_split(case):
-  got = case.test(4).reliability(*case.networks(0))
+  got = reliability(case.evaluator(4).totals(*case.networks(0)))
   filled = got['share'] > 0
   confidence = got['confidence'][filled] @ got['share'][filled]
   top1 = got['accuracy'][filled] @ got['share'][filled]
@@ -128,7 +133,7 @@ def test_reliability_is_of_the_whole_split(case):
 @pytest.mark.parametrize('examples', [1, 10, 21, 1000])
 def test_outputs_are_of_the_first_images(case, examples, monkeypatch):
   monkeypatch.setattr('jaxkd.train.evaluation.BATCH', 2)  # per device
-  test = case.test(4)
+  test = case.evaluator(4)
   got = test.outputs(*case.networks(0), examples)
   n = min(examples, 21)
   np.testing.assert_allclose(
@@ -140,8 +145,8 @@ def test_outputs_are_of_the_first_images(case, examples, monkeypatch):
     assert isinstance(array, np.ndarray)
 
 
-def test_taps_are_chosen_by_name(case):
-  test = case.test(4)
+def test_taps_are_selected_by_name(case):
+  test = case.evaluator(4)
   taps = test.outputs(*case.networks(0), 5, taps=('stage1', 'pooled')).taps
   module, variables = case.networks(0)
   image = case.dataset.test.image[:5] / 255

@@ -12,6 +12,7 @@ from jaxkd import models, objectives
 from jaxkd.graph import Frozen, Fusion, Graph, Learner, Shared, Transfer
 from jaxkd.graph.program import bind
 from jaxkd.objectives import Objective
+from jaxkd.problems import CLASSIFICATION
 from jaxkd.train import state as states
 from jaxkd.train.step import make_step
 from jaxkd.types import Outputs
@@ -316,13 +317,13 @@ def test_objectives_own_parameters_and_memory():
   state = states.init(program, optimizer, jax.random.key(0), known, examples=9)
   name = 'teacher->student:counting'
   assert state.memory[name]['bank'].shape == (9, 2)
-  assert state.params['objectives'][name]['scale'] == 1
+  assert state.objectives[name]['scale'] == 1
   step = jax.jit(
     make_step(program, optimizer, seed=0, steps_per_epoch=3, epochs=1)
   )
   after, _ = step(state, batch())
   last, _ = step(after, batch())
-  assert after.params['objectives'][name]['scale'] != 1
+  assert after.objectives[name]['scale'] != 1
   assert last.memory[name]['calls'] == 2
   first_bank, last_bank = (s.memory[name]['bank'] for s in (after, last))
   assert np.all(first_bank[:6]) and not np.any(first_bank[6:])
@@ -340,9 +341,15 @@ def test_in_turns_each_objective_learns_with_its_learner():
     known = {'teacher': program.init_network('teacher', jax.random.key(1))}
     state = states.init(program, optimizer, key, known, examples=9)
     assert len(state.opt) == (2 if turns else 1)
-    step = jax.jit(
-      make_step(program, optimizer, seed=0, steps_per_epoch=3, epochs=1)
+    step = make_step(
+      program,
+      optimizer,
+      seed=0,
+      steps_per_epoch=3,
+      epochs=1,
+      measure=CLASSIFICATION.metrics,
     )
+    step = jax.jit(step)
     state, _ = step(state, batch())
     states_of[turns], metrics = step(state, batch(seed=1))
     assert {f'top1/{n}' for n in names} < set(metrics)

@@ -17,7 +17,7 @@ LEVEL = {
   for level, names in {
     0: 'jaxkd catalog disk text tree types',  # jaxkd is jaxkd/__init__.py
     1: 'config data evaluate losses plots reparam',
-    2: 'models',
+    2: 'models problems',
     3: 'interop objectives',
     4: 'checkpoints graph',
     5: 'methods train',

@@ -60,7 +60,7 @@ def test_a_truncated_last_line_is_left_out(logged, cut):
   ]
 
 
-def test_writing_goes_on_after_a_truncated_line(logged):
+def test_a_truncated_line_is_overwritten(logged):
   path = logged / METRICS
   path.write_text(path.read_text()[:-9])
   writer = log.Log(logged, 'distil', 8)
@@ -71,13 +71,13 @@ def test_writing_goes_on_after_a_truncated_line(logged):
 
 
 @pytest.mark.parametrize(('step', 'kept'), [(12, 3), (9, 2), (8, 2), (0, 0)])
-def test_a_resumed_stage_drops_what_it_runs_again(logged, step, kept):
+def test_a_resumed_phase_drops_later_records(logged, step, kept):
   log.Log(logged, 'distil', step).close()
   want = [('distil', 4), ('distil', 8), ('distil', 12)][:kept]
   assert steps(logged) == [('teacher', 4), ('teacher', 8), *want]
 
 
-def test_what_is_not_a_number_becomes_null(tmp_path):
+def test_non_finite_values_become_null(tmp_path):
   writer = log.Log(tmp_path, 'distil', 0)
   values = {'a': float('nan'), 'b': float('inf'), 'c': -float('inf'), 'd': 1.5}
   writer.write(1, 4, values)
@@ -91,9 +91,9 @@ def test_what_is_not_a_number_becomes_null(tmp_path):
   assert [record[name] for name in 'abcd'] == [None, None, None, 1.5]
 
 
-def test_tensorboard_gets_a_folder_for_each_stage(logged):
-  found = {path.parent.name for path in logged.glob('tensorboard/*/events.*')}
-  assert found == {'teacher', 'distil'}
+def test_tensorboard_has_a_folder_for_each_phase(logged):
+  names = {path.parent.name for path in logged.glob('tensorboard/*/events.*')}
+  assert names == {'teacher', 'distil'}
 
 
 def test_a_json_file_is_whole_or_as_it_was(tmp_path):

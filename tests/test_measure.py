@@ -14,6 +14,7 @@ from jaxkd.checkpoints import card as cards
 from jaxkd.checkpoints.native import load_checkpoint
 from jaxkd.commands import evaluate
 from jaxkd.commands.export import export
+from jaxkd.problems import CLASSIFICATION
 from jaxkd.runs.run import Run, result_table
 
 MEASURED = {'top1', 'top5', 'nll', 'brier', 'ece'}
@@ -134,9 +135,10 @@ def test_the_picture_is_the_runs(run, tmp_path):
 def test_what_is_printed_names_every_measure():
   found = evaluate.Measured(
     card={'network': 'slt0', 'model': 'vgg8', 'width': 0.5},
+    problem=CLASSIFICATION,
     data='a mixture',
     images=1234,
-    results={name: 0.125 for name in evaluate.MEASURES},
+    results={name: 0.125 for name in CLASSIFICATION.figures},
     guides={'teacher': {'agreement': 0.75, 'kl': 0.25}},
     reliability={},
   )

@@ -11,6 +11,7 @@ from test_objectives_conformance import ANYWHERE
 
 from jaxkd import methods, objectives
 from jaxkd.graph.program import bind
+from jaxkd.problems import CLASSIFICATION
 from jaxkd.train import state as states
 from jaxkd.train.step import make_step
 
@@ -69,7 +70,7 @@ def guided(program):
 def test_an_objective_may_be_alone(method, name):
   program = program_of(method, {name: ALL[name]})
   assert set(guided(program)) == {name}
-  program.check_objectives(epochs=1)
+  program.check_objectives(CLASSIFICATION.batch_spec(SHAPE, 2), epochs=1)
 
 
 @each_method
@@ -78,7 +79,7 @@ def test_all_objectives_may_be_together(method):
   counts = guided(program)
   assert set(counts) == set(ALL)
   assert len(set(counts.values())) == 1  # as many of each
-  program.check_objectives(epochs=1)
+  program.check_objectives(CLASSIFICATION.batch_spec(SHAPE, 2), epochs=1)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,7 @@ def test_where_a_pair_is_not_defined_it_is_said_what_is_missing(
   spec = {'name': spec} if isinstance(spec, str) else spec
   program = program_of(method, spec, pair)
   with pytest.raises((KeyError, ValueError), match=message):
-    program.check_objectives(epochs=1)
+    program.check_objectives(CLASSIFICATION.batch_spec(SHAPE, 2), epochs=1)
 
 
 def batch():
@@ -144,13 +145,13 @@ def test_a_sum_of_objectives_is_learned(method):
   for frozen in program.graph.frozen:
     chex.assert_trees_all_equal(state.params[frozen], start.params[frozen])
   crd = {t.name for t in program.graph.transfers if t.objective.name == 'crd'}
-  assert set(start.memory) == set(start.params['objectives']) == crd
+  assert set(start.memory) == set(start.objectives) == crd
   for name in crd:
     for old, new in (
       (start.memory[name]['bank'], state.memory[name]['bank']),
       *zip(
-        jax.tree.leaves(start.params['objectives'][name]),
-        jax.tree.leaves(state.params['objectives'][name]),
+        jax.tree.leaves(start.objectives[name]),
+        jax.tree.leaves(state.objectives[name]),
         strict=True,
       ),
     ):

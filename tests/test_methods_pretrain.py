@@ -13,7 +13,6 @@ from test_methods import NoCheckpoints, start
 
 from jaxkd import methods, tree
 from jaxkd.checkpoints import native
-from jaxkd.graph import OBJECTIVES
 from jaxkd.runs import run, vmapped
 from jaxkd.runs.run import Run
 from jaxkd.train import phase as training
@@ -99,7 +98,7 @@ def moved(index, **method):
     )
     return {name for name in old if np.any(old[name] != new[name])}, set(old)
 
-  return {part: names(part) for part in ('params', 'memory')}
+  return {part: names(part) for part in ('params', 'objectives', 'memory')}
 
 
 def test_only_what_the_features_need_learns():
@@ -111,12 +110,13 @@ def test_only_what_the_features_need_learns():
 
 def test_the_paraphraser_learns_alone_and_then_no_more():
   first, second = (moved(index, name='ft') for index in (1, 2))
-  changed, everything = first['params']
-  assert changed == {n for n in everything if n.startswith(f'{OBJECTIVES}/')}
+  assert not first['params'][0]
+  changed, everything = first['objectives']
+  assert changed == everything
   assert all('/paraphraser/' in name for name in changed)
   changed, everything = second['params']
   assert 'student/head/kernel' in changed
-  assert not any('paraphraser' in name for name in everything)
+  assert not any('paraphraser' in name for name in second['objectives'][1])
   changed, everything = second['memory']
   assert not changed
   assert all(f'{FT}/paraphraser/' in name for name in everything)
@@ -125,28 +125,28 @@ def test_the_paraphraser_learns_alone_and_then_no_more():
 # What goes on.
 
 
-def first_state(stage, known):
+def first_state(stage, carried):
   experiment = tiny.experiment(method=dict(name='ft'))
   task = experiment.task(experiment.phases[stage])
   teacher = jax.jit(functools.partial(task.program.init_network, 'teacher'))
-  known = {'teacher': teacher(jax.random.key(0, impl='rbg')), **known}
-  known = training.fitted(task.program, known, seed=0)
-  state, _ = training.start(task, known, NoCheckpoints())
+  initial = {'teacher': teacher(jax.random.key(0, impl='rbg'))}
+  initial = training.fitted(task.program, initial, seed=0)
+  state, _ = training.start(task, initial, NoCheckpoints(), carried)
   return state
 
 
 @pytest.fixture(scope='module')
 def paraphraser():
   """Parameters as after the first stage."""
-  own = first_state(1, {}).params[OBJECTIVES][FT]
+  own = first_state(1, {}).objectives[FT]
   return jax.tree.map(lambda x: np.array(x + 1), own)
 
 
 def test_an_objective_goes_on_with_what_it_has_learned(paraphraser):
   others = {FT: paraphraser, 'another->transfer:ft': paraphraser}
-  state = first_state(2, {OBJECTIVES: others})
+  state = first_state(2, others)
   chex.assert_trees_all_equal(state.memory, {FT: paraphraser})
-  assert set(state.params[OBJECTIVES][FT]) == {'translator'}
+  assert set(state.objectives[FT]) == {'translator'}
   chex.assert_trees_all_equal(
     first_state(2, {}).params,
     state.params,  # the rest starts as it would
@@ -157,7 +157,7 @@ def test_what_it_cannot_go_on_with_is_explained(paraphraser):
   wide = jax.tree.map(lambda x: np.stack([x, x]), paraphraser)
   message = "what 'teacher->student:ft' has learned in an earlier stage"
   with pytest.raises(ValueError, match=message):
-    first_state(2, {OBJECTIVES: {FT: wide}})
+    first_state(2, {FT: wide})
 
 
 class Killed(Exception):
@@ -213,9 +213,9 @@ def test_a_run_goes_on_after_its_first_stage(tmp_path, cache, monkeypatch):
 def test_seeds_together_go_on_too(cache, monkeypatch):
   known, left = [], []
 
-  def spy(tasks, given):
-    known.append([x.get(OBJECTIVES, {}) for x in given])
-    outcomes = train_together(tasks, given)
+  def spy(tasks, initial, carried):
+    known.append([dict(x) for x in carried])
+    outcomes = train_together(tasks, initial, carried)
     left.append([outcome.objectives for outcome in outcomes])
     return outcomes
 

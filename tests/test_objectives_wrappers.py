@@ -162,12 +162,10 @@ def test_a_training_learns_the_temperature_against_the_student():
     program.resolve(state.params), state.stats, batch['image']
   )
   logits = outputs['student'].logits, outputs['teacher'].logits
-  train = make_step(
-    program, task.optimizer, seed=0, steps_per_epoch=1, epochs=1
-  )
-  state, metrics = jax.jit(train)(state, batch)
-  (name,) = state.params['objectives']
-  moved = float(state.params['objectives'][name]['curriculum']) + 2
+  step = make_step(program, task.optimizer, seed=0, steps_per_epoch=1, epochs=1)
+  state, metrics = jax.jit(step)(state, batch)
+  (name,) = state.objectives
+  moved = float(state.objectives[name]['curriculum']) + 2
   np.testing.assert_allclose(
     moved, 0.9 * 0.5 * uphill(-2.0, *logits), rtol=0.01
   )

@@ -124,8 +124,8 @@ def test_each_owner_has_its_own_rate():
     np.testing.assert_allclose(got[name]['w'], -schedule(0))
 
 
-def test_a_rate_may_be_for_an_owner_that_is_not_there():
-  """Of all methods, only some have objectives that learn."""
+def test_rates_of_absent_owners_are_ignored():
+  """Only some methods have objectives with parameters."""
   schedules = {'student': lambda step: 0.1, 'objectives': lambda step: 1.0}
   tx = optimizer.make_optimizer('sgd', schedules, momentum=0.0)
   got = update(tx, owners(0), owners(1))
@@ -215,7 +215,7 @@ def test_warmup_rises_linearly_to_the_peak(name):
   np.testing.assert_allclose(plain(0), 0.05)
 
 
-def test_cosine_ends_where_it_should():
+def test_cosine_ends_at_its_final_rate():
   at = schedule('cosine', epochs=10, steps_per_epoch=10, final=0.2)
   np.testing.assert_allclose(at(0), 0.05)
   np.testing.assert_allclose(at(50), 0.05 * (1 + 0.2) / 2, rtol=1e-5)
@@ -224,8 +224,10 @@ def test_cosine_ends_where_it_should():
 
 
 @pytest.mark.parametrize('milestone', [0, -0.5])
-def test_a_milestone_is_positive(milestone):
-  with pytest.raises(ValueError, match=f'number of epochs, got {milestone}'):
+def test_milestones_must_be_positive(milestone):
+  with pytest.raises(
+    ValueError, match=f'a milestone must be .*, got {milestone}'
+  ):
     schedule('milestones', milestones=(milestone,))
 
 
@@ -238,7 +240,7 @@ def test_wrong_names_get_suggestions():
     optimizer.make_optimizer('sgd', rate, decay='kernel')
 
 
-def test_what_only_looks_like_a_kernel_does_not_decay():
+def test_tokens_positions_and_biases_do_not_decay():
   params = {
     'qkv': {'kernel': jnp.ones((4, 3, 2, 2)), 'bias': jnp.ones((3, 2, 2))},
     'class_token': jnp.ones((1, 1, 4)),

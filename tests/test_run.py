@@ -231,7 +231,8 @@ class TestRefusals:
       optimizer__weight_decay=1e9,
     )
     with pytest.raises(
-      DivergedError, match='(not a finite number)(.|\n)*learning_rate'
+      DivergedError,
+      match='training loss is (NaN|infinite) at step(.|\n)*learning_rate',
     ):
       finish(tmp_path, **wild)
     for record in log.read(tmp_path / 'metrics.jsonl'):

@@ -1,4 +1,4 @@
-"""Feeding, stepping and averaging, on networks without convolutions."""
+"""The feed, the step and the moving average, on small networks."""
 
 import dataclasses
 
@@ -28,7 +28,7 @@ def task():
 
 
 def recording(feed, **changes):
-  """The feed with a step that learns nothing and returns what it is shown."""
+  """The feed with a step that trains nothing and returns its batch."""
 
   def step(state, batch):
     return state, batch
@@ -108,7 +108,7 @@ def test_chunks_train_like_single_steps(task):
   chex.assert_trees_all_close(states[0].params, states[1].params, rtol=1e-5)
 
 
-def test_the_average_follows_the_recurrence():
+def test_the_moving_average_follows_its_recurrence():
   task = task_of(optimizer__ema=0.9)
   feed, state = start(task)
   want = jax.tree.map(np.array, state.params['student'])
@@ -124,7 +124,7 @@ def test_the_average_follows_the_recurrence():
   )
 
 
-def test_owners_can_have_rates_of_their_own():
+def test_owners_can_have_their_own_rates():
   experiment = tiny.experiment(
     method=dict(name='plain'), optimizer__rates={'student': 0.0}
   )
@@ -159,8 +159,9 @@ def test_evaluation_counts_every_example_once(task, devices):
   mesh = meshes.make_mesh(jax.devices()[:devices])
   module = task.program.modules['student']
   variables = task.program.init_network('student', jax.random.key(0))
-  got = Evaluator(task.dataset, mesh)(module, variables)
   dataset = task.dataset
+  evaluator = Evaluator(dataset.test, dataset.view, task.problem, mesh)
+  got = evaluator(module, variables)
   image = (dataset.test.image / 255 - dataset.view.mean) / dataset.view.std
   logits = module.apply(variables, image.astype(np.float32)).logits
   hits = np.argmax(logits, -1) == dataset.test.label
@@ -170,10 +171,10 @@ def test_evaluation_counts_every_example_once(task, devices):
   np.testing.assert_allclose(got['nll'], nll.mean(), rtol=1e-4)
 
 
-def test_a_batch_that_devices_cannot_share_is_refused(task):
+def test_an_indivisible_batch_size_is_refused(task):
   mesh = meshes.make_mesh()
   with pytest.raises(ValueError, match=r'batch_size 6 .* 4 devices.*=8'):
-    Feed(task.dataset, mesh, 6, 0, step=None)
+    Feed(task.dataset, task.problem, mesh, 6, 0, step=None)
 
 
 @pytest.mark.parametrize(
@@ -181,15 +182,15 @@ def test_a_batch_that_devices_cannot_share_is_refused(task):
   [(1, 64, 1), (2, 64, 2), (2, 63, 1), (3, 64, 2), (3, 63, 3), (64, 64, 4)],
 )
 def test_cores_share_a_batch_evenly(monkeypatch, cores, batch, devices):
-  told = {}
+  set_options = {}
   monkeypatch.delenv('JAX_NUM_CPU_DEVICES', raising=False)
   monkeypatch.setattr(meshes.os, 'cpu_count', lambda: cores)
-  monkeypatch.setattr(meshes.jax.config, 'update', told.__setitem__)
+  monkeypatch.setattr(meshes.jax.config, 'update', set_options.__setitem__)
   meshes.use_cores(batch)
-  assert told == {'jax_num_cpu_devices': devices}
+  assert set_options == {'jax_num_cpu_devices': devices}
 
 
-def test_the_environment_says_how_many_devices(monkeypatch):
+def test_the_environment_sets_the_number_of_devices(monkeypatch):
   monkeypatch.setenv('JAX_NUM_CPU_DEVICES', '3')
   monkeypatch.setattr(meshes.jax.config, 'update', None)
   meshes.use_cores(64)

@@ -13,13 +13,16 @@ from jaxkd import models, plots, text
 from jaxkd.checkpoints import formats
 from jaxkd.checkpoints.card import fitted, module_of
 from jaxkd.checkpoints.native import load_checkpoint
-from jaxkd.evaluate import reliability, summary
+from jaxkd.evaluate import reliability
+from jaxkd.evaluate.calibration import BINS
+from jaxkd.problems import Problem
 from jaxkd.runs import describe
 from jaxkd.runs.artifacts import (
   data_settings,
   evaluator,
   find,
   guide_of,
+  load_data,
 )
 from jaxkd.runs.pretrained import Network
 from jaxkd.runs.run import CONFIG
@@ -27,23 +30,13 @@ from jaxkd.types import Variables
 
 ENSEMBLE = 'ensemble'  # what several networks are called
 
-# What is measured, as people call it, and how they are shown it.
-MEASURES = {
-  'top1': ('top-1', text.percent),
-  'top5': ('top-5', text.percent),
-  'nll': ('NLL (nats)', text.number),
-  'brier': ('Brier score', text.number),
-  'ece': ('ECE', text.percent),
-  'posterior_square': ('squared distance to the posterior', text.number),
-  'posterior_kl': ('KL(posterior || network) (nats)', text.number),
-}
-
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
   """What `measure` has found.
 
   card: of the network.
+  problem: that the data set poses.
   data: name of the data set.
   images: of its test split.
   results: see `Evaluator`.
@@ -52,6 +45,7 @@ class Measured:
   """
 
   card: dict[str, Any]
+  problem: Problem
   data: str
   images: int
   results: dict[str, float]
@@ -65,8 +59,8 @@ class Measured:
 
   def __str__(self) -> str:
     rows = [
-      (label, show(self.results[key]))
-      for key, (label, show) in MEASURES.items()
+      (figure.label, figure.show(self.results[key]))
+      for key, figure in self.problem.figures.items()
       if key in self.results
     ]
     for guide, result in self.guides.items():
@@ -135,18 +129,20 @@ def measure(
     return _measure_program(file or workdir, workdir, config)
   own, card = _network(workdir, name, file)
   guides = {} if file else _guides(workdir, card)
-  test = evaluator(data_settings(workdir, card, config), card)
+  dataset = load_data(data_settings(workdir, card, config), card)
+  test = evaluator(dataset)
   totals = test.totals(*own)
   return Measured(
     card=card,
-    data=test.dataset.name,
-    images=len(test.dataset.test),
-    results=summary(totals),
+    problem=test.problem,
+    data=dataset.name,
+    images=len(dataset.test),
+    results=test.problem.summary(totals),
     guides={
       guide: test.compare(*own, module_of(its), fitted(arrays, its))
       for guide, (arrays, its) in guides.items()
     },
-    reliability=reliability(totals),
+    reliability=reliability(totals) if set(BINS) <= set(totals) else {},
   )
 
 
@@ -180,15 +176,17 @@ def _measure_program(
 ) -> Measured:
   """Measures what an exported file computes, whatever computes it."""
   predict, card = formats.read(file)
-  test = evaluator(data_settings(workdir, card, config), card)
+  dataset = load_data(data_settings(workdir, card, config), card)
+  test = evaluator(dataset)
   totals = test.totals_of(predict)
   return Measured(
     card=card,
-    data=test.dataset.name,
-    images=len(test.dataset.test),
-    results=summary(totals),
+    problem=test.problem,
+    data=dataset.name,
+    images=len(dataset.test),
+    results=test.problem.summary(totals),
     guides={},
-    reliability=reliability(totals),
+    reliability=reliability(totals) if set(BINS) <= set(totals) else {},
   )
 
 
@@ -210,10 +208,11 @@ def draw(found: Measured, workdir: pathlib.Path) -> pathlib.Path | None:
     workdir: of the run.
 
   Returns:
-    The picture, reliability.png; None if the folder is not a run's, or of an
-    ensemble.
+    The picture, reliability.png; None if the folder is not a run's, of an
+    ensemble, and if the problem has no confidences.
   """
-  if not (workdir / CONFIG).exists() or found.name == ENSEMBLE:
+  drawn = found.reliability and found.name != ENSEMBLE
+  if not (drawn and (workdir / CONFIG).exists()):
     return None
   title = f'{describe.model_name(found.card)} on {found.data}'
   picture = workdir / 'reliability.png'

@@ -28,6 +28,7 @@ from jaxkd.runs.artifacts import (
   data_settings,
   evaluator,
   find,
+  load_data,
 )
 from jaxkd.types import Variables
 
@@ -95,7 +96,8 @@ def export(
   variables, before = find(workdir, name)
   variables = fitted(variables, before)
   settings = data_settings(workdir, before)
-  test = evaluator(settings, before)
+  dataset = load_data(settings, before)
+  test = evaluator(dataset)
   trained, plain = (
     module_of(before, dtype=jnp.float32, **change)
     for change in ({}, {'branches': 1})
@@ -118,7 +120,7 @@ def export(
   }
   with jax.default_matmul_precision('highest'):
     want = test.logits(trained, variables, COMPARED)
-  apart = _write(output, plain, deployed, after, want, test.dataset)
+  apart = _write(output, plain, deployed, after, want, dataset)
   return Exported(before, after, len(want), apart)
 
 

@@ -139,7 +139,7 @@ def draw(
   _check_data(students)
   teachers = [_teacher(student, students) for student in students]
   tests = [_test_of(student, config) for student in students]
-  first_labels, *others = (test.dataset.test.label for test in tests)
+  first_labels, *others = (test.split.label for test in tests)
   if any(not np.array_equal(first_labels, labels) for labels in others):
     raise ValueError(
       f'{students[0].name} and {students[-1].name} have other test images of'
@@ -212,7 +212,7 @@ def _teacher(
 def _test_of(student: Student, config: ConfigDict | None) -> Evaluator:
   """Reads the data that a student is tested on."""
   settings = artifacts.data_settings(student.run, student.card, config)
-  return artifacts.evaluator(settings, student.card)
+  return artifacts.evaluator(artifacts.load_data(settings, student.card))
 
 
 def _look(

@@ -1,15 +1,15 @@
 """Data sets: `load` by name, batches by index, views on the device.
 
-`load` reads a data set; `order`, `train_batches` and `eval_batches` say which
-examples form a batch; `gather` picks them out of arrays on the device, or
-`prefetch` decodes them on the host; `train_view` and `eval_view` make network
-input of their pixels, inside the jitted step.
+`load` reads a data set; `order`, `train_batches` and `eval_batches` return the
+indices of each batch; `gather` picks its examples out of arrays on the device,
+or `prefetch` decodes them on the host; `train_view` and `eval_view` turn their
+pixels into a network's input, inside the jitted step.
 """
 
 import dataclasses
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxkd import catalog
 from jaxkd.data import (
@@ -42,13 +42,14 @@ __all__ = [
   'AUGMENTATIONS',
   'CATALOG',
   'Dataset',
+  'Spec',
   'Split',
   'View',
   'eval_batches',
   'eval_view',
   'example_seeds',
   'gather',
-  'known_shape',
+  'spec',
   'load',
   'order',
   'prefetch',
@@ -69,19 +70,31 @@ CATALOG = {
   'folder': folder.folder,
 }
 
-# (H, W, C) and K of the data sets whose sizes are known before they are read.
-SHAPES = {
-  'digits': ((8, 8, 1), 10),
-  'cifar10': ((32, 32, 3), 10),
-  'cifar100': ((32, 32, 3), 100),
-  'tfds:imagenet2012': ((224, 224, 3), 1000),  # if no other size is asked for
+
+class Spec(NamedTuple):
+  """Sizes of a data set, and the problem that it poses.
+
+  image_shape: (H, W, C).
+  num_classes: K.
+  problem: see `Dataset`.
+  """
+
+  image_shape: tuple[int, int, int]
+  num_classes: int
+  problem: str = 'classification'
+
+
+SPECS = {
+  'digits': Spec((8, 8, 1), 10),
+  'cifar10': Spec((32, 32, 3), 10),
+  'cifar100': Spec((32, 32, 3), 100),
+  # At its default size.
+  'tfds:imagenet2012': Spec((224, 224, 3), 1000),
 }
 
 
-def known_shape(
-  name: str, settings: Mapping[str, Any]
-) -> tuple[tuple[int, int, int], int] | None:
-  """Returns (H, W, C) and K of a data set that need not be read to know them.
+def spec(name: str, settings: Mapping[str, Any]) -> Spec | None:
+  """Returns the sizes of a data set without reading it, None if it has to be.
 
   Args:
     name: as `load` takes it.
@@ -91,11 +104,11 @@ def known_shape(
     signature = inspect.signature(gaussian_mixture.gaussian_mixture)
     sizes = {k: p.default for k, p in signature.parameters.items()}
     sizes |= settings
-    return (1, 1, sizes['dimensions']), sizes['num_classes']
-  return SHAPES.get(name)
+    return Spec((1, 1, sizes['dimensions']), sizes['num_classes'])
+  return SPECS.get(name)
 
 
-# What follows the colon, for loaders of whatever it names.
+# What follows the colon in the names of loaders that read a named source.
 SOURCES = {'tfds': 'NAME', 'folder': 'PATH'}
 
 # Whether each augmentation crops, and whether it flips.
@@ -119,20 +132,20 @@ def load(
   """Reads a data set.
 
   Args:
-    name: an entry of `CATALOG`; 'tfds:cifar100' and 'folder:PATH' say after the
-      colon what to read.
-    dir: where the files are; each loader says what it expects.
+    name: an entry of `CATALOG`; in 'tfds:cifar100' and 'folder:PATH' the source
+      follows the colon.
+    dir: where the files are; see each loader.
     few_shot: training examples per class, a fixed subset; 0 keeps all.
     image_size: height and width in pixels, for loaders that can choose.
     augment: 'default' (the data set's own) or a key of `AUGMENTATIONS`.
     validation: training examples per class that replace the test split, for
-      choosing hyper-parameters; held out before the few-shot subset is chosen.
+      choosing hyper-parameters; held out before the few-shot subset is taken.
     **settings: further arguments of the loader.
 
   Raises:
     KeyError: no such data set or augmentation.
     ValueError: a setting that the loader does not take or the data do not
-      allow; a damaged file.
+      allow; a corrupt file.
     FileNotFoundError: the data set is not there.
   """
   kind, _, source = name.partition(':')
@@ -140,10 +153,10 @@ def load(
   if bool(source) != (kind in SOURCES):
     right = f'{kind}:{SOURCES[kind]}' if kind in SOURCES else kind
     raise ValueError(f'data set {name!r} should be written {right}')
-  # Empty values are a config's way of not giving a setting.
-  given = {'source': source, 'dir': dir, 'image_size': image_size}
-  given = {key: value for key, value in given.items() if value}
-  dataset = catalog.call(f'data set {kind!r}', loader, {**given, **settings})
+  # In a config, an empty value leaves a setting at the loader's default.
+  common = {'source': source, 'dir': dir, 'image_size': image_size}
+  common = {key: value for key, value in common.items() if value}
+  dataset = catalog.call(f'data set {kind!r}', loader, {**common, **settings})
   if validation:
     dataset = select.validation(dataset, validation)
   if few_shot:

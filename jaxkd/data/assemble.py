@@ -1,4 +1,4 @@
-"""Two lists of labelled image files to a data set, in memory or lazy."""
+"""Makes two lists of image files with labels a data set, in memory or lazy."""
 
 from collections.abc import Callable
 from concurrent import futures

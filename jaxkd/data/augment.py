@@ -25,7 +25,7 @@ def view_count(view: View) -> int:
 def view_number(
   index: Array, epoch: Array | int, *, seed: Array | int, view: View
 ) -> Array:
-  """Draws which of its views each example shows in an epoch.
+  """Returns the random number of each example's view in an epoch.
 
   A function of (seed, epoch, index_i) alone: batch composition, device count
   and the step a run resumed from do not matter.
@@ -34,7 +34,7 @@ def view_number(
     index: int32 [B], the examples' positions in their split.
     epoch: int32 scalar.
     seed: the run's seed, at least 0.
-    view: says how many views there are.
+    view: whose number of views counts.
 
   Returns:
     int32 [B], uniform in 0..view_count(view)-1; see `view_offsets`.

@@ -1,4 +1,4 @@
-"""What a data set is: its splits, and how their pixels become input."""
+"""Data sets: their splits, and how their pixels become a network's input."""
 
 import dataclasses
 import functools
@@ -10,19 +10,19 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Split:
-  """Labelled images, either in memory or decoded on request.
+  """Images with labels, either in memory or decoded on request.
 
-  Exactly one of `image` and `load` is given.
+  Exactly one of `image` and `load` is set.
 
   Attributes:
-    label: int32 [N], in 0..K-1.
+    label: int32 [N], in 0..K-1; other problems have labels [N, ...].
     image: uint8 [N, H, W, C], float32 if the data are real numbers, or None for
       a split too large for memory.
     load: `load(index [B], seeds) -> uint8 [B, H, W, C]`, decoded and resized
-      on the host. With `seeds=None` it gives the test view; with integer seeds
-      [B] a random training view, a pure function of each example's seed.
+      on the host. With `seeds=None` it returns the test view; with integer
+      seeds [B] a random training view, a pure function of each example's seed.
     posterior: float32 [N, K], the Bayes posterior p*(k|x) of each example, or
-      None where nobody knows it.
+      None if it is unknown.
   """
 
   label: np.ndarray = dataclasses.field(repr=False)
@@ -45,6 +45,14 @@ class Split:
       return self.image.shape[1:]
     assert self.load is not None, 'one of image and load'
     return self.load(np.zeros(1, np.int32), None).shape[1:]
+
+  @property
+  def arrays(self) -> dict[str, np.ndarray]:
+    """The examples as stored, by name; {} if they are not in memory."""
+    if self.image is None:
+      return {}
+    posterior = {} if self.posterior is None else {'posterior': self.posterior}
+    return {'image': self.image, 'label': self.label, **posterior}
 
   def take(self, keep: np.ndarray) -> 'Split':
     """Returns the examples `keep` (int [M]), renumbered 0..M-1."""
@@ -83,22 +91,24 @@ class View:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-  """A training and a test split with everything a run needs to know.
+  """A training and a test split, and all that a run needs besides.
 
   Attributes:
-    name: as given to `load`.
-    train: what is learnt from.
-    test: what is measured on.
+    name: as `load` takes it.
+    train: the training split.
+    test: the split on which networks are evaluated.
     class_names: K names; label k is `class_names[k]`.
     view: normalisation and augmentation.
     fingerprint: hex digest of images and labels of both splits (for lazy
       splits: of names, sizes and labels). A part of a data set has the digest
-      of the whole set's fingerprint and the chosen indices.
+      of the whole set's fingerprint and the part's indices.
     notes: sentences that a user of the data should read.
     validation: held out for choosing among epochs and hyper-parameters, or None
       where the data set has no such split; the fingerprint does not cover it.
     bayes: kernel [D, K] and bias [K] of the linear classifier whose softmax is
-      the posterior, or None where there is none or nobody knows it.
+      the posterior; None if there is no such classifier, or it is unknown.
+    problem: the name of the problem that the data pose, in
+      `jaxkd.problems.CATALOG`.
   """
 
   name: str
@@ -110,6 +120,7 @@ class Dataset:
   notes: tuple[str, ...] = ()
   validation: Split | None = None
   bayes: tuple[np.ndarray, np.ndarray] | None = None
+  problem: str = 'classification'
 
   @property
   def num_classes(self) -> int:

@@ -1,4 +1,4 @@
-"""Which examples make up which batch, and how their pixels get there.
+"""Which examples make up a batch, and how their pixels are fetched.
 
 Data order is a pure function of (seed, epoch): a resumed run sees the same
 batches, and nothing about the order is stored. It is drawn from NumPy's PCG64
@@ -86,7 +86,7 @@ def gather(arrays: dict[str, Array], index: Array) -> dict[str, Array]:
 
   Args:
     arrays: 'image' uint8 or float32 [N, H, W, C], 'label' int32 [N], and
-      whatever else there is for each example, as 'posterior' float32 [N, K].
+      any further arrays by example, as 'posterior' float32 [N, K].
     index: int32 [B].
 
   Returns:

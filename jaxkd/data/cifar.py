@@ -28,7 +28,7 @@ def cifar10(dir: str | None = None) -> Dataset:
 def cifar100(dir: str | None = None) -> Dataset:
   """Reads CIFAR-100 with its 100 fine labels.
 
-  A note says whether the md5 of every file is that of the known distribution.
+  A note tells whether every file has the md5 of the official distribution.
   Other files are read all the same: re-encoded copies are common.
 
   Args:
@@ -38,7 +38,7 @@ def cifar100(dir: str | None = None) -> Dataset:
 
   Raises:
     FileNotFoundError: it is not there.
-    ValueError: a file is damaged, or is not what its name says.
+    ValueError: a file is corrupt, or another one than its name implies.
   """
   return _load(CIFAR100, VIEW100, dir)
 
@@ -68,7 +68,7 @@ def _load(layout: Layout, view: View, dir: str | None) -> Dataset:
 def _provenance(
   layout: Layout, where: pathlib.Path, files: dict[str, bytes]
 ) -> str:
-  """Says whether the files are those of the known distribution."""
+  """Returns a note: are the files those of the official distribution?"""
   different = [
     name
     for name, content in files.items()
@@ -76,9 +76,11 @@ def _provenance(
     != layout.md5[name]
   ]
   if not different:
-    return f'{where} is the known distribution: the md5 of every file agrees.'
+    return (
+      f'{where} is the official distribution: the md5 of every file agrees.'
+    )
   return (
-    f'{where} is not the known distribution: the md5 differs for '
+    f'{where} is not the official distribution: the md5 differs for '
     f'{", ".join(different)}. It may be a re-encoded copy, or other data.'
   )
 

@@ -70,13 +70,13 @@ def _find(root: pathlib.Path) -> tuple[Files, Files, tuple[str, ...]]:
       f'{root}/train/CLASS/'
     )
   train = _list(root / 'train')
-  found = [name for name in TEST_NAMES if (root / name).is_dir()]
-  if not found:
+  tests = [root / name for name in TEST_NAMES if (root / name).is_dir()]
+  if not tests:
     return _hold_out(root, train)
-  test = _list(root / found[0])
+  test = _list(tests[0])
   if extra := sorted(set(test) - set(train)):
     raise ValueError(
-      f'{root / found[0]} has classes that {root / "train"} lacks: '
+      f'{tests[0]} has classes that {root / "train"} lacks: '
       f'{", ".join(extra)}. Give every test class training images, or remove '
       'it'
     )

@@ -74,7 +74,7 @@ def read(content: bytes, source: str) -> dict[str, Any]:
 
   Raises:
     ForeignPickleError: the pickle refers to anything else.
-    ValueError: it is truncated, damaged, or not a pickled dict.
+    ValueError: it is truncated, corrupt, or not a pickled dict.
   """
   unpickler = _Unpickler(io.BytesIO(content), encoding='latin1')
   unpickler.source = source
@@ -89,7 +89,7 @@ def read(content: bytes, source: str) -> dict[str, Any]:
         'middle of a value. Download or extract it again'
       ) from error
     raise ValueError(
-      f'{source} is not a pickle, or is damaged ({error}): download or '
+      f'{source} is corrupt, or not a pickle ({error}): download or '
       'extract it again'
     ) from error
   if not isinstance(value, dict):

@@ -99,12 +99,12 @@ def _test_source(source: str, splits: dict[str, Any]) -> Source:
   """Returns the test split, or validation where test has no labels."""
   for name in ('test', 'validation'):
     if name in splits:
-      found = _source(source, splits[name])
+      test = _source(source, splits[name])
       # TFDS marks hidden labels, such as those of ImageNet's test set, by -1.
-      if found.label.min() >= 0:
-        return found
+      if test.label.min() >= 0:
+        return test
   raise ValueError(
-    f'tfds:{source} has no labelled test or validation split, only '
+    f'tfds:{source} has no test or validation split with labels, only '
     f'{", ".join(splits)}: choose a data set that has one'
   )
 

@@ -1,6 +1,6 @@
 """Evaluation: masked sums over batches, so that every example counts once.
 
-A diagnostic turns a batch into sums. `totals` adds up the batches of a split,
+Each measure turns a batch into sums. `totals` adds up the batches of a split,
 and `summary` turns the totals into means and the calibration error.
 """
 
@@ -12,7 +12,7 @@ from jaxkd.evaluate.calibration import (
   reliability,
 )
 from jaxkd.evaluate.posterior import distance
-from jaxkd.evaluate.run import means, summary, totals
+from jaxkd.evaluate.run import summary, totals
 
 __all__ = [
   'agreement',
@@ -20,7 +20,6 @@ __all__ = [
   'counts',
   'distance',
   'expected_calibration_error',
-  'means',
   'reliability',
   'summary',
   'totals',

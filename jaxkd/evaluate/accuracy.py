@@ -49,9 +49,9 @@ def counts(logits: Array, labels: Array, mask: Array) -> Sums:
 def rank(logits: Array, labels: Array) -> Array:
   """Returns how many classes come before the label, int32 [B].
 
-  Of equal logits the first comes first, as in argmax, so that a network which
-  says the same of all classes gets no credit for it. What cannot be compared
-  with the label's logit, a NaN, comes before it.
+  Of equal logits the first comes first, as in argmax, so that a network with
+  equal logits for all classes gets no credit for it. A NaN, which cannot be
+  compared with the label's logit, comes before it.
 
   Args:
     logits: [B, K].

@@ -1,4 +1,4 @@
-"""Fidelity: how far a student says what its teacher says.
+"""Fidelity: how far a student agrees with its teacher.
 
 Stanton, Izmailov, Kirichenko, Alemi, Wilson, NeurIPS 2021,
 https://arxiv.org/abs/2106.05945, section 3: a student can be as accurate as its
@@ -16,13 +16,13 @@ from jaxkd.types import Array
 def agreement(
   student: Array, teacher: Array, mask: Array, temperature: float = 1.0
 ) -> Sums:
-  """Returns sums over a batch: equal answers, and the divergence of the rest.
+  """Returns sums over a batch: equal answers, and divergences.
 
   Args:
     student: logits [B, K].
     teacher: logits [B, K].
     mask: [B], 1 for examples that count.
-    temperature: T > 0, that both logits are divided by for the divergence.
+    temperature: T > 0; for the divergence, both logits are divided by it.
 
   Returns:
     'agreement': examples with the same largest logit; 'kl': KL(teacher ||
@@ -43,7 +43,7 @@ def agreement(
 def kl(log_p: Array, log_q: Array) -> Array:
   """Returns KL(p || q) of log-probabilities [..., K] in nats, [...].
 
-  A class that is impossible in p (-inf) adds nothing, whatever q says of it.
+  A class that is impossible in p (-inf) adds nothing for any q.
   One that is possible in p and impossible in q makes the divergence infinite.
   """
   p = jnp.exp(log_p)

@@ -1,4 +1,4 @@
-"""Calibration: is a network right as often as it is sure?
+"""Calibration: is a network right as often as it is confident?
 
 Guo, Pleiss, Sun, Weinberger, ICML 2017, https://arxiv.org/abs/1706.04599,
 section 2. The confidence is the largest probability. Bins have equal widths;
@@ -63,14 +63,14 @@ def expected_calibration_error(
 
 
 def reliability(total: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """Returns what a reliability diagram shows of each bin.
+  """Returns the points of a reliability diagram, one for each bin.
 
   Args:
-    total: what `bins` returns, added up over at least one example.
+    total: the sums of `bins`, added up over at least one example.
 
   Returns:
-    'confidence' and 'accuracy': means over the bin's examples, NaN where it has
-    none; 'share': of all examples. Float64 [num_bins].
+    'confidence' and 'accuracy': means over the bin's examples, NaN in an empty
+    bin; 'share': of all examples. Float64 [num_bins].
   """
   count, confidence, hits = (total[name] for name in BINS)
   some = np.where(count > 0, count, np.nan)

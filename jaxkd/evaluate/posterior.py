@@ -1,4 +1,4 @@
-"""How far a network is from the Bayes posterior, where that is known.
+"""The distance of a network from the Bayes posterior of synthetic data.
 
 Hamidi et al., ECCV 2024, https://arxiv.org/abs/2407.18041, argue that a teacher
 should be near the posterior in squared distance. With e_y the one-hot label and

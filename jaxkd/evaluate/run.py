@@ -1,4 +1,4 @@
-"""From sums over batches to what is said of a split."""
+"""From sums over batches to metrics of a split."""
 
 from collections.abc import Iterable, Mapping
 
@@ -10,7 +10,7 @@ from jaxkd.evaluate.sums import Sums
 
 
 def totals(sums: Iterable[Sums], size: int) -> dict[str, np.ndarray]:
-  """Adds up what each batch has counted.
+  """Adds up the sums of all batches.
 
   Args:
     sums: for each batch, arrays that add up, and 'seen', the examples.
@@ -34,21 +34,16 @@ def totals(sums: Iterable[Sums], size: int) -> dict[str, np.ndarray]:
 
 
 def summary(total: Mapping[str, np.ndarray]) -> dict[str, float]:
-  """Returns the mean over the split of each scalar, and of bins the 'ece'.
+  """Returns the mean of each scalar over the split, and the 'ece' of bins.
 
   Args:
-    total: what `totals` returns.
+    total: as `totals` returns it.
   """
-  found = {
+  metrics = {
     name: float(value / total['seen'])
     for name, value in total.items()
     if np.ndim(value) == 0 and name != 'seen'
   }
   if set(BINS) <= set(total):
-    found['ece'] = expected_calibration_error(*(total[n] for n in BINS))
-  return found
-
-
-def means(sums: Iterable[Sums], size: int) -> dict[str, float]:
-  """Returns the `summary` of the `totals` of a split's batches."""
-  return summary(totals(sums, size))
+    metrics['ece'] = expected_calibration_error(*(total[n] for n in BINS))
+  return metrics

@@ -123,10 +123,11 @@ class Program:
       memory |= {transfer.name: bank} if bank else {}
     return params, memory
 
-  def check_objectives(self, epochs: int) -> None:
-    """Traces every objective on the networks' outputs; computes nothing.
+  def check_objectives(self, spec: Batch, epochs: int) -> None:
+    """Traces every objective on batches of these shapes; computes nothing.
 
     Args:
+      spec: shapes and types of a batch, see `Problem.batch_spec`.
       epochs: length of the phase.
 
     Raises:
@@ -135,22 +136,17 @@ class Program:
         weight that the phase is too short for.
     """
 
-    def losses(key: Array) -> Array:
-      batch: Batch = {
-        'image': jnp.zeros((2, *self.input_shape)),
-        'label': jnp.zeros(2, jnp.int32),
-        'index': jnp.arange(2),
-        'mask': jnp.ones(2),
-      }
-      outputs = self._outputs_of_zeros(examples=2)
+    def losses(key: Array, batch: Batch) -> Array:
+      examples = len(batch['index'])
+      outputs = self._outputs_of_zeros(examples)
       one = jax.tree.map(lambda x: x[:1], outputs)
-      params, memory = self._init_objectives(key, one, examples=2)
+      params, memory = self._init_objectives(key, one, examples)
       epoch = jnp.zeros(())
       return self.losses(
         params, memory, outputs, batch, key=key, epoch=epoch, epochs=epochs
       )[0]
 
-    jax.eval_shape(losses, jax.random.key(0))
+    jax.eval_shape(losses, jax.random.key(0), spec)
 
   def _outputs_of_zeros(self, examples: int = 1) -> dict[str, Outputs]:
     image = jnp.zeros((examples, *self.input_shape))

@@ -11,8 +11,9 @@ import flax.linen as nn
 from ml_collections import ConfigDict
 
 from jaxkd import config as configs
-from jaxkd import data, models, tree
+from jaxkd import data, models, problems, tree
 from jaxkd.checkpoints import native
+from jaxkd.data.base import Dataset
 from jaxkd.runs.pretrained import Network
 from jaxkd.checkpoints import load
 from jaxkd.runs.run import CONFIG
@@ -89,8 +90,8 @@ def data_settings(
   return {**settings, 'dir': given.get('dir') or settings['dir']}
 
 
-def evaluator(settings: dict[str, Any], card: dict[str, Any]) -> Evaluator:
-  """Returns what measures a network on its test split.
+def load_data(settings: dict[str, Any], card: dict[str, Any]) -> Dataset:
+  """Returns the data set that a network is evaluated on.
 
   Args:
     settings: of the data.
@@ -110,7 +111,14 @@ def evaluator(settings: dict[str, Any], card: dict[str, Any]) -> Evaluator:
         f'{dataset.name} has {what} {ours}, the network {its}: measure it on'
         ' the data that it was made for'
       )
-  return Evaluator(dataset, mesh.make_mesh())
+  return dataset
+
+
+def evaluator(dataset: Dataset) -> Evaluator:
+  """Returns an evaluator of the test split, on all devices."""
+  return Evaluator(
+    dataset.test, dataset.view, problems.of(dataset), mesh.make_mesh()
+  )
 
 
 def guide_of(workdir: pathlib.Path, name: str) -> Network | None:

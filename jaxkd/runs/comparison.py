@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from jaxkd import problems
 from jaxkd.catalog import lookup
 from jaxkd.text import table
 
-FRACTIONS = ('top1', 'top5', 'best_top1_on_test')  # shown in per cent
 Recipe = Mapping[str, Mapping[str, Sequence[float]]]
 
 
@@ -137,7 +137,7 @@ def label(key: str) -> str:
 
 
 def _in_percent(key: str) -> bool:
-  return key.rpartition('/')[2] in FRACTIONS
+  return problems.figure(key.rpartition('/')[2]).percent
 
 
 def _spread(values: Sequence[float], key: str, sign: str = '') -> str:

@@ -9,7 +9,7 @@ import optax
 from ml_collections import ConfigDict
 
 from jaxkd import config as configs
-from jaxkd import data, methods, models
+from jaxkd import data, methods, models, problems
 from jaxkd.runs import describe
 from jaxkd.catalog import UnknownNameError, call, lookup, suggestion
 from jaxkd.config import Config
@@ -18,6 +18,7 @@ from jaxkd.graph import OBJECTIVES, Frozen, Learner, Model, Phase
 from jaxkd.checkpoints import load
 from jaxkd.methods.offline import TEACHER_LOSSES
 from jaxkd.graph.program import Program, bind
+from jaxkd.problems import Problem
 from jaxkd.train import mesh
 from jaxkd.train import optimizer
 from jaxkd.train.feed import steps_per_epoch
@@ -116,25 +117,32 @@ class Experiment:
     return data.load(**{**given, **settings})
 
   @property
+  def problem(self) -> Problem:
+    """The problem that the data pose; read from the data only if need be."""
+    spec = self._spec
+    name = spec.problem if spec else self.dataset.problem
+    return lookup('problem', problems.CATALOG, name)
+
+  @property
   def image_shape(self) -> tuple[int, int, int]:
     """[H, W, C] of one image; read from the data only if need be."""
-    known = self._known_shape
-    if known is None:
+    spec = self._spec
+    if spec is None:
       return self.dataset.image_shape
-    height, width, channels = known[0]
+    height, width, channels = spec.image_shape
     size = self.config.data.image_size
     return (size or height, size or width, channels)
 
   @property
   def num_classes(self) -> int:
     """K; read from the data only if need be."""
-    known = self._known_shape
-    return known[1] if known else self.dataset.num_classes
+    spec = self._spec
+    return spec.num_classes if spec else self.dataset.num_classes
 
   @property
-  def _known_shape(self) -> tuple[tuple[int, int, int], int] | None:
+  def _spec(self) -> data.Spec | None:
     section = self.config.data
-    return data.known_shape(section.name, section.settings.to_dict())
+    return data.spec(section.name, section.settings.to_dict())
 
   def section(self, phase: Phase, name: str) -> Config:
     """Returns the section on a network: the config's, or a model's own."""
@@ -274,6 +282,7 @@ class Experiment:
       name=phase.name,
       program=self.program(phase),
       dataset=self.dataset,
+      problem=self.problem,
       mesh=mesh.make_mesh(),
       optimizer=self.optimizer(phase, steps),
       epochs=self.epochs(phase),
@@ -372,6 +381,7 @@ def build(config: Config) -> Experiment:
     program, trained = experiment.program(phase), phase.graph.trained
     for name, module in program.modules.items():
       models.check(module, program.input_shape, train=name in trained)
-    program.check_objectives(experiment.length(phase))
+    spec = experiment.problem.batch_spec(program.input_shape, 2)
+    program.check_objectives(spec, experiment.length(phase))
     experiment.optimizer(phase, steps_per_epoch=1)
   return experiment

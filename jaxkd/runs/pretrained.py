@@ -1,13 +1,12 @@
 """Networks that a run is given: by checkpoints, or by what the data know."""
 
-import math
 import pathlib
 from typing import Any
 
 import numpy as np
 
 from jaxkd import config as configs
-from jaxkd import tree
+from jaxkd import problems, tree
 from jaxkd.config import BAYES, Config
 from jaxkd.runs.experiment import Experiment
 from jaxkd.graph import Phase
@@ -87,16 +86,17 @@ def tested(
   results = {}
   for name, phase in phases.items():
     task = experiment.task(phase)
-    known = fitted(task.program, {name: found[name][0]}, task.seed)
-    test = Evaluator(task.dataset, task.mesh)
-    results[name] = test(task.program.modules[name], known[name])
+    own = fitted(task.program, {name: found[name][0]}, task.seed)
+    dataset = task.dataset
+    test = Evaluator(dataset.test, dataset.view, task.problem, task.mesh)
+    results[name] = test(task.program.modules[name], own[name])
     section = experiment.section(phase, name)
-    _check_accuracy(experiment, name, section, results[name]['top1'])
+    _check_accuracy(experiment, name, section, results[name])
   return results
 
 
 def _check_accuracy(
-  experiment: Experiment, name: str, section: Config, top1: float
+  experiment: Experiment, name: str, section: Config, result: dict[str, float]
 ) -> None:
   """Raises ValueError if a network of a file says nothing about the data.
 
@@ -104,11 +104,13 @@ def _check_accuracy(
   normalised in another way, or its classes stand in another order.
   """
   dataset, path = experiment.dataset, section.checkpoint
-  guess, size = 1 / dataset.num_classes, len(dataset.test)
-  # Three standard deviations of what guessing gives on so many images.
-  luck = 3 * math.sqrt(guess * (1 - guess) / size)
-  if path == BAYES or top1 > guess + luck:
+  problem = problems.of(dataset)
+  if path == BAYES or problem.chance is None:
     return
+  guess, deviation = problem.chance(dataset)
+  if result[problem.headline] > guess + 3 * deviation:
+    return
+  figure = problem.figures[problem.headline]
   own = name in experiment.config
   where = f'--config.{name}.checkpoint' if own else 'checkpoint'
   mean, std = (
@@ -116,9 +118,9 @@ def _check_accuracy(
     for values in (dataset.view.mean, dataset.view.std)
   )
   raise ValueError(
-    f'the {name} of {path} has a top-1 accuracy of {100 * top1:.2f} % on the'
-    f' {size:,} test images of {dataset.name}, where guessing has'
-    f' {100 * guess:.2f} %: it has nothing to teach. Was it trained on these'
+    f'the {name} of {path} has {figure.label}'
+    f' {problem.show_headline(result)} on the {len(dataset.test):,} test images'
+    f' of {dataset.name}, where guessing has {figure.show(guess)}: it has nothing to teach. Was it trained on these'
     f' classes, in this order, and on images normalised by mean ({mean}) and'
     f' deviation ({std})? Give it another {where}'
   )

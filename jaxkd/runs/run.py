@@ -22,13 +22,15 @@ from typing import Any
 from tqdm import tqdm
 
 from jaxkd import config as configs, text
-from jaxkd import models, plots, tree
+from jaxkd import models, plots, problems, tree
 from jaxkd.runs import describe
 from jaxkd.checkpoints import native
+from jaxkd.catalog import lookup
 from jaxkd.disk import PARTIAL, write_json
 from jaxkd.runs.experiment import Experiment
 from jaxkd.runs.pretrained import Network, given, tested
-from jaxkd.graph import OBJECTIVES, Phase
+from jaxkd.graph import Phase
+from jaxkd.problems import Problem
 from jaxkd.train import log
 from jaxkd.runs.provenance import provenance
 from jaxkd.train.phase import train_phase
@@ -36,22 +38,6 @@ from jaxkd.runs.teacher_cache import TeacherCache
 from jaxkd.types import Tree, Variables
 
 CONFIG, DATA, GIVEN = 'config.json', 'data.json', 'given.json'
-REPORTED = (
-  'model',
-  'width',
-  'branches',
-  'top1',
-  'best_top1_on_test',
-  'top5',
-  'nll',
-  'brier',
-  'ece',
-  'params',
-  'macs',
-  'params_sha256',
-)
-# Of data with a posterior, and of a network with another one's classifier.
-IF_KNOWN = ('posterior_square', 'posterior_kl', 'reused')
 
 
 class Run:
@@ -204,10 +190,11 @@ class Run:
       found: by network, those of checkpoints and of earlier phases.
       measured: by network, how good those of checkpoints are.
     """
-    known = {name: variables for name, (variables, _) in found.items()}
-    known[OBJECTIVES] = self._carried
+    initial = {name: variables for name, (variables, _) in found.items()}
     task = self.experiment.task(phase)
-    trained = train_phase(task, self.workdir, known, measured)
+    trained = train_phase(
+      task, self.workdir, initial, self._carried, measured
+    )
     self._carry(phase, trained.objectives)
     networks, frozen = {}, {}
     for name, variables in trained.variables.items():
@@ -292,9 +279,13 @@ class Run:
     last = phases[self.experiment.phases[-1].name]
     teacher = cards.get('teacher')
     return {
-      'networks': {name: _reported(card) for name, card in cards.items()},
+      'networks': {
+        name: _reported(card, problems.of(dataset))
+        for name, card in cards.items()
+      },
       'method': configs.resolved(config)['method'],
       'data': dataset.name,
+      'problem': dataset.problem,
       'epochs': config.epochs,
       'seed': config.seed,
       'seconds': sum(phase['seconds'] for phase in phases.values()),
@@ -310,10 +301,17 @@ class Run:
     }
 
 
-def _reported(card: dict[str, Any]) -> dict[str, Any]:
-  """Returns what a summary says of a network."""
-  known = {key: card[key] for key in IF_KNOWN if key in card}
-  return {key: card.get(key) for key in REPORTED} | known
+def _reported(card: dict[str, Any], problem: Problem) -> dict[str, Any]:
+  """Returns the part of a network's card that a summary repeats."""
+  figures = problem.reported
+  always = [name for name, figure in figures.items() if not figure.optional]
+  keys = ('model', 'width', 'branches', *always)
+  keys += ('params', 'macs', 'params_sha256')
+  optional = (*(name for name in figures if name not in always), 'reused')
+  return {
+    **{key: card.get(key) for key in keys},
+    **{key: card[key] for key in optional if key in card},
+  }
 
 
 def _measured(
@@ -351,19 +349,20 @@ def result_table(summary: dict[str, Any]) -> str:
 
   What an older run has not measured is a dash.
   """
-  head = ('network', 'model', 'test top-1', 'NLL', 'Brier', 'ECE')
+  problem = lookup(
+    'problem', problems.CATALOG, summary.get('problem', 'classification')
+  )
+  figures = {k: x for k, x in problem.figures.items() if x.column}
+  columns = [figure.column for figure in figures.values()]
   rows = [
     (
       name,
       describe.model_name(network),
-      text.percent(network['top1']),
-      text.number(network['nll']),
-      text.number(network.get('brier')),
-      text.percent(network.get('ece')),
+      *(figure.show(network.get(key)) for key, figure in figures.items()),
       f'{network["params"]:,}',
       f'{network["macs"] / 1e6:,.1f} M',
     )
     for name, network in summary['networks'].items()
   ]
-  table = [(*head, 'parameters', 'MACs'), *rows]
-  return text.table(table, right=(2, 3, 4, 5, 6, 7))
+  head = ('network', 'model', *columns, 'parameters', 'MACs')
+  return text.table([head, *rows], right=tuple(range(2, len(head))))

@@ -4,7 +4,6 @@ For data whose Bayes posterior is known, the distances to it are among the
 figures, of the networks and of what the student is taught.
 """
 
-import dataclasses
 import math
 from collections.abc import Mapping
 
@@ -12,9 +11,10 @@ import flax.linen as nn
 import jax
 import numpy as np
 
+from jaxkd import problems
 from jaxkd.runs.experiment import Experiment
 from jaxkd.runs.pretrained import given, tested
-from jaxkd.graph import LABELS, OBJECTIVES, Phase, Transfer
+from jaxkd.graph import LABELS, Phase, Transfer
 from jaxkd.train import mesh as meshes
 from jaxkd.train.evaluation import Evaluator
 from jaxkd.train.vmapped import train_together
@@ -36,27 +36,28 @@ def run_together(experiments: list[Experiment]) -> list[Networks]:
     network at the epoch that the validation split chooses. 'target', where it
     can be said, is what the student is taught, as if it were a network.
   """
-  known: list[dict[str, Tree]] = []
+  initial: list[dict[str, Variables]] = []
   for experiment in experiments:
     networks = given(experiment)
     tested(experiment, networks)
-    known.append({name: arrays for name, (arrays, _) in networks.items()})
+    initial.append({name: arrays for name, (arrays, _) in networks.items()})
+  carried: list[dict[str, Tree]] = [{} for _ in experiments]
   found: list[Networks] = [{} for _ in experiments]
   evaluators = [_evaluators(experiment) for experiment in experiments]
   for phase in experiments[0].phases:
     tasks = [experiment.task(phase) for experiment in experiments]
-    for n, outcome in enumerate(train_together(tasks, known)):
-      own = {**known[n].get(OBJECTIVES, {}), **outcome.objectives}
-      known[n] |= {**outcome.last, OBJECTIVES: own}
+    for n, outcome in enumerate(train_together(tasks, initial, carried)):
+      initial[n] |= outcome.last
+      carried[n] |= outcome.objectives
       modules = tasks[n].program.modules
       best = {f'{name}_best': x for name, x in outcome.best.items()}
       test, train = evaluators[n]
       for name, variables in {**outcome.last, **best}.items():
         module = modules[name.removesuffix('_best').removesuffix('_ema')]
         found[n][name] = test(module, variables) | _on_train(
-          train(module, variables), len(train.dataset.test)
+          train(module, variables), len(train.split)
         )
-      found[n] |= _target(phase, train, modules, known[n])
+      found[n] |= _target(phase, train, modules, initial[n])
   return found
 
 
@@ -75,16 +76,18 @@ def _on_train(figures: Metrics, size: int) -> Metrics:
 def _evaluators(experiment: Experiment) -> tuple[Evaluator, Evaluator]:
   """Returns what measures networks on the test and on the training split."""
   dataset = experiment.dataset
-  train = dataclasses.replace(dataset, test=dataset.train)
-  mesh = meshes.make_mesh()
-  return Evaluator(dataset, mesh), Evaluator(train, mesh)
+  settings = dataset.view, problems.of(dataset), meshes.make_mesh()
+  return (
+    Evaluator(dataset.test, *settings),
+    Evaluator(dataset.train, *settings),
+  )
 
 
 def _target(
   phase: Phase,
   train: Evaluator,
   modules: Mapping[str, nn.Module],
-  known: Mapping[str, Variables],
+  variables: Mapping[str, Variables],
 ) -> Networks:
   """Returns how far what the student is taught is from the posterior.
 
@@ -93,14 +96,14 @@ def _target(
   their probabilities.
   """
   arrows = [t for t in phase.graph.transfers if t.learner == 'student']
-  posterior = train.dataset.test.posterior
+  posterior = train.split.posterior
   if posterior is None or not arrows or not all(map(_is_mean, arrows)):
     return {}
 
   def says(guide):
     if guide == LABELS:
-      return np.eye(posterior.shape[1])[train.dataset.test.label]
-    return _predictions(train, modules[guide], known[guide])
+      return np.eye(posterior.shape[1])[train.split.label]
+    return _predictions(train, modules[guide], variables[guide])
 
   weights = np.array([arrow.weight for arrow in arrows], np.float64)
   said = [says(arrow.guide) for arrow in arrows]
@@ -113,7 +116,7 @@ def _predictions(
   evaluator: Evaluator, module: nn.Module, variables: Variables
 ) -> np.ndarray:
   """Returns a network's probabilities on a whole split, [N, K]."""
-  size = len(evaluator.dataset.test)
+  size = len(evaluator.split)
   logits = evaluator.outputs(module, variables, size).logits
   return np.asarray(jax.nn.softmax(logits))
 

@@ -1,7 +1,7 @@
-"""Saving the state of a training that may be interrupted.
+"""Saving the state of a training, so that it can be resumed.
 
-It is kept by orbax and restored into the shape and sharding of the state that
-the run would start with.
+Orbax saves it, and restores it into the shapes and the sharding of the state
+with which the training would begin.
 """
 
 import errno
@@ -18,7 +18,7 @@ from jaxkd.train.state import State
 class Checkpoints:
   """The last states of one training, in a folder.
 
-  A save that is interrupted leaves the one before it intact.
+  An interrupted save leaves the one before it intact.
   """
 
   def __init__(self, folder: pathlib.Path, keep: int = 2):
@@ -45,7 +45,7 @@ class Checkpoints:
     try:
       self._manager.save(int(state.step), args=args)
     except ValueError as error:
-      # How tensorstore, below orbax, says it.
+      # The message of tensorstore, on which orbax stands.
       if f"os_error_code='{errno.ENOSPC}'" not in str(error):
         raise
       folder = str(self._manager.directory)
@@ -60,7 +60,7 @@ class Checkpoints:
         `jax.ShapeDtypeStruct`.
 
     Raises:
-      ValueError: what is saved has another structure.
+      ValueError: the saved state has another structure, or is corrupt.
     """
     args = ocp.args.Composite(
       state=ocp.args.StandardRestore(like),
@@ -70,12 +70,12 @@ class Checkpoints:
       restored = self._manager.restore(self.latest(), args=args)
     except ValueError as error:
       raise ValueError(
-        f'the training saved in {self._manager.directory} cannot be gone on'
-        ' with: it is of another version of the code, or damaged. Take a new'
+        f'the training in {self._manager.directory} cannot be resumed: it was'
+        ' saved by another version of jaxkd, or is corrupt. Take a new'
         ' --workdir'
       ) from error
     return restored['state'], restored['record']
 
   def close(self) -> None:
-    """Waits for a save under way."""
+    """Waits for a save that is in progress."""
     self._manager.close()

@@ -9,10 +9,10 @@ gradients of the weighted losses, w the weight decay and d the delta,
   v_guide = (m + d) v_guide + g_guide
   p       = p - rate (v_task + v_guide)
 
-and both v are 0 before the first step. Parameters that only one of the two
-losses has reached so far have the momentum m, so that they learn by plain SGD.
-(Reached is where a gradient was not 0 yet; the released code asks which ones
-PyTorch has computed. There, parameters of guides' losses alone do not decay in
+and both v are 0 before the first step. Parameters that have had a gradient from
+only one of the two losses so far have the momentum m, which is plain SGD. (Here
+that means a gradient other than 0; the released code asks whether PyTorch has
+computed one. There, parameters that only guides' losses train do not decay in
 the first step.)
 """
 
@@ -25,7 +25,7 @@ import optax
 from jaxkd.types import Array, Tree
 
 
-class Split(NamedTuple):
+class Parts(NamedTuple):
   """Two trees of one structure, such as an owner's two gradients.
 
   task: of the transfers from labels.
@@ -37,19 +37,19 @@ class Split(NamedTuple):
 
 
 class TwoGradients(optax.GradientTransformation):
-  """An optimizer whose gradients are, for each owner, a `Split`."""
+  """An optimizer whose gradients are, for each owner, its `Parts`."""
 
 
 class DotState(NamedTuple):
-  """What DOT remembers.
+  """The state of DOT.
 
-  velocity: the two momenta.
-  reached: of each array, whether a gradient has reached it; bools.
-  rate: the schedule's.
+  velocity: v, of both losses.
+  active: for each array and loss, whether a gradient was other than 0; bools.
+  rate: the schedule's state.
   """
 
-  velocity: Split
-  reached: Split
+  velocity: Parts
+  active: Parts
   rate: optax.OptState
 
 
@@ -59,11 +59,11 @@ def dot(
   momentum: float,
   delta: float,
 ) -> optax.GradientTransformation:
-  """Returns the optimizer; its gradients are `Split`.
+  """Returns the optimizer; its gradients are owner -> `Parts`.
 
   Args:
     rate: the learning rate at a step.
-    decay: adds what decays, without a state.
+    decay: adds the weight decay to a gradient; without a state.
     momentum: m.
     delta: d; 0 is SGD.
 
@@ -72,40 +72,42 @@ def dot(
   """
   if not 0 <= momentum - delta <= momentum + delta < 1:
     raise ValueError(
-      f'dot has momentum={momentum} and delta={delta}, so the momenta'
-      f' {momentum - delta:g} and {momentum + delta:g}: expected them in order,'
-      ' 0 or more, and below 1'
+      f'dot has momentum={momentum} and delta={delta}, so the momenta are'
+      f' {momentum - delta:g} and {momentum + delta:g}: both must be at least 0'
+      ' and below 1, and delta at least 0'
     )
   by_rate = optax.scale_by_learning_rate(rate)
 
   def init(params: Any) -> DotState:
-    still = jax.tree.map(jnp.zeros_like, params)
+    zeros = jax.tree.map(jnp.zeros_like, params)
     never = jax.tree.map(lambda _: jnp.bool(False), params)
     return DotState(
-      Split(still, still), Split(never, never), by_rate.init(params)
+      Parts(zeros, zeros), Parts(never, never), by_rate.init(params)
     )
 
   def update(updates: Any, state: Any, params: Any = None) -> Any:
-    grads = _apart(updates)
-    reached = jax.tree.map(
-      lambda before, g: before | jnp.any(g != 0), state.reached, grads
+    grads = _split(updates)
+    active = jax.tree.map(
+      lambda before, g: before | jnp.any(g != 0), state.active, grads
     )
-    both = jax.tree.map(jnp.logical_and, *reached)
+    both = jax.tree.map(jnp.logical_and, *active)
     task, _ = decay.update(grads.task, decay.init(params), params)
-    velocity = Split(
-      _moved(state.velocity.task, task, both, momentum, -delta),
-      _moved(state.velocity.guide, grads.guide, both, momentum, delta),
+    velocity = Parts(
+      _accumulated(state.velocity.task, task, both, momentum, -delta),
+      _accumulated(state.velocity.guide, grads.guide, both, momentum, delta),
     )
     total = jax.tree.map(jnp.add, *velocity)
     change, rate_state = by_rate.update(total, state.rate, params)
-    return change, DotState(velocity, reached, rate_state)
+    return change, DotState(velocity, active, rate_state)
 
   return optax.GradientTransformation(init, update)
 
 
-def _moved(
+def _accumulated(
   velocity: Tree, grads: Tree, both: Tree, momentum: float, delta: float
 ) -> Tree:
+  """Returns a velocity after one step; delta holds where `both` is true."""
+
   def one(v: Array, g: Array, both: Array) -> Array:
     return jnp.where(both, momentum + delta, momentum) * v + g
 
@@ -113,9 +115,9 @@ def _moved(
 
 
 def clip(max_norm: float) -> optax.GradientTransformation:
-  """Returns what scales two gradients so that their sum has this norm or less.
+  """Returns the clipping of two gradients by the norm of their sum.
 
-  Both are scaled alike.
+  Both are scaled by the same factor.
   """
 
   def update(updates: Any, state: Any, params: Any = None) -> Any:
@@ -129,15 +131,15 @@ def clip(max_norm: float) -> optax.GradientTransformation:
 
 def total(grads: Any) -> Any:
   """Returns the gradients of all losses together: a tree of owners."""
-  return jax.tree.map(jnp.add, *_apart(grads))
+  return jax.tree.map(jnp.add, *_split(grads))
 
 
-def _apart(grads: Any) -> Split:
-  """Returns a split of trees of owners, out of a tree of split owners."""
+def _split(grads: Any) -> Parts:
+  """Returns owner -> `Parts` as `Parts` of owner -> tree."""
 
   def pick(part: int) -> Any:
     return jax.tree.map(
-      lambda owner: owner[part], grads, is_leaf=lambda x: isinstance(x, Split)
+      lambda owner: owner[part], grads, is_leaf=lambda x: isinstance(x, Parts)
     )
 
-  return Split(pick(0), pick(1))
+  return Parts(pick(0), pick(1))

@@ -13,10 +13,11 @@ from jax.sharding import Mesh
 
 from jaxkd import evaluate
 from jaxkd.catalog import lookup
-from jaxkd.data import augment, batches
-from jaxkd.data.base import Dataset, View
+from jaxkd.data import batches
+from jaxkd.data.base import Split, View
 from jaxkd.evaluate.sums import Sums
 from jaxkd.graph.program import predict
+from jaxkd.problems import Problem
 from jaxkd.train import mesh as meshes
 from jaxkd.types import Array, Outputs, Variables
 
@@ -24,7 +25,7 @@ BATCH = 500  # at most, for each device
 
 
 class Examples(NamedTuple):
-  """What a network says of N images, in NumPy.
+  """A network's outputs for N images, in NumPy.
 
   logits: float32 [N, K].
   labels: int32 [N], the right answers.
@@ -38,60 +39,51 @@ class Examples(NamedTuple):
 
 @dataclasses.dataclass
 class Evaluator:
-  """Measures networks on the test split of a data set.
+  """Evaluates networks on one split.
 
-  dataset: its test split is evaluated, in the test view.
+  split: the examples.
+  view: how its images are normalised.
+  problem: what is measured.
   mesh: the devices.
   """
 
-  dataset: Dataset
+  split: Split
+  view: View
+  problem: Problem
   mesh: Mesh
 
   def __post_init__(self):
-    self._arrays = meshes.resident(self.dataset.test, self.mesh)
+    self._stored = meshes.put_split(self.split, self.mesh)
 
   def __call__(
     self, module: nn.Module, variables: Variables
   ) -> dict[str, float]:
-    """Returns means over the split.
-
-    Returns:
-      'top1', 'top5' and 'ece' (fractions), 'nll' (nats), 'brier'; and where the
-      split's posterior is known 'posterior_square' and 'posterior_kl' (nats),
-      see `evaluate.distance`.
-    """
-    return evaluate.summary(self.totals(module, variables))
+    """Returns a network's metrics on the split, see `Problem.summary`."""
+    return self.problem.summary(self.totals(module, variables))
 
   def totals(
     self, module: nn.Module, variables: Variables
   ) -> dict[str, np.ndarray]:
-    """Returns sums over the split, which means and diagrams are made of."""
-    view, size = self.dataset.view, len(self.dataset.test)
-    sums = self._each(partial(_sums, module, view, variables), size)
-    return evaluate.totals(sums, size)
+    """Returns the sums over the split, of which metrics and plots are made."""
+    sums = self._map(partial(_sums, module, self.problem, self.view, variables))
+    return evaluate.totals(sums, len(self.split))
 
   def totals_of(
     self, predict: Callable[[np.ndarray], np.ndarray]
   ) -> dict[str, np.ndarray]:
-    """Returns such sums of any function of normalised images.
+    """Returns these sums for any function of normalised images.
 
     Args:
       predict: images [B, H, W, C] -> logits [B, K], in NumPy.
     """
-    view, size = self.dataset.view, len(self.dataset.test)
 
-    def sums(arrays: dict[str, Array], raw: Any, mask: Array) -> Sums:
-      raw = jax.device_get(_gather(arrays, raw))
-      image = augment.eval_view(raw['image'], view=view)
-      return _diagnostics(predict(np.asarray(image)), raw, np.asarray(mask))
+    def sums(stored: dict[str, Array], examples: Any, mask: Array) -> Sums:
+      raw = jax.device_get(_gather(stored, examples))
+      batch = self.problem.eval_view(raw, mask, self.view)
+      logits = predict(np.asarray(batch['image']))
+      return _sums_of_logits(self.problem, logits, batch)
 
-    return evaluate.totals(self._each(sums, size), size)
-
-  def reliability(
-    self, module: nn.Module, variables: Variables
-  ) -> dict[str, np.ndarray]:
-    """Returns a network's confidence and accuracy by bin of confidence."""
-    return evaluate.reliability(self.totals(module, variables))
+    return evaluate.totals(self._map(sums), len(self.split))
 
   def compare(
     self,
@@ -101,30 +93,30 @@ class Evaluator:
     other_variables: Variables,
     temperature: float = 1.0,
   ) -> dict[str, float]:
-    """Returns how far a network says what another one says.
+    """Returns how far a network agrees with another one.
 
     Args:
       module: the student.
       variables: the student's.
       other_module: the teacher.
       other_variables: the teacher's.
-      temperature: T > 0, see `evaluate.agreement`.
+      temperature: T > 0, by which logits are divided, see `Problem.agreement`.
 
     Returns:
-      'agreement', the fraction of equal answers, and 'kl', KL(other ||
-      network) in nats.
+      For classification 'agreement', the fraction of equal answers, and 'kl',
+      KL(other || network) in nats.
     """
-    sums = self._each(
+    sums = self._map(
       partial(
         _agreement,
         (module, other_module),
-        self.dataset.view,
+        self.problem,
+        self.view,
         (variables, other_variables),
         temperature,
-      ),
-      len(self.dataset.test),
+      )
     )
-    return evaluate.means(sums, len(self.dataset.test))
+    return self.problem.summary(evaluate.totals(sums, len(self.split)))
 
   def outputs(
     self,
@@ -133,7 +125,7 @@ class Evaluator:
     examples: int,
     taps: tuple[str, ...] = ('pooled',),
   ) -> Examples:
-    """Returns what a network says of the first test images.
+    """Returns a network's outputs for the first images of the split.
 
     Args:
       module: the network.
@@ -144,120 +136,114 @@ class Evaluator:
     Raises:
       KeyError: the network has no such tap, with suggestions.
     """
-    size = min(examples, len(self.dataset.test))
-    say = partial(_outputs, module, self.dataset.view, taps, variables)
-    parts = jax.device_get(self._each(say, size))
+    size = min(examples, len(self.split))
+    run = partial(_outputs, module, self.problem, self.view, taps, variables)
+    parts = jax.device_get(self._map(run, size))
     whole, labels = jax.tree.map(lambda *x: np.concatenate(x)[:size], *parts)
     return Examples(whole.logits, labels, whole.taps)
 
   def logits(
     self, module: nn.Module, variables: Variables, examples: int
   ) -> np.ndarray:
-    """Returns the logits [N, K] of the first N = `examples` test images."""
+    """Returns the logits [N, K] of the first N = `examples` images."""
     return self.outputs(module, variables, examples, taps=()).logits
 
-  def _each(self, function: Callable[..., Any], examples: int) -> list[Any]:
-    """Returns function(arrays, raw, mask) of the batches of some examples.
+  def _map(
+    self, function: Callable[..., Any], examples: int | None = None
+  ) -> list[Any]:
+    """Returns function(stored, examples, mask) of each batch.
 
     All are dispatched before the first is waited for, but not on CPUs: their
     devices share one pool of threads, in which two batches that both need all
     devices can keep each other from ever ending.
+
+    Args:
+      function: of the stored split, a batch of indices into it or else of
+        loaded examples, and the batch's mask.
+      examples: of the split, from the first on; None takes all.
     """
-    found = []
-    for raw, mask in self._batches(examples):
-      found.append(function(self._arrays, raw, mask))
+    results = []
+    for batch, mask in self._batches(examples or len(self.split)):
+      results.append(function(self._stored, batch, mask))
       if jax.default_backend() == 'cpu':
-        jax.block_until_ready(found[-1])
-    return found
+        jax.block_until_ready(results[-1])
+    return results
 
   def _batches(self, examples: int) -> Iterator[tuple[Any, Array]]:
     """Yields the batches that hold the first examples, and their masks."""
-    size = len(self.dataset.test)
-    devices = self.mesh.size
+    size, devices = len(self.split), self.mesh.size
     batch = min(BATCH, -(-size // devices)) * devices
     pairs = list(batches.eval_batches(size, batch))[: -(-examples // batch)]
-    indices, masks = zip(*pairs, strict=True)
-    if not self._arrays:
-      indices = batches.prefetch(self.dataset.test, indices, 0, None)
-    split = meshes.batch_split(self.mesh, batch)
-    for pair in zip(indices, masks, strict=True):
-      yield jax.device_put(pair, split)
+    inputs, masks = zip(*pairs, strict=True)
+    if not self._stored:
+      inputs = batches.prefetch(self.split, inputs, 0, None)
+    sharding = meshes.batch_split(self.mesh, batch)
+    for pair in zip(inputs, masks, strict=True):
+      yield jax.device_put(pair, sharding)
 
 
-@partial(jax.jit, static_argnames=('module', 'view'))
+@partial(jax.jit, static_argnames=('module', 'problem', 'view'))
 def _sums(
   module: nn.Module,
+  problem: Problem,
   view: View,
   variables: Variables,
-  arrays: dict[str, Array],
-  raw: Any,
+  stored: dict[str, Array],
+  examples: Any,
   mask: Array,
 ) -> Sums:
-  """All diagnostics of one network over one batch."""
-  raw = _gather(arrays, raw)
-  logits = _predict(module, view, variables, raw).logits
-  return _diagnostics(logits, raw, mask)
+  """Returns all sums of one network over one batch."""
+  batch = problem.eval_view(_gather(stored, examples), mask, view)
+  logits = predict(module, variables, batch['image']).logits
+  return _sums_of_logits(problem, logits, batch)
 
 
-@jax.jit
-def _diagnostics(logits: Array, raw: dict[str, Array], mask: Array) -> Sums:
-  """All diagnostics of logits [B, K] for one batch."""
-  sums = [
-    evaluate.counts(logits, raw['label'], mask),
-    evaluate.bins(logits, raw['label'], mask),
-  ]
-  if 'posterior' in raw:
-    sums.append(evaluate.distance(logits, raw['posterior'], mask))
-  return {name: value for found in sums for name, value in found.items()}
+@partial(jax.jit, static_argnames='problem')
+def _sums_of_logits(problem: Problem, logits: Array, batch: Any) -> Sums:
+  """Returns all sums of logits over one batch."""
+  return problem.sums(logits, batch)
 
 
-@partial(jax.jit, static_argnames=('modules', 'view'))
+@partial(jax.jit, static_argnames=('modules', 'problem', 'view'))
 def _agreement(
   modules: tuple[nn.Module, nn.Module],
+  problem: Problem,
   view: View,
   variables: tuple[Variables, Variables],
   temperature: float,
-  arrays: dict[str, Array],
-  raw: Any,
+  stored: dict[str, Array],
+  examples: Any,
   mask: Array,
 ) -> Sums:
-  """The agreement of two networks over one batch."""
-  raw = _gather(arrays, raw)
+  """Returns the agreement of two networks over one batch."""
+  batch = problem.eval_view(_gather(stored, examples), mask, view)
   student, teacher = (
-    _predict(module, view, own, raw).logits
+    predict(module, own, batch['image']).logits
     for module, own in zip(modules, variables, strict=True)
   )
-  return evaluate.agreement(student, teacher, mask, temperature)
+  return problem.agreement(student, teacher, batch, temperature)
 
 
-@partial(jax.jit, static_argnames=('module', 'view', 'taps'))
+@partial(jax.jit, static_argnames=('module', 'problem', 'view', 'taps'))
 def _outputs(
   module: nn.Module,
+  problem: Problem,
   view: View,
   taps: tuple[str, ...],
   variables: Variables,
-  arrays: dict[str, Array],
-  raw: Any,
+  stored: dict[str, Array],
+  examples: Any,
   mask: Array,
 ) -> tuple[Outputs, Array]:
-  """What a network says of one batch, and the labels."""
-  del mask  # padding is cut off by whoever joins the batches
-  raw = _gather(arrays, raw)
-  outputs = _predict(module, view, variables, raw)
-  chosen = {
+  """Returns a network's outputs for one batch, padding included, and labels."""
+  batch = problem.eval_view(_gather(stored, examples), mask, view)
+  outputs = predict(module, variables, batch['image'])
+  wanted = {
     name: lookup('tap', outputs.taps, name).astype(jnp.float32) for name in taps
   }
-  return Outputs(outputs.logits, chosen), raw['label']
+  return Outputs(outputs.logits, wanted), batch['label']
 
 
-def _gather(arrays: dict[str, Array], raw: Any) -> dict[str, Array]:
-  """Returns a batch of indices into `arrays`, or of raw images, as images."""
-  return batches.gather(arrays, raw) if arrays else raw
-
-
-def _predict(
-  module: nn.Module, view: View, variables: Variables, raw: dict[str, Array]
-) -> Outputs:
-  """Returns what a network says of raw images in the test view."""
-  image = augment.eval_view(raw['image'], view=view)
-  return predict(module, variables, image)
+def _gather(stored: dict[str, Array], examples: Any) -> dict[str, Array]:
+  """Returns raw examples, for indices into a stored split or for themselves."""
+  return batches.gather(stored, examples) if stored else examples

@@ -1,9 +1,9 @@
-"""From a data set to compiled steps: the only place that knows both.
+"""From a data set to compiled steps.
 
-A split in memory lives on the device as uint8, copied once; a step is then
-called with indices alone. A split too large for memory is decoded by threads on
-the host, ahead of its use. Either way the view (crop, flip, normalisation) is
-computed inside the step.
+A split in memory is copied to the devices once, as it is stored; a call then
+gets indices alone. A split too large for memory is decoded by threads on the
+host, ahead of its use. Either way the training view (crop, flip, normalisation)
+is computed inside the call.
 """
 
 import dataclasses
@@ -12,16 +12,16 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import Mesh
 
-from jaxkd.data import augment, batches
-from jaxkd.data.base import Dataset, View
+from jaxkd.data import batches
+from jaxkd.data.base import Dataset
+from jaxkd.problems import Problem
 from jaxkd.train import mesh as meshes
 from jaxkd.train.state import State
-from jaxkd.types import Array, Batch, Metrics
+from jaxkd.types import Batch, Metrics
 
 Step = Callable[[State, Batch], tuple[State, Metrics]]
 
@@ -45,7 +45,7 @@ CHUNK = 50
 
 
 def steps_per_epoch(dataset: Dataset, batch_size: int) -> int:
-  """Full batches, and a last smaller one if the epoch does not divide."""
+  """Returns the number of batches of an epoch; the last may be smaller."""
   return -(-len(dataset.train) // batch_size)
 
 
@@ -53,15 +53,17 @@ def steps_per_epoch(dataset: Dataset, batch_size: int) -> int:
 class Feed:
   """Feeds the epochs of one data set to one step.
 
-  dataset: what to train on.
+  dataset: whose training split is fed.
+  problem: makes training views of it.
   mesh: the devices.
   batch_size: of a full batch, a multiple of the number of devices.
   seed: order and views are functions of (seed, epoch, index).
   step: pure, (state, batch) -> (state, metrics).
-  chunk: full batches in one call; None chooses by the backend.
+  chunk: full batches in one call; None leaves it to the backend.
   """
 
   dataset: Dataset
+  problem: Problem
   mesh: Mesh
   batch_size: int
   seed: int
@@ -70,7 +72,7 @@ class Feed:
 
   def __post_init__(self):
     meshes.check_batch_size(self.mesh, self.batch_size)
-    self._arrays = meshes.resident(self.dataset.train, self.mesh)
+    self._stored = meshes.put_split(self.dataset.train, self.mesh)
     self._compiled: dict[tuple[int, int], Any] = {}
 
   @property
@@ -79,20 +81,22 @@ class Feed:
     return steps_per_epoch(self.dataset, self.batch_size)
 
   def compile(self, state: State) -> None:
-    """Compiles what a whole epoch calls, so that training can be timed."""
+    """Compiles all calls of an epoch, so that training can be timed."""
     full, rest = divmod(len(self.dataset.train), self.batch_size)
-    chunk = self._chunk
-    shapes = {(chunk, self.batch_size)} if full >= chunk else set()
-    shapes |= {(1, self.batch_size)} if full % chunk else set()
-    shapes |= {(1, rest)} if rest else set()
-    for shape in sorted(shapes):
-      self._compiled_for(shape, state)
+    chunks, single = divmod(full, self._chunk)
+    if chunks:
+      self._compile(self._chunk, self.batch_size, state)
+    if single:
+      self._compile(1, self.batch_size, state)
+    if rest:
+      self._compile(1, rest, state)
 
   def memory(self) -> dict[str, int]:
     """Returns the bytes, on each device, of the largest compiled call.
 
     'arguments': the state and the data; 'temporary': what the call needs in
-    between, activations above all. Backends that do not say give zeros.
+    between, activations above all. They are 0 on backends that do not report
+    them.
     """
     sizes = [c.memory_analysis() for c in self._compiled.values()]
     return {
@@ -108,101 +112,101 @@ class Feed:
 
     Args:
       epoch: counted from 0.
-      start: steps of this epoch that have been done already.
+      start: steps of this epoch that are done already.
     """
     full, rest = batches.train_batches(
       len(self.dataset.train), self.batch_size, self.seed, epoch
     )
-    todo = full[start:]
-    even = len(todo) - len(todo) % self._chunk
+    left = full[start:]
+    in_chunks = len(left) - len(left) % self._chunk
     groups = [
-      *todo[:even].reshape(-1, self._chunk, self.batch_size),
-      *todo[even:, None],
+      *left[:in_chunks].reshape(-1, self._chunk, self.batch_size),
+      *left[in_chunks:, None],
     ]
     if rest.size and start <= len(full):
       groups.append(rest[None])
-    for index, raw in zip(groups, self._raw(groups, epoch), strict=True):
-      steps, size = index.shape
-      yield Call(steps, size, partial(self._run, index.shape, raw, epoch))
+    for indices, examples in zip(
+      groups, self._examples(groups, epoch), strict=True
+    ):
+      steps, size = indices.shape
+      run = partial(self._run, steps, size, examples, np.int32(epoch))
+      yield Call(steps, size, run)
 
   @property
   def _chunk(self) -> int:
-    if not self._arrays:
+    """Full batches in one call; one, if they come from the host."""
+    if not self._stored:
       return 1
     return self.chunk or (1 if jax.default_backend() == 'cpu' else CHUNK)
 
-  def _raw(self, groups: list[np.ndarray], epoch: int) -> Iterator[Any]:
-    if self._arrays:
+  def _examples(
+    self, groups: list[np.ndarray], epoch: int
+  ) -> Iterator[np.ndarray | dict[str, np.ndarray]]:
+    """Yields each call's input: indices [S, B], or the examples themselves."""
+    if self._stored:
       return iter(groups)
     indices = [group[0] for group in groups]
     return batches.prefetch(self.dataset.train, indices, self.seed, epoch)
 
-  def _run(self, shape, raw, epoch, state):
-    compiled = self._compiled_for(shape, state)
-    return compiled(state, self._arrays, raw, np.int32(epoch))
+  def _run(
+    self, steps: int, size: int, examples: Any, epoch: np.int32, state: State
+  ) -> tuple[State, Metrics]:
+    compiled = self._compile(steps, size, state)
+    return compiled(state, self._stored, examples, epoch)
 
-  def _compiled_for(self, shape: tuple[int, int], state: State) -> Any:
-    if shape not in self._compiled:
-      steps, size = shape
+  def _compile(self, steps: int, size: int, state: State) -> Any:
+    """Returns the compiled call of so many steps on batches of this size."""
+    if (steps, size) not in self._compiled:
       whole = meshes.whole(self.mesh)
-      if self._arrays:
-        raw = jax.ShapeDtypeStruct(shape, np.int32)
-        split = meshes.batch_split(self.mesh, size, axis=1)
+      if self._stored:
+        run, axis = self._run_stored, 1
+        examples = jax.ShapeDtypeStruct((steps, size), np.int32)
       else:
-        raw = {
-          'image': jax.ShapeDtypeStruct(
-            (size, *self.dataset.image_shape), np.uint8
-          ),
-          'label': jax.ShapeDtypeStruct((size,), np.int32),
-          'index': jax.ShapeDtypeStruct((size,), np.int32),
-        }
-        split = meshes.batch_split(self.mesh, size)
+        run, axis = self._run_loaded, 0
+        examples = self._loaded_spec(size)
+      split = meshes.batch_split(self.mesh, size, axis)
       jitted = jax.jit(
-        self._many if self._arrays else self._one,
+        run,
         in_shardings=(whole, whole, split, whole),
         out_shardings=(whole, whole),
         donate_argnums=0,
       )
-      lowered = jitted.lower(state, self._arrays, raw, np.int32(0))
-      self._compiled[shape] = lowered.compile()
-    return self._compiled[shape]
+      lowered = jitted.lower(state, self._stored, examples, np.int32(0))
+      self._compiled[steps, size] = lowered.compile()
+    return self._compiled[steps, size]
 
-  def _one(self, state, arrays, raw, epoch):
-    """One step; metrics get the leading axis that chunks have."""
-    del arrays
-    state, metrics = self.step(state, self._batch(raw, epoch))
-    return state, jax.tree.map(lambda x: x[None], metrics)
+  def _loaded_spec(self, size: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns shapes and types of a batch as `batches.prefetch` yields it."""
+    label = self.dataset.train.label
+    shape = (size, *self.dataset.image_shape)
+    return {
+      'image': jax.ShapeDtypeStruct(shape, np.uint8),
+      'label': jax.ShapeDtypeStruct((size, *label.shape[1:]), label.dtype),
+      'index': jax.ShapeDtypeStruct((size,), np.int32),
+    }
 
-  def _many(self, state, arrays, indices, epoch):
+  def _run_loaded(self, state, stored, raw, epoch):
+    """One step on examples from the host."""
+    del stored
+    return _with_axis(self._step(state, raw, epoch))
+
+  def _run_stored(self, state, stored, indices, epoch):
+    """Steps on examples of the stored split, given their indices [S, B]."""
+
     def one(state, index):
-      raw = batches.gather(arrays, index)
-      return self.step(state, self._batch(raw, epoch))
+      return self._step(state, batches.gather(stored, index), epoch)
 
     if len(indices) == 1:  # no loop around the convolutions
-      state, metrics = one(state, indices[0])
-      return state, jax.tree.map(lambda x: x[None], metrics)
+      return _with_axis(one(state, indices[0]))
     return lax.scan(one, state, indices)
 
-  def _batch(self, raw, epoch):
-    return training_batch(raw, epoch, self.seed, self.dataset.view)
+  def _step(self, state, raw, epoch):
+    view = self.dataset.view
+    batch = self.problem.train_view(raw, epoch, self.seed, view)
+    return self.step(state, batch)
 
 
-def training_batch(
-  raw: dict[str, Array], epoch: Array, seed: int | Array, view: View
-) -> Batch:
-  """Returns the training views of raw images; pure.
-
-  Args:
-    raw: 'image', 'label' and 'index' of the examples.
-    epoch: int32 scalar.
-    seed: of the run.
-    view: of the data set.
-  """
-  return Batch(
-    image=augment.train_view(
-      raw['image'], raw['index'], epoch, seed=seed, view=view
-    ),
-    label=raw['label'],
-    index=raw['index'],
-    mask=jnp.ones(raw['label'].shape),
-  )
+def _with_axis(result: tuple[State, Metrics]) -> tuple[State, Metrics]:
+  """Gives the metrics of one step the leading axis that chunks have."""
+  state, metrics = result
+  return state, jax.tree.map(lambda x: x[None], metrics)

@@ -1,4 +1,4 @@
-"""What a run writes while it trains: metrics.jsonl and TensorBoard events."""
+"""The log of a run: metrics.jsonl and TensorBoard events."""
 
 import json
 import math
@@ -13,8 +13,8 @@ from jaxkd.disk import replacing
 class Log:
   """One JSON object per epoch, and the same numbers for TensorBoard.
 
-  Opening the log of a phase drops what was logged after the step from which
-  the phase goes on, since those epochs are about to be run again.
+  Opening the log of a phase at a step drops the phase's records of later steps:
+  a resumed training is about to repeat them.
   """
 
   def __init__(self, folder: pathlib.Path, phase: str, step: int):
@@ -51,14 +51,14 @@ class Log:
     self._events.flush()
 
   def close(self) -> None:
-    """Ends the TensorBoard file."""
+    """Closes the TensorBoard file."""
     self._events.close()
 
 
 def read(path: pathlib.Path) -> list[dict[str, Any]]:
-  """Returns the records of a metrics.jsonl; [] if there is none.
+  """Returns the records of a metrics.jsonl; [] if it does not exist.
 
-  A last line that a kill has cut short is left out.
+  A truncated last line, as after a crash, is left out.
   """
   if not path.exists():
     return []
@@ -68,7 +68,7 @@ def read(path: pathlib.Path) -> list[dict[str, Any]]:
       record = json.loads(line)
     except json.JSONDecodeError:
       break
-    if 'stage' in record:  # what version 0.1 called a phase
+    if 'stage' in record:  # a phase, in version 0.1
       record['phase'] = record.pop('stage')
     records.append(record)
   return records

@@ -1,4 +1,4 @@
-"""The loop around the step: epochs, evaluation, saves, and what a person sees.
+"""The loop around the step: epochs, evaluation, saves, and progress lines.
 
 Metrics are fetched one call late, so that the device never waits for Python.
 """
@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from jaxkd.graph.program import Program
+from jaxkd.problems import Problem
 from jaxkd.train.checkpoint import Checkpoints
 from jaxkd.train.evaluation import Evaluator
 from jaxkd.train.feed import Feed
@@ -21,15 +22,15 @@ from jaxkd.types import Metrics, Variables
 
 
 class DivergedError(ValueError):
-  """The loss, or a network's test loss, is not a finite number."""
+  """A training loss or a test metric is NaN or infinite."""
 
 
 @dataclasses.dataclass
 class Record:
   """What the loop remembers besides the state; saved with it, as JSON.
 
-  best: network -> best test accuracy so far.
-  last: network -> results of the last evaluation.
+  best: network -> its best headline on the test split so far.
+  last: network -> its metrics in the last evaluation.
   sums: metric -> sum over this epoch's steps so far.
   seconds: of training steps, without compilation and evaluation.
   images: trained on during these seconds.
@@ -57,8 +58,9 @@ class Loop:
 
   phase: its name.
   program: the graph with its modules.
+  problem: which metrics are shown, compared, and must be finite.
   feed: training batches for the step.
-  test: evaluates networks, after every epoch.
+  test: evaluates networks on the test split, after every epoch.
   epochs: to train in all.
   checkpoints: where the state is kept.
   log: where metrics go.
@@ -67,6 +69,7 @@ class Loop:
 
   phase: str
   program: Program
+  problem: Problem
   feed: Feed
   test: Evaluator
   epochs: int
@@ -85,7 +88,7 @@ class Loop:
       record: kept up to date.
 
     Raises:
-      DivergedError: a loss is not finite; what is saved stays as it is.
+      DivergedError: a loss is NaN or infinite; earlier saves are left intact.
     """
     self.feed.compile(state)
     steps = self.feed.steps_per_epoch
@@ -108,52 +111,55 @@ class Loop:
   def _epoch(
     self, state: State, record: Record, epoch: int, done: int, bar: tqdm
   ) -> State:
-    late: list[tuple[int, Metrics]] = []  # the call whose metrics are due
+    """Trains for an epoch, of which some steps may be done already."""
+    pending: list[tuple[int, Metrics]] = []  # the last call's, not fetched yet
     saved, clock = done, time.monotonic()
 
-    def settle() -> None:
+    def fetch() -> None:
       nonlocal clock
-      while late:
-        self._report(record, epoch, *late.pop(), bar)
+      while pending:
+        self._report(record, epoch, *pending.pop(), bar)
       record.seconds += time.monotonic() - clock
       clock = time.monotonic()
 
     for call in self.feed.calls(epoch, done):
       state, metrics = call.run(state)
-      settle()
-      late.append((done, metrics))
+      fetch()
+      pending.append((done, metrics))
       done += call.steps
       record.images += call.steps * call.batch_size
       due = 0 < self.every_steps <= done - saved
       if due and done < self.feed.steps_per_epoch:
-        settle()
+        fetch()
         self._save(state, record)
         saved, clock = done, time.monotonic()
-    settle()
+    fetch()
     return state
 
   def _report(
     self, record: Record, epoch: int, done: int, metrics: Metrics, bar: tqdm
   ) -> None:
-    """Adds one call's metrics to the epoch's sums; stops on a lost loss."""
+    """Adds one call's metrics to the epoch's sums; raises DivergedError."""
     values = {k: np.asarray(v, np.float64) for k, v in metrics.items()}
-    bad = np.flatnonzero(~np.isfinite(values['loss']))
-    if bad.size:
-      self._diverged(epoch, done + int(bad[0]), 'the training loss')
+    for step in np.flatnonzero(~np.isfinite(values['loss'])):
+      loss = values['loss'][step]
+      self._diverged(epoch, done + int(step), 'training loss', loss)
     for name, value in values.items():
       record.sums[name] = record.sums.get(name, 0.0) + float(value.sum())
     steps = len(values['loss'])
     record.steps += steps
     bar.update(steps)
-    top1 = values[f'top1/{self.program.graph.trained[-1]}'][-1]
+    headline = self.problem.headline
+    figure = self.problem.figures[headline]
+    last = values[f'{headline}/{self.program.graph.trained[-1]}'][-1]
     bar.set_postfix_str(
-      f'loss {values["loss"][-1]:.3f}, train top-1 {100 * top1:.0f} %,'
-      f' {record.images_per_second:.0f} images/s',
+      f'loss {values["loss"][-1]:.3f}, train {figure.label}'
+      f' {figure.show(last)}, {record.images_per_second:.0f} images/s',
       refresh=False,
     )
 
   def _finish_epoch(self, state: State, record: Record, epoch: int) -> None:
-    """Evaluates what has been trained, logs, shows a line, and saves."""
+    """Evaluates the trained networks, logs, prints a line, and saves."""
     means = {f'train/{k}': v / record.steps for k, v in record.sums.items()}
     record.sums, record.steps = {}, 0
     variables = variables_of(self.program, state)
@@ -172,13 +178,14 @@ class Loop:
       int(state.step),
       {**means, **tests, 'images_per_second': record.images_per_second},
     )
+    label = self.problem.figures[self.problem.headline].label
     shown = ', '.join(
-      f'{name} {100 * result["top1"]:.2f} %'
+      f'{name} {self.problem.show_headline(result)}'
       for name, result in record.last.items()
     )
     tqdm.write(
       f'{self.phase} {epoch + 1}/{self.epochs}: loss'
-      f' {means["train/loss"]:.4f}, test top-1 {shown},'
+      f' {means["train/loss"]:.4f}, test {label} {shown},'
       f' {record.images_per_second:.0f} images/s'
     )
     self._save(state, record)
@@ -197,23 +204,28 @@ class Loop:
     name: str,
     variables: Variables,
   ) -> None:
+    """Evaluates variables of network `name`, which are recorded as `label`."""
     result = self.test(self.program.modules[name], variables)
-    if not math.isfinite(result['nll']):
-      steps = (epoch + 1) * self.feed.steps_per_epoch
-      self._diverged(epoch, steps, f'the test loss of {label}')
+    for metric in self.problem.finite:
+      if not math.isfinite(result[metric]):
+        what = f'{self.problem.figures[metric].label} of {label} on the test'
+        steps = (epoch + 1) * self.feed.steps_per_epoch
+        self._diverged(epoch, steps, f'{what} split', result[metric])
     record.last[label] = result
-    record.best[label] = max(record.best.get(label, 0.0), result['top1'])
+    best, new = record.best.get(label, 0.0), result[self.problem.headline]
+    record.best[label] = max(best, new)
 
-  def _diverged(self, epoch: int, step: int, what: str) -> None:
+  def _diverged(self, epoch: int, step: int, what: str, value: float) -> None:
     latest = self.checkpoints.latest()
-    kept = (
-      'nothing had been saved yet'
+    saved = (
+      'nothing was saved before'
       if latest is None
-      else (f'the save after step {latest} is intact')
+      else f'the state saved after step {latest} is intact'
     )
     raise DivergedError(
-      f'{what} is not a finite number at step {step} (epoch {epoch + 1} of'
-      f' {self.epochs}, phase {self.phase}); {kept}. Try a lower'
-      f' --config.optimizer.learning_rate or --config.optimizer.clip_norm,'
-      f' or --config.schedule.warmup_epochs=1, in a new workdir'
+      f'the {what} is {"NaN" if math.isnan(value) else "infinite"} at step'
+      f' {step} (epoch {epoch + 1} of {self.epochs}, phase {self.phase});'
+      f' {saved}. Try a lower --config.optimizer.learning_rate, or'
+      ' --config.optimizer.clip_norm, or --config.schedule.warmup_epochs=1, in'
+      ' a new --workdir'
     )

@@ -1,7 +1,7 @@
 """One mesh over all devices, with the batch split along its only axis.
 
 Under `jit` with a sharded batch, BatchNorm and relations of a batch see the
-global batch, whatever the number of devices. (The PyTorch references computed
+global batch on any number of devices. (The PyTorch references computed
 them per device.)
 """
 
@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec as P
 from jaxkd.data.base import Split
 from jaxkd.types import Array
 
-CORES = 4  # more CPU devices than this have not been tried
+CORES = 4  # the largest number of CPU devices that was tried
 
 
 def use_cores(batch_size: int) -> None:
@@ -62,19 +62,14 @@ def batch_split(mesh: Mesh, size: int, axis: int = 0) -> NamedSharding:
   return NamedSharding(mesh, P(*[None] * axis, 'data'))
 
 
-def resident(split: Split, mesh: Mesh) -> dict[str, Array]:
-  """Puts a split on every device as it is; {} if it is not in memory.
+def put_split(split: Split, mesh: Mesh) -> dict[str, Array]:
+  """Copies a split to every device, as it is stored.
 
   Returns:
-    'image' [N, H, W, C] as it is stored, uint8 or float32, 'label' int32 [N],
-    and 'posterior' float32 [N, K] if it is known.
+    'image' [N, H, W, C], uint8 or float32, 'label' [N, ...], and 'posterior'
+    float32 [N, K] if it is known; {} for a split that is not in memory.
   """
-  if split.image is None:
-    return {}
-  arrays = {'image': split.image, 'label': split.label}
-  if split.posterior is not None:
-    arrays['posterior'] = split.posterior
-  return jax.device_put(arrays, whole(mesh))
+  return jax.device_put(split.arrays, whole(mesh))
 
 
 def check_batch_size(mesh: Mesh, batch_size: int) -> None:

@@ -1,4 +1,4 @@
-"""Optimizers and schedules, out of optax, with the benchmark's rules.
+"""Optimizers and schedules, made of optax, with the benchmark's rules.
 
 SGD's weight decay is PyTorch's: added to the gradient before the momentum, on
 every parameter, biases and BatchNorm included, unless a mask says otherwise.
@@ -16,11 +16,11 @@ from jaxkd.train import dot
 
 
 def _boundary(milestone: float, epochs: int, steps_per_epoch: int) -> int:
-  """Returns the step before which the milestone's epoch has been completed."""
+  """Returns the number of steps after which a milestone is passed."""
   if milestone <= 0:
     raise ValueError(
-      f'a milestone is a fraction of the training (below 1) or a number of'
-      f' epochs, got {milestone}'
+      'a milestone must be a fraction of the training (above 0 and below 1) or'
+      f' a number of epochs, got {milestone}'
     )
   in_epochs = milestone * epochs if milestone < 1 else milestone
   return round(in_epochs * steps_per_epoch)
@@ -43,14 +43,14 @@ def make_schedule(
     name: 'constant', 'milestones' or 'cosine'.
     learning_rate: the peak.
     epochs: length of the training.
-    steps_per_epoch: so that all of this can be said in epochs.
+    steps_per_epoch: of which epochs consist.
     milestones: the rate is multiplied by `factor` after each. A number below 1
       is a fraction of the training, so that a shorter run keeps the shape; 1
       and above counts epochs. A milestone at 150 epochs holds from the step
       number 150 * steps_per_epoch on.
     factor: see milestones.
     warmup_epochs: the rate first rises linearly, over this many epochs.
-    final: where the cosine ends, as a fraction of the peak.
+    final: the rate at the end of the cosine, as a fraction of the peak.
 
   Raises:
     KeyError: no schedule of that name.
@@ -101,23 +101,23 @@ def _adamw(rate, *, weight_decay, mask, betas, eps, **others):
   )
 
 
-# What timm spares of weight decay although it has several axes: biases of
-# attention by heads, tokens, positions; and the scales of branches.
-SPARED = r'(^|/)(bias|class_token|position_embedding|branch_scale)$'
+# Excluded from the decay of kernels although they have several axes: the biases
+# of attention, tokens and positions, as in timm; and the scales of branches.
+NO_DECAY = r'(^|/)(bias|class_token|position_embedding|branch_scale)$'
 OPTIMIZERS = {'adamw': _adamw, 'dot': _dot, 'sgd': _sgd}
-TWO_GRADIENTS = ('dot',)  # those that ask for one of each kind of guide
+TWO_GRADIENTS = ('dot',)  # these take one for labels and one for guides
 DECAY_MASKS = {
   'all': None,
   'kernels': lambda params: jax.tree.map(
-    lambda leaf, spared: leaf.ndim > 1 and not spared,
+    lambda leaf, excluded: leaf.ndim > 1 and not excluded,
     params,
-    tree.select(params, SPARED),
+    tree.select(params, NO_DECAY),
   ),
 }
 
 
 def unguided(name: str) -> str:
-  """Returns what an optimizer is where labels alone teach."""
+  """Returns the name of the equivalent optimizer where only labels teach."""
   return {'dot': 'sgd'}.get(name, name)
 
 
@@ -134,7 +134,7 @@ def make_optimizer(
   eps: float = 1e-8,
   delta: float = 0.075,
 ) -> optax.GradientTransformation:
-  """Returns the optimizer of all learning owners together.
+  """Returns one optimizer of all learning owners and the objectives.
 
   Args:
     name: 'sgd', 'adamw' or 'dot'; the latter is a `dot.TwoGradients`.
@@ -142,8 +142,8 @@ def make_optimizer(
     momentum: of SGD and DOT.
     nesterov: of SGD.
     weight_decay: coupled in SGD and DOT, decoupled in AdamW.
-    decay: what decays, 'all' parameters or 'kernels' (two axes or more,
-      and not what `SPARED` names).
+    decay: which parameters decay: 'all', or 'kernels' (two axes or more, except
+      those named by `NO_DECAY`).
     clip_norm: the gradient of all owners together is scaled down to this norm;
       0 does not clip.
     betas: of AdamW.
@@ -152,7 +152,7 @@ def make_optimizer(
 
   Raises:
     KeyError: no optimizer or decay mask of that name.
-    ValueError: DOT with Nesterov's momentum, or one out of its range.
+    ValueError: DOT with Nesterov's momentum, or momenta out of its range.
   """
   kind = lookup('optimizer', OPTIMIZERS, name)
   settings = dict(

@@ -1,4 +1,4 @@
-"""One phase, from what is known before it to what is known after it."""
+"""The training of one phase: from initial variables to trained ones."""
 
 import dataclasses
 import functools
@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from jaxkd import reparam, tree
 from jaxkd.data.base import Dataset
-from jaxkd.graph import OBJECTIVES
 from jaxkd.graph.program import Program
+from jaxkd.problems import Problem
 from jaxkd.train import mesh as meshes
 from jaxkd.train import state as states
 from jaxkd.train.checkpoint import Checkpoints
@@ -28,18 +28,19 @@ from jaxkd.types import Tree, Variables
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-  """All that a phase's training is a function of, besides known weights.
+  """All that a phase's training is a function of, besides initial variables.
 
   name: of the phase.
   program: its graph, with modules.
   dataset: to train and to test on.
+  problem: that the data set poses.
   mesh: the devices.
-  optimizer: over the learning owners.
+  optimizer: of the learning owners and the objectives.
   epochs: to train.
   length: of the phase, in epochs, for which weights and objectives are made;
     more than `epochs` where the training is stopped early.
   batch_size: over all devices.
-  seed: of initial values, order, views and the step.
+  seed: of random initialisation, order, views and the step.
   ema: decay of the weights' moving average; 0 carries none.
   every_steps: saves inside an epoch; 0 saves after each epoch only.
   """
@@ -47,6 +48,7 @@ class Task:
   name: str
   program: Program
   dataset: Dataset
+  problem: Problem
   mesh: Mesh
   optimizer: optax.GradientTransformation
   epochs: int
@@ -59,12 +61,13 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-  """What a phase leaves behind.
+  """The results of a phase.
 
-  variables: network -> arrays of the last epoch; 'NAME_ema' where averaged.
-  objectives: transfer -> what its objective has learned.
-  results: the same names -> what `Evaluator` has measured of the last epoch,
-    and 'best_top1_on_test'.
+  variables: network -> its variables after the last epoch; 'NAME_ema' -> their
+    moving average, if the task has one.
+  objectives: transfer -> parameters that its objective has learned.
+  results: the same names -> metrics on the test split after the last epoch, and
+    `Problem.best`.
   record: time and throughput.
   """
 
@@ -77,57 +80,49 @@ class Trained:
 def train_phase(
   task: Task,
   folder: pathlib.Path,
-  known: Mapping[str, Variables],
-  measured: Mapping[str, dict[str, float]],
+  initial: Mapping[str, Variables],
+  carried: Mapping[str, Tree] | None = None,
+  results: Mapping[str, dict[str, float]] | None = None,
 ) -> Trained:
-  """Trains a phase, or goes on with it from its last save.
+  """Trains a phase, or resumes its training from its last save.
 
   Args:
     task: what to train.
     folder: the run's; gets checkpoints/, metrics.jsonl and tensorboard/.
-    known: variables by network, from checkpoints and earlier phases, and what
-      objectives have learned; see `state.init`.
-    measured: by frozen network, what `Evaluator` has said of it already.
+    initial: initial variables by network, from checkpoints and earlier phases.
+    carried: by transfer, what objectives have learned in earlier phases; see
+      `state.init`.
+    results: by frozen network, its metrics if it was evaluated before.
 
   Raises:
-    ValueError: known weights do not fit a network; the loss is lost.
+    ValueError: initial variables do not fit a network.
+    DivergedError: a loss is NaN or infinite.
   """
-  known = fitted(task.program, known, task.seed)
-  feed = Feed(
-    dataset=task.dataset,
-    mesh=task.mesh,
-    batch_size=task.batch_size,
-    seed=task.seed,
-    step=make_step(
-      task.program,
-      task.optimizer,
-      seed=task.seed,
-      steps_per_epoch=steps_per_epoch(task.dataset, task.batch_size),
-      epochs=task.length,
-      ema=task.ema,
-    ),
-  )
+  initial = fitted(task.program, initial, task.seed)
   checkpoints = Checkpoints(folder / 'checkpoints' / task.name)
-  state, record = start(task, known, checkpoints)
+  state, record = start(task, initial, checkpoints, carried)
   log = Log(folder, task.name, int(state.step))
-  test = Evaluator(task.dataset, task.mesh)
+  dataset, problem = task.dataset, task.problem
+  test = Evaluator(dataset.test, dataset.view, problem, task.mesh)
   loop = Loop(
     phase=task.name,
     program=task.program,
-    feed=feed,
+    problem=problem,
+    feed=feed_of(task),
     test=test,
     epochs=task.epochs,
     checkpoints=checkpoints,
     log=log,
     every_steps=task.every_steps,
   )
+  label = problem.figures[problem.headline].label
   for name in task.program.graph.frozen:
     module = task.program.modules[name]
-    result = measured.get(name) or test(module, known[name])
+    result = (results or {}).get(name) or test(module, initial[name])
     record.last[name] = result
     tqdm.write(
-      f'{task.name}: {name}, frozen, {100 * result["top1"]:.2f} % top-1 on'
-      f' {len(task.dataset.test):,} test images'
+      f'{task.name}: {name}, frozen, {problem.show_headline(result)} {label} on'
+      f' {len(dataset.test):,} test images'
     )
   state = loop.run(state, record)
   checkpoints.close()
@@ -135,27 +130,57 @@ def train_phase(
   return _trained(task, state, record)
 
 
+def feed_of(task: Task, chunk: int | None = None) -> Feed:
+  """Returns the feed of a task's training split to its step.
+
+  Args:
+    task: what to train.
+    chunk: see `Feed`.
+  """
+  step = make_step(
+    task.program,
+    task.optimizer,
+    seed=task.seed,
+    steps_per_epoch=steps_per_epoch(task.dataset, task.batch_size),
+    epochs=task.length,
+    ema=task.ema,
+    measure=task.problem.metrics,
+  )
+  return Feed(
+    dataset=task.dataset,
+    problem=task.problem,
+    mesh=task.mesh,
+    batch_size=task.batch_size,
+    seed=task.seed,
+    step=step,
+    chunk=chunk,
+  )
+
+
 def fitted(
-  program: Program, known: Mapping[str, Variables], seed: int
+  program: Program, initial: Mapping[str, Variables], seed: int
 ) -> dict[str, Variables]:
-  """Returns what is known of the program's starts, in their structure.
+  """Returns the initial variables of the program's networks that have any.
+
+  They have the structure of the networks' modules. A network whose initial
+  variables have no branches, while its module has, gets random ones; if it is
+  the other way round, the branches are merged.
 
   Args:
     program: the graph with its modules.
-    known: variables by network, and what objectives have learned.
-    seed: of what is drawn: the branches of a network that is known without.
-      (Of one that is known with branches and has none, they are merged.)
+    initial: variables by network, also of networks that are not in the graph.
+    seed: of the random branches.
 
   Raises:
     ValueError: with every array that is missing, extra or of another shape.
   """
-  found = {}
+  fitting = {}
   for name in program.init_modules:
     source = program.starts_from(name)
-    if source not in known:
+    if source not in initial:
       continue
     init = functools.partial(program.init_network, name)
-    key, variables = initial_key(seed), known[source]
+    key, variables = initial_key(seed), initial[source]
     shapes = jax.eval_shape(init, key)
     wants, has = (
       bool(reparam.branched_prefixes(x['params'])) for x in (shapes, variables)
@@ -166,30 +191,32 @@ def fitted(
     if has and not wants:
       merged, module = reparam.merge(variables), program.init_modules[name]
       variables = reparam.fold_biases(merged, module, program.input_shape, what)
-    found[name] = tree.fit(variables, shapes, what)
-  names = {transfer.name for transfer in program.graph.transfers}
-  own = {n: x for n, x in known.get(OBJECTIVES, {}).items() if n in names}
-  return {**found, OBJECTIVES: own} if own else found
+    fitting[name] = tree.fit(variables, shapes, what)
+  return fitting
 
 
 def initial_key(seed: int) -> jax.Array:
-  """Returns the key that initial values are drawn with.
+  """Returns the key of random initialisation.
 
-  They are many small draws, which XLA compiles three times faster from its own
-  generator than from threefry.
+  XLA compiles its many small draws three times faster with its own generator
+  than with threefry.
   """
   return jax.random.key(seed, impl='rbg')
 
 
 def start(
-  task: Task, known: Mapping[str, Variables], checkpoints: Checkpoints
+  task: Task,
+  initial: Mapping[str, Variables],
+  checkpoints: Checkpoints,
+  carried: Mapping[str, Tree] | None = None,
 ) -> tuple[states.State, Record]:
   """Returns the last save, or the state before the first step.
 
   Args:
     task: what to train.
-    known: variables by name of a start, in the structure of its module.
+    initial: see `fitted`, which has returned them.
     checkpoints: where saves would be.
+    carried: by transfer, what objectives have learned in earlier phases.
   """
   init = jax.jit(
     functools.partial(
@@ -201,11 +228,12 @@ def start(
     ),
     out_shardings=meshes.whole(task.mesh),
   )
-  state, record = init(initial_key(task.seed), known), Record()
+  state = init(initial_key(task.seed), initial, carried or {})
+  record = Record()
   if checkpoints.latest() is not None:
     state, saved = checkpoints.restore(state)
     record = Record(**saved)
-    tqdm.write(f'{task.name}: goes on after step {int(state.step)}')
+    tqdm.write(f'{task.name}: resumed after step {int(state.step)}')
   return state, record
 
 
@@ -215,9 +243,9 @@ def _trained(task: Task, state: states.State, record: Record) -> Trained:
   everything = {**variables, **{f'{n}_ema': v for n, v in averages.items()}}
   return Trained(
     variables=jax.tree.map(np.asarray, everything),
-    objectives=jax.tree.map(np.asarray, state.params.get(OBJECTIVES, {})),
+    objectives=jax.tree.map(np.asarray, state.objectives),
     results={
-      name: {**result, 'best_top1_on_test': record.best.get(name)}
+      name: {**result, task.problem.best: record.best.get(name)}
       for name, result in record.last.items()
     },
     record=record,

@@ -18,45 +18,57 @@ class State(NamedTuple):
   """Everything that a step reads and writes, besides the batch.
 
   step: int32 scalar, steps done.
-  params: owner -> tree; also 'objectives' -> transfer -> tree.
+  params: owner -> parameters.
+  objectives: transfer -> parameters of its objective, of those that have any.
   stats: network -> BatchNorm statistics; a sharing network has its own.
   memory: transfer -> banks and centroids, never differentiated.
-  opt: for each of the graph's updates, the optimizer's state over what it
-    changes.
+  opt: for each of the graph's updates, the optimizer's state for the parameters
+    that it changes.
   ema: {'params': owner -> tree, 'stats': network -> tree}, or {}.
   """
 
   step: Array
   params: dict[str, Tree]
+  objectives: dict[str, Tree]
   stats: dict[str, Tree]
   memory: dict[str, Tree]
   opt: tuple[optax.OptState, ...]
   ema: dict[str, dict[str, Tree]]
 
 
-def learned(params: Mapping[str, Tree], update: Update) -> dict[str, Tree]:
-  """Returns the part of the parameters that an update changes."""
-  found = {name: params[name] for name in update.learners}
+def trainable(state: State, update: Update) -> dict[str, Tree]:
+  """Returns the parameters that an update changes, as the optimizer sees them.
+
+  They are those of its learners, by name, and under 'objectives' those of its
+  transfers' objectives, where any has some.
+  """
+  params = {name: state.params[name] for name in update.learners}
   names = {transfer.name for transfer in update.transfers}
-  own = {n: x for n, x in params.get(OBJECTIVES, {}).items() if n in names}
-  return {**found, OBJECTIVES: own} if own else found
+  own = {name: x for name, x in state.objectives.items() if name in names}
+  return {**params, OBJECTIVES: own} if own else params
 
 
-def merged(
-  params: Mapping[str, Tree], new: Mapping[str, Tree]
-) -> dict[str, Tree]:
-  """Returns the parameters, with the new values of those that have any."""
-  if OBJECTIVES in new:
-    own = {**params.get(OBJECTIVES, {}), **new[OBJECTIVES]}
-    return {**params, **new, OBJECTIVES: own}
-  return {**params, **new}
+def replaced(state: State, values: Mapping[str, Tree]) -> State:
+  """Returns the state with new values of some parameters.
+
+  Args:
+    state: before.
+    values: owner -> parameters, and 'objectives' -> transfer -> parameters, as
+      `trainable` returns them.
+  """
+  networks = {name: x for name, x in values.items() if name != OBJECTIVES}
+  return state._replace(
+    params={**state.params, **networks},
+    objectives={**state.objectives, **values.get(OBJECTIVES, {})},
+  )
 
 
 def init(
   program: Program,
   optimizer: optax.GradientTransformation,
   key: Array,
-  known: Mapping[str, Variables],
+  initial: Mapping[str, Variables],
+  carried: Mapping[str, Tree] | None = None,
   *,
   examples: int,
   ema: bool = False,
@@ -65,76 +77,76 @@ def init(
 
   Args:
     program: the graph with its modules.
-    optimizer: over the learning owners.
+    optimizer: of the learning owners and the objectives.
     key: the run's.
-    known: variables by name of a start, from checkpoints and earlier phases;
-      every frozen network must be there. The others start from random values.
-      Under 'objectives', by transfer, what objectives have learned in earlier
-      phases and go on with.
+    initial: initial variables by network, from checkpoints and earlier phases.
+      Every frozen network must be in it. Networks that are not in it are
+      initialised at random.
+    carried: transfer -> parameters that its objective has learned in an earlier
+      phase, from which it resumes.
     examples: size of the training set.
-    ema: whether to carry the moving average of what is learned.
+    ema: whether to carry the moving average of the trained networks.
 
   Raises:
     KeyError: a frozen network without variables.
-    ValueError: an objective cannot go on with what it has learned.
+    ValueError: carried parameters do not fit an objective.
   """
   params, stats = {}, {}
   for name in program.graph.networks:
-    if name in program.graph.frozen and name not in known:
+    if name in program.graph.frozen and name not in initial:
       raise UnknownNameError(
-        f'{name!r} is frozen and has no weights: train it in an earlier'
-        f' phase, or name its checkpoint'
+        f'{name!r} is frozen and has no variables: train it in an earlier'
+        ' phase, or name its checkpoint'
       )
-    variables = program.initial_variables(name, key, known)
+    variables = program.initial_variables(name, key, initial)
     stats[name] = variables['batch_stats']
     if program.graph.owner(name) == name:
       params[name] = variables['params']
-  own, memory = (
-    _continued(fresh, known.get(OBJECTIVES, {}))
+  objectives, memory = (
+    _resumed(fresh, carried or {})
     for fresh in program.init_objectives(key, examples)
   )
-  if own:
-    params[OBJECTIVES] = own
-  updates = program.graph.updates()
-  trained: dict[str, Tree] = {}
-  for update in updates:
-    trained = merged(trained, learned(params, update))
+  learners = {name: params[name] for name in program.graph.learners}
   # A copy, since the step donates both.
-  average = jax.tree.map(jnp.copy, {'params': trained, 'stats': stats})
-  return State(
+  average = jax.tree.map(jnp.copy, {'params': learners, 'stats': stats})
+  state = State(
     step=jnp.zeros((), jnp.int32),
     params=params,
+    objectives=objectives,
     stats=stats,
     memory=memory,
-    opt=tuple(optimizer.init(learned(params, u)) for u in updates),
+    opt=(),
     ema=average if ema else {},
   )
+  updates = program.graph.updates()
+  opt = tuple(optimizer.init(trainable(state, update)) for update in updates)
+  return state._replace(opt=opt)
 
 
-def _continued(
-  own: Mapping[str, Tree], known: Mapping[str, Tree]
+def _resumed(
+  fresh: Mapping[str, Tree], carried: Mapping[str, Tree]
 ) -> dict[str, Tree]:
-  """Returns what objectives start with, in parts from earlier phases.
+  """Returns what objectives start with: carried parts, or else fresh ones.
 
   Args:
-    own: by transfer, parameters (or, where they learn no more, memory) by name
-      of a part.
-    known: parameters likewise, of some transfers and parts.
+    fresh: transfer -> part -> its parameters, or its memory. A part that an
+      earlier phase has trained may be memory now, which is not trained.
+    carried: transfer -> part -> parameters, of some transfers and parts.
   """
 
   def part(transfer: str, name: str, fresh: Tree) -> Tree:
-    found = known.get(transfer, {}).get(name)
+    own = carried.get(transfer, {}).get(name)
     what = f'what {transfer!r} has learned in an earlier phase as {name!r}'
-    return fresh if found is None else tree.fit(found, fresh, what)
+    return fresh if own is None else tree.fit(own, fresh, what)
 
   return {
     transfer: {name: part(transfer, name, x) for name, x in parts.items()}
-    for transfer, parts in own.items()
+    for transfer, parts in fresh.items()
   }
 
 
 def variables_of(program: Program, state: State) -> dict[str, Variables]:
-  """Returns every network's variables, sharing ones resolved."""
+  """Returns every network's variables: sharing ones get slices of owners'."""
   params = program.resolve(state.params)
   return {
     name: {'params': params[name], 'batch_stats': state.stats[name]}

@@ -8,12 +8,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxkd.graph import OBJECTIVES, Update
+from jaxkd.graph import Transfer, Update
 from jaxkd.graph.program import Program
-from jaxkd.train.dot import Split, TwoGradients, total
-from jaxkd.train.reach import noted, notes
-from jaxkd.train.state import State, learned, merged
+from jaxkd.train.dot import Parts, TwoGradients, total
+from jaxkd.train.state import State, replaced, trainable
+from jaxkd.train.used import flagged, flags
 from jaxkd.types import Array, Batch, Metrics, Outputs, Tree
+
+Measure = Callable[[Array, Batch], Metrics]
 
 
 def make_step(
@@ -24,52 +26,46 @@ def make_step(
   steps_per_epoch: int,
   epochs: int,
   ema: float = 0.0,
+  measure: Measure = lambda logits, batch: {},
 ) -> Callable[[State, Batch], tuple[State, Metrics]]:
   """Returns (state, batch) -> (state, metrics).
 
   Args:
     program: the graph with its modules.
-    optimizer: over the learning owners.
-    seed: of the run; the step's randomness is a function of it and the step.
-    steps_per_epoch: so that weights can be functions of the epoch.
+    optimizer: of the learning owners and the objectives.
+    seed: of the run; the step's randomness is a function of seed and step.
+    steps_per_epoch: for weights that are functions of the epoch.
     epochs: length of the phase, likewise.
-    ema: decay of the moving average, if the state carries one.
+    ema: decay of the moving average, if the state has one.
+    measure: (logits, batch) -> metrics of one network, see `Problem.metrics`;
+      nothing is measured by default.
 
-  The metrics are 'loss', 'loss/TRANSFER' before its weight, 'top1/NETWORK' of
+  The metrics are 'loss', 'loss/TRANSFER' before its weight, 'METRIC/NETWORK' of
   each trained network on this batch, and 'grad_norm' before clipping.
 
-  What no loss depends on stays as it is: it does not even decay, as in PyTorch,
-  where it has no gradient.
-
-  An optimizer of two gradients gets them from one forward pass and two backward
-  passes; what the first has kept for them is kept once.
+  Parameters that no loss depends on are not updated, see `used`.
   """
   two = isinstance(optimizer, TwoGradients)
+  gradient = _two_gradients if two else _one_gradient
 
   def step(state: State, batch: Batch) -> tuple[State, Metrics]:
-    params, frozen = program.resolve(state.params), program.graph.frozen
-    said, _ = program.forward(params, state.stats, batch['image'], frozen)
-    key = jax.random.fold_in(jax.random.key(seed), state.step)
-    epoch = _epoch(state.step, steps_per_epoch)
-    seen = _Seen(batch, said, epoch, epochs, key)
+    shared = _shared(program, state, batch, seed, steps_per_epoch, epochs)
     metrics, grads, opt = {}, [], []
     for update, old in zip(program.graph.updates(), state.opt, strict=True):
-      changing = learned(state.params, update)
-      parts, pull, (stats, memory, found) = jax.vjp(
-        functools.partial(_losses, program, seen, state, update, two),
-        changing,
-        notes(changing),
-        has_aux=True,
+      params = trainable(state, update)
+      losses = functools.partial(
+        _losses, program, shared, state, update, measure
       )
-      grad, used = _gradient(parts, pull)
-      change, new = optimizer.update(grad, old, changing)
-      change = jax.tree.map(jnp.multiply, change, used)
-      params: Any = optax.apply_updates(changing, change)
-      params = merged(state.params, params)
-      state = state._replace(params=params, stats=stats, memory=memory)
-      found['loss'] += metrics.get('loss', 0.0)
-      metrics, opt = {**metrics, **found}, [*opt, new]
-      grads.append(total(grad) if two else grad)
+      grad = gradient(losses, params, update)
+      change, new = optimizer.update(grad.parts, old, params)
+      change = jax.tree.map(jnp.multiply, change, grad.used)
+      values: Any = optax.apply_updates(params, change)
+      after = grad.after
+      state = replaced(state, values)
+      state = state._replace(stats=after.stats, memory=after.memory)
+      loss = after.metrics['loss'] + metrics.get('loss', 0.0)
+      metrics = {**metrics, **after.metrics, 'loss': loss}
+      opt, grads = [*opt, new], [*grads, grad.total]
     metrics['grad_norm'] = optax.tree.norm(grads)
     state = state._replace(step=state.step + 1, opt=tuple(opt))
     return state._replace(ema=state.ema and _average(state, ema)), metrics
@@ -77,104 +73,158 @@ def make_step(
   return step
 
 
-class _Seen(NamedTuple):
+class _Shared(NamedTuple):
   """What all updates of a step have in common.
 
-  batch: what they learn from.
-  said: by frozen network, its outputs.
+  batch: of examples.
+  frozen: by frozen network, its outputs.
   epoch: float32 scalar.
   epochs: length of the phase.
   key: the step's.
   """
 
   batch: Batch
-  said: dict[str, Outputs]
+  frozen: dict[str, Outputs]
   epoch: Array
   epochs: int
   key: Array
 
 
+class _After(NamedTuple):
+  """What an update leaves behind, besides parameters.
+
+  stats: BatchNorm statistics by network.
+  memory: by transfer.
+  metrics: by name.
+  """
+
+  stats: dict[str, Tree]
+  memory: dict[str, Tree]
+  metrics: Metrics
+
+
+class _Gradient(NamedTuple):
+  """The gradient of an update's losses.
+
+  parts: as the optimizer takes it: owner -> tree, or owner -> `Parts`.
+  total: owner -> tree, of all losses together.
+  used: owner -> tree of scalars, 1 for arrays that a loss depends on, else 0.
+  after: the rest of the update's results.
+  """
+
+  parts: dict[str, Any]
+  total: dict[str, Tree]
+  used: dict[str, Tree]
+  after: _After
+
+
+# (groups of transfers, parameters, flags) -> (a loss for each group, the rest)
+Losses = Callable[
+  [tuple[tuple[Transfer, ...], ...], Tree, Tree], tuple[list[Array], _After]
+]
+
+
+def _one_gradient(losses: Losses, params: Tree, update: Update) -> _Gradient:
+  """Returns the gradient of the sum of all losses."""
+
+  def loss(params: Tree, used: Tree) -> tuple[Array, _After]:
+    (whole,), after = losses((update.transfers,), params, used)
+    return whole, after
+
+  grad = jax.grad(loss, argnums=(0, 1), has_aux=True)
+  (whole, used), after = grad(params, flags(params))
+  return _Gradient(whole, whole, used, after)
+
+
+def _two_gradients(losses: Losses, params: Tree, update: Update) -> _Gradient:
+  """Returns one gradient of the labels' losses and one of the guides' losses.
+
+  They come from one forward pass and two backward passes, which share what the
+  forward pass has stored for them.
+  """
+  groups = update.apart()
+  (labels, guides), pull, after = jax.vjp(
+    functools.partial(losses, groups), params, flags(params), has_aux=True
+  )
+  one, zero = jnp.ones_like(labels), jnp.zeros_like(labels)
+  task, used_by_labels = pull([one, zero])
+  guide, used_by_guides = pull([zero, one])
+  parts = {owner: Parts(task[owner], guide[owner]) for owner in task}
+  used = jax.tree.map(jnp.maximum, used_by_labels, used_by_guides)
+  return _Gradient(parts, total(parts), used, after)
+
+
 def _losses(
   program: Program,
-  seen: _Seen,
+  shared: _Shared,
   state: State,
   update: Update,
-  two: bool,
-  changing: dict[str, Tree],
+  measure: Measure,
+  groups: tuple[tuple[Transfer, ...], ...],
+  params: dict[str, Tree],
   used: Tree,
-) -> tuple[list[Array], tuple[dict[str, Tree], dict[str, Tree], Metrics]]:
-  """Returns the loss of an update, or two, of labels and of networks.
+) -> tuple[list[Array], _After]:
+  """Returns the loss of each group of an update's transfers, and the rest.
 
   Args:
     program: the graph with its modules.
-    seen: see there.
+    shared: see there.
     state: before the update.
     update: of some learners.
-    two: whether the losses of labels and of networks are to be apart.
-    changing: the parameters that the update changes.
-    used: notes that go with them, see `reach`.
-
-  Returns:
-    The losses; and statistics and memory after the update, and metrics.
+    measure: see `make_step`.
+    groups: the update's transfers, in one group or more.
+    params: of the update, see `state.trainable`.
+    used: their flags, see `used.flagged`.
   """
-  params = merged(state.params, noted(changing, used))
+  state = replaced(state, flagged(params, used))
+  batch = shared.batch
   outputs, stats = program.forward(
-    program.resolve(params),
+    program.resolve(state.params),
     state.stats,
-    seen.batch['image'],
-    update.networks - seen.said.keys(),
-    seen.key,
+    batch['image'],
+    update.networks - shared.frozen.keys(),
+    shared.key,
   )
-  parts, memory, metrics = [], state.memory, {}
-  for transfers in update.apart() if two else (update.transfers,):
-    loss, memory, found = program.losses(
-      params.get(OBJECTIVES, {}),
+  losses, memory, metrics = [], state.memory, {}
+  for transfers in groups:
+    loss, memory, values = program.losses(
+      state.objectives,
       memory,
-      {**seen.said, **outputs},
-      seen.batch,
-      key=seen.key,
-      epoch=seen.epoch,
-      epochs=seen.epochs,
+      {**shared.frozen, **outputs},
+      batch,
+      key=shared.key,
+      epoch=shared.epoch,
+      epochs=shared.epochs,
       transfers=transfers,
     )
-    parts, metrics = [*parts, loss], {**metrics, **found}
-  metrics |= {f'top1/{n}': _top1(x, seen.batch) for n, x in outputs.items()}
-  metrics['loss'] = functools.reduce(jnp.add, parts)
-  return parts, (stats, memory, metrics)
+    losses, metrics = [*losses, loss], {**metrics, **values}
+  for name, output in outputs.items():
+    values = measure(output.logits, batch)
+    metrics |= {f'{metric}/{name}': value for metric, value in values.items()}
+  metrics['loss'] = functools.reduce(jnp.add, losses)
+  return losses, _After(stats, memory, metrics)
 
 
-def _gradient(
-  parts: list[Array], pull: Callable[[list[Array]], tuple[Tree, Tree]]
-) -> tuple[Tree, Tree]:
-  """Returns the gradient of a loss; of two, a `Split` for each owner.
-
-  And, for each array, 1 where a loss depends on it and 0 elsewhere.
-  """
-  pulled = [
-    pull([jnp.ones_like(p) if p is part else jnp.zeros_like(p) for p in parts])
-    for part in parts
-  ]
-  if len(parts) == 1:
-    return pulled[0]
-  (task, task_uses), (guide, guide_uses) = pulled
-  grads = {owner: Split(task[owner], guide[owner]) for owner in task}
-  return grads, jax.tree.map(jnp.maximum, task_uses, guide_uses)
-
-
-def _epoch(step: Array, steps_per_epoch: int) -> Array:
-  """Returns the epoch, continuous and counted from 0."""
-  # Whole epochs and the rest apart: a float32 step count is not exact.
-  return step // steps_per_epoch + (step % steps_per_epoch / steps_per_epoch)
+def _shared(
+  program: Program,
+  state: State,
+  batch: Batch,
+  seed: int | Array,
+  steps_per_epoch: int,
+  epochs: int,
+) -> _Shared:
+  """Runs the frozen networks, once for all updates of a step."""
+  params, frozen = program.resolve(state.params), program.graph.frozen
+  outputs, _ = program.forward(params, state.stats, batch['image'], frozen)
+  # Whole epochs first: the number of steps may not be exact in float32.
+  part = state.step % steps_per_epoch / steps_per_epoch
+  epoch = state.step // steps_per_epoch + part
+  key = jax.random.fold_in(jax.random.key(seed), state.step)
+  return _Shared(batch, outputs, epoch, epochs, key)
 
 
 def _average(state: State, decay: float) -> Any:
-  """Returns the moving average with what has just been learned in it."""
+  """Returns the moving average, updated by the state's new parameters."""
   params = {name: state.params[name] for name in state.ema['params']}
   now = {'params': params, 'stats': state.stats}
   return optax.incremental_update(now, state.ema, 1 - decay)
-
-
-def _top1(outputs: Outputs, batch: Batch) -> Array:
-  """Returns the fraction of right answers among the examples that count."""
-  hits = jnp.argmax(outputs.logits, axis=-1) == batch['label']
-  return jnp.sum(hits * batch['mask']) / jnp.maximum(jnp.sum(batch['mask']), 1)

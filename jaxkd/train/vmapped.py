@@ -1,8 +1,8 @@
 """One phase for several seeds at once, in memory: whole trainings under `vmap`.
 
-For networks so small that a training of their own would mostly wait for Python.
-Nothing is saved on the way. On a CPU, networks with convolutions had better be
-trained one by one, since the steps are in a loop here.
+For networks so small that each training alone would mostly wait for Python.
+Nothing is saved before the end. On a CPU, networks with convolutions are faster
+one by one, since the steps are in a loop here.
 """
 
 import functools
@@ -16,13 +16,12 @@ import numpy as np
 from jax import lax
 from jax.sharding import NamedSharding
 
-from jaxkd.data import augment, batches
+from jaxkd.data import batches
 from jaxkd.data.base import Split
-from jaxkd.graph import OBJECTIVES
 from jaxkd.graph.program import predict
 from jaxkd.train import mesh as meshes
 from jaxkd.train import state as states
-from jaxkd.train.feed import steps_per_epoch, training_batch
+from jaxkd.train.feed import steps_per_epoch
 from jaxkd.train.loop import DivergedError
 from jaxkd.train.phase import Task, fitted, initial_key
 from jaxkd.train.step import make_step
@@ -30,13 +29,14 @@ from jaxkd.types import Array, Tree, Variables
 
 
 class Outcome(NamedTuple):
-  """What one seed's training has led to.
+  """The result of one seed's training.
 
-  last: network -> variables of the last epoch; 'NAME_ema' where averaged.
-  best: trained network -> variables of the epoch with the best accuracy on the
-    validation split, the first among equals; without a validation split, of
-    the last epoch.
-  objectives: transfer -> what its objective has learned.
+  last: network -> variables after the last epoch; 'NAME_ema' -> their moving
+    average, if the task has one.
+  best: trained network -> variables after the epoch with the best headline on
+    the validation split, the first among equals; without a validation split,
+    after the last epoch.
+  objectives: transfer -> parameters that its objective has learned.
   """
 
   last: dict[str, Variables]
@@ -44,21 +44,23 @@ class Outcome(NamedTuple):
   objectives: dict[str, Tree]
 
 
-class _Now(NamedTuple):
+class _Progress(NamedTuple):
   """One seed's training between two epochs.
 
   state: of the training.
-  top1: trained network -> its best accuracy on the validation split.
-  best: trained network -> variables of that epoch.
+  headline: trained network -> its best headline on the validation split.
+  best: trained network -> variables after that epoch.
   """
 
   state: states.State
-  top1: dict[str, Array]
+  headline: dict[str, Array]
   best: dict[str, Variables]
 
 
 def train_together(
-  tasks: Sequence[Task], known: Sequence[Mapping[str, Variables]]
+  tasks: Sequence[Task],
+  initial: Sequence[Mapping[str, Variables]],
+  carried: Sequence[Mapping[str, Tree]] | None = None,
 ) -> list[Outcome]:
   """Trains one phase for several seeds.
 
@@ -67,12 +69,13 @@ def train_together(
   Args:
     tasks: one for each seed; they differ in the seed and the data only, whose
       splits are in memory and of one size.
-    known: for each, variables by network, and what objectives have learned; see
-      `state.init`.
+    initial: for each, initial variables by network.
+    carried: for each, by transfer, what objectives have learned in earlier
+      phases; see `state.init`.
 
   Raises:
-    ValueError: known weights do not fit a network.
-    DivergedError: a loss is not finite.
+    ValueError: initial variables do not fit a network.
+    DivergedError: a loss is NaN or infinite.
   """
   task, size = tasks[0], len(tasks[0].dataset.train)
   seeds = np.array([task.seed for task in tasks])
@@ -81,14 +84,16 @@ def train_together(
   mesh = meshes.make_mesh(devices.tolist())
   put = functools.partial(_stack, meshes.batch_split(mesh, len(tasks)))
   start = jax.jit(functools.partial(_start, task))
-  now = put(
+  progress = put(
     [
-      start(initial_key(each.seed), fitted(task.program, its, each.seed))
-      for each, its in zip(tasks, known, strict=True)
+      start(initial_key(each.seed), fitted(task.program, own, each.seed), kept)
+      for each, own, kept in zip(
+        tasks, initial, carried or [{}] * len(tasks), strict=True
+      )
     ]
   )
-  train = put([_arrays(task.dataset.train) for task in tasks])
-  held = put([_arrays(task.dataset.validation) for task in tasks])
+  train = put([_stored(task.dataset.train) for task in tasks])
+  held_out = put([_stored(task.dataset.validation) for task in tasks])
   one = functools.partial(_epoch, task)
   axes = (0, 0, 0, 0, 0, 0, None)
   many = jax.jit(jax.vmap(one, in_axes=axes), donate_argnums=0)
@@ -99,34 +104,51 @@ def train_together(
         for seed in seeds
       ]
     )
-    now, loss = many(now, train, held, seeds, full, rest, np.int32(epoch))
-    for seed in seeds[~np.isfinite(loss)]:
-      raise DivergedError(
-        f'the training loss of seed {seed} is not a finite number in epoch'
-        f' {epoch + 1} of {task.epochs}, phase {task.name}; try a lower'
-        ' --config.optimizer.learning_rate'
-      )
-  last = jax.vmap(functools.partial(_everything, task))(now.state)
-  own = now.state.params.get(OBJECTIVES, {})
-  found = jax.tree.map(np.asarray, Outcome(last, now.best, own))
+    progress, loss = many(
+      progress, train, held_out, seeds, full, rest, np.int32(epoch)
+    )
+    _check_finite(task, epoch, seeds, np.asarray(loss))
+  last = jax.vmap(functools.partial(_everything, task))(progress.state)
+  outcomes = Outcome(last, progress.best, progress.state.objectives)
+  outcomes = jax.tree.map(np.asarray, outcomes)
   return [
-    jax.tree.map(lambda leaf, n=n: leaf[n], found) for n in range(len(tasks))
+    jax.tree.map(lambda leaf, n=n: leaf[n], outcomes) for n in range(len(tasks))
   ]
 
 
-def _start(task: Task, key: Array, known: Mapping[str, Variables]) -> _Now:
-  """Returns where one seed's training starts; see `state.init`."""
+def _check_finite(
+  task: Task, epoch: int, seeds: np.ndarray, losses: np.ndarray
+) -> None:
+  """Raises DivergedError for the first seed whose loss is not finite."""
+  for seed, loss in zip(seeds, losses, strict=True):
+    if not np.isfinite(loss):
+      raise DivergedError(
+        f'the training loss of seed {seed} is'
+        f' {"NaN" if np.isnan(loss) else "infinite"} in epoch {epoch + 1} of'
+        f' {task.epochs}, phase {task.name}; try a lower'
+        ' --config.optimizer.learning_rate'
+      )
+
+
+def _start(
+  task: Task,
+  key: Array,
+  initial: Mapping[str, Variables],
+  carried: Mapping[str, Tree],
+) -> _Progress:
+  """Returns one seed's training before its first epoch; see `state.init`."""
   state = states.init(
     task.program,
     task.optimizer,
     key,
-    known,
+    initial,
+    carried,
     examples=len(task.dataset.train),
     ema=bool(task.ema),
   )
   variables = states.variables_of(task.program, state)
   trained = task.program.graph.trained
-  return _Now(
+  return _Progress(
     state,
     {name: jnp.float32(-1) for name in trained},
     {name: variables[name] for name in trained},
@@ -142,16 +164,16 @@ def _everything(task: Task, state: states.State) -> dict[str, Variables]:
   }
 
 
-def _arrays(split: Split | None) -> dict[str, np.ndarray]:
-  """Returns a split's examples; {} where there is no split."""
+def _stored(split: Split | None) -> dict[str, np.ndarray]:
+  """Returns a split's examples; {} if there is no split."""
   if split is None:
     return {}
-  if split.image is None:
+  if not split.arrays:
     raise ValueError(
       'seeds can be trained together on data in memory only: set'
       ' --config.study.together=False'
     )
-  return {'image': split.image, 'label': split.label}
+  return {name: split.arrays[name] for name in ('image', 'label')}
 
 
 def _stack(sharding: NamedSharding, trees: Sequence[Any]) -> Any:
@@ -161,28 +183,28 @@ def _stack(sharding: NamedSharding, trees: Sequence[Any]) -> Any:
 
 def _epoch(
   task: Task,
-  now: _Now,
+  progress: _Progress,
   train: dict[str, Array],
-  held: dict[str, Array],
+  held_out: dict[str, Array],
   seed: Array,
   full: Array,
   rest: Array,
   epoch: Array,
-) -> tuple[_Now, Array]:
+) -> tuple[_Progress, Array]:
   """Trains one seed for one epoch.
 
   Args:
-    task: what is trained; its seed and data are not looked at.
-    now: where the training stands.
+    task: any seed's; its own seed and data are not used.
+    progress: before the epoch.
     train: the training split.
-    held: the validation split, {} if there is none.
+    held_out: the validation split; {} if there is no such split.
     seed: of the run.
     full: int32 [S, B], the examples of each step.
     rest: int32 [R], those of the last, smaller one; R may be 0.
     epoch: counted from 0.
 
   Returns:
-    Where it stands then, and the sum of the steps' losses.
+    The progress after the epoch, and the sum of the steps' losses.
   """
   step = make_step(
     task.program,
@@ -195,34 +217,46 @@ def _epoch(
 
   def one(state, index):
     raw = batches.gather(train, index)
-    batch = training_batch(raw, epoch, seed, task.dataset.view)
+    batch = task.problem.train_view(raw, epoch, seed, task.dataset.view)
     state, metrics = step(state, batch)
     return state, metrics['loss']
 
-  state, losses = lax.scan(one, now.state, full)
+  state, losses = lax.scan(one, progress.state, full)
   loss = jnp.sum(losses)
   if rest.size:
     state, last = one(state, rest)
     loss += last
-  return _chosen(task, now, state, held), loss
+  return _with_best(task, progress, state, held_out), loss
 
 
-def _chosen(
-  task: Task, now: _Now, state: states.State, held: dict[str, Array]
-) -> _Now:
-  """Returns the training with its best epoch, of which this may be one."""
+def _with_best(
+  task: Task,
+  before: _Progress,
+  state: states.State,
+  held_out: dict[str, Array],
+) -> _Progress:
+  """Returns the progress after an epoch, which may be the best one so far."""
   variables = states.variables_of(task.program, state)
-  top1, best = {}, {}
+  headline, best = {}, {}
   for name in task.program.graph.trained:
-    was, new = now.best[name], variables[name]
-    better, top1[name] = jnp.bool(True), now.top1[name]
-    if held:
-      image = augment.eval_view(held['image'], view=task.dataset.view)
-      said = predict(task.program.modules[name], new, image).logits
-      found = jnp.mean(jnp.argmax(said, axis=-1) == held['label'])
-      better = found > top1[name]
-      top1[name] = jnp.maximum(found, top1[name])
+    old, new = before.best[name], variables[name]
+    better, headline[name] = jnp.bool(True), before.headline[name]
+    if held_out:
+      value = _headline(task, name, new, held_out)
+      better = value > headline[name]
+      headline[name] = jnp.maximum(value, headline[name])
     best[name] = jax.tree.map(
-      lambda old, new, better=better: jnp.where(better, new, old), was, new
+      lambda x, y, better=better: jnp.where(better, y, x), old, new
     )
-  return _Now(state, top1, best)
+  return _Progress(state, headline, best)
+
+
+def _headline(
+  task: Task, name: str, variables: Variables, held_out: dict[str, Array]
+) -> Array:
+  """Returns the headline of network `name` on the validation split."""
+  size = len(held_out['label'])
+  raw = {**held_out, 'index': jnp.arange(size)}
+  batch = task.problem.eval_view(raw, jnp.ones(size), task.dataset.view)
+  logits = predict(task.program.modules[name], variables, batch['image']).logits
+  return task.problem.metrics(logits, batch)[task.problem.headline]

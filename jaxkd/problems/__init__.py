@@ -1,0 +1,34 @@
+"""Problems: what is predicted from images, and how that is measured.
+
+`Dataset.problem` names the problem that a data set poses. Training, evaluation
+and tables ask the problem, and assume nothing about labels themselves.
+"""
+
+from jaxkd.catalog import lookup
+from jaxkd.data.base import Dataset
+from jaxkd.problems.base import Figure, Problem
+from jaxkd.problems.classification import CLASSIFICATION
+
+__all__ = ['CATALOG', 'CLASSIFICATION', 'Figure', 'Problem', 'figure', 'of']
+
+CATALOG = {'classification': CLASSIFICATION}
+
+
+def of(dataset: Dataset) -> Problem:
+  """Returns the problem that a data set poses.
+
+  Raises:
+    KeyError: its name is not in the catalogue, with suggestions.
+  """
+  return lookup('problem', CATALOG, dataset.problem)
+
+
+def figure(metric: str) -> Figure:
+  """Returns how a metric is shown: the same in every problem that has it.
+
+  A metric of no problem is a plain number under its own name.
+  """
+  for problem in CATALOG.values():
+    if metric in problem.reported:
+      return problem.reported[metric]
+  return Figure(metric)

@@ -1,0 +1,106 @@
+"""Image classification: one label for each image, one logit for each class."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxkd import evaluate
+from jaxkd.data import augment
+from jaxkd.data.base import Dataset, View
+from jaxkd.evaluate.sums import Sums
+from jaxkd.problems.base import Figure, Problem, Raw
+from jaxkd.types import Array, Batch, Metrics
+
+
+def batch_spec(image_shape: tuple[int, int, int], size: int) -> Batch:
+  """Returns the shapes and types of a batch; see `Problem`."""
+
+  def spec(shape: tuple[int, ...], dtype: Any) -> Any:
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+  return Batch(
+    image=spec((size, *image_shape), jnp.float32),
+    label=spec((size,), jnp.int32),
+    index=spec((size,), jnp.int32),
+    mask=spec((size,), jnp.float32),
+  )
+
+
+def train_view(raw: Raw, epoch: Array, seed: int | Array, view: View) -> Batch:
+  """Returns random crops and flips, normalised; labels stay as they are."""
+  image = augment.train_view(
+    raw['image'], raw['index'], epoch, seed=seed, view=view
+  )
+  return Batch(
+    image=image,
+    label=raw['label'],
+    index=raw['index'],
+    mask=jnp.ones(raw['label'].shape),
+  )
+
+
+def eval_view(raw: Raw, mask: Array, view: View) -> Batch:
+  """Returns normalised images; a posterior, if there is one, is kept."""
+  image = augment.eval_view(raw['image'], view=view)
+  return Batch(**{**raw, 'image': image, 'mask': mask})
+
+
+def metrics(logits: Array, batch: Batch) -> Metrics:
+  """Returns 'top1': the fraction of right answers among those that count."""
+  hits = jnp.argmax(logits, axis=-1) == batch['label']
+  mask = batch['mask']
+  return {'top1': jnp.sum(hits * mask) / jnp.maximum(jnp.sum(mask), 1)}
+
+
+def sums(logits: Array, batch: Batch) -> Sums:
+  """Returns counts, bins of confidence, and distances to a known posterior."""
+  label, mask = batch['label'], batch['mask']
+  parts = [
+    evaluate.counts(logits, label, mask),
+    evaluate.bins(logits, label, mask),
+  ]
+  if 'posterior' in batch:
+    parts.append(evaluate.distance(logits, batch['posterior'], mask))
+  return {name: value for part in parts for name, value in part.items()}
+
+
+def agreement(
+  student: Array, teacher: Array, batch: Batch, temperature: float
+) -> Sums:
+  """Returns 'agreement', 'kl' and 'seen'; see `evaluate.agreement`."""
+  return evaluate.agreement(student, teacher, batch['mask'], temperature)
+
+
+def chance(dataset: Dataset) -> tuple[float, float]:
+  """Returns mean and standard deviation of the accuracy of random guesses."""
+  guess, size = 1 / dataset.num_classes, len(dataset.test)
+  return guess, math.sqrt(guess * (1 - guess) / size)
+
+
+CLASSIFICATION = Problem(
+  name='classification',
+  batch_spec=batch_spec,
+  train_view=train_view,
+  eval_view=eval_view,
+  label_objective='cross_entropy',
+  metrics=metrics,
+  sums=sums,
+  agreement=agreement,
+  summary=evaluate.summary,
+  headline='top1',
+  finite=('nll',),
+  figures={
+    'top1': Figure('top-1', percent=True, column='test top-1'),
+    'top5': Figure('top-5', percent=True),
+    'nll': Figure('NLL (nats)', column='NLL'),
+    'brier': Figure('Brier score', column='Brier'),
+    'ece': Figure('ECE', percent=True, column='ECE'),
+    'posterior_square': Figure(
+      'squared distance to the posterior', optional=True
+    ),
+    'posterior_kl': Figure('KL(posterior || network) (nats)', optional=True),
+  },
+  chance=chance,
+)
