@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from jaxkd.runs.experiment import Experiment
-from jaxkd.runs.pretrained import given, tested
+from jaxkd.runs.pretrained import evaluate_pretrained, load_pretrained
 from jaxkd.graph import LABELS, OBJECTIVES, Phase, Transfer
 from jaxkd.train import mesh as meshes
 from jaxkd.train.evaluation import Evaluator
@@ -38,8 +38,8 @@ def run_together(experiments: list[Experiment]) -> list[Networks]:
   """
   known: list[dict[str, Tree]] = []
   for experiment in experiments:
-    networks = given(experiment)
-    tested(experiment, networks)
+    networks = load_pretrained(experiment)
+    evaluate_pretrained(experiment, networks)
     known.append({name: arrays for name, (arrays, _) in networks.items()})
   found: list[Networks] = [{} for _ in experiments]
   evaluators = [_evaluators(experiment) for experiment in experiments]
