@@ -146,5 +146,11 @@ def test_networks_are_exported_to_the_same_files(tmp_path):
 
 
 def test_pictures_are_drawn(tmp_path):
-  (portrait,) = visualize.draw(HERE / 'run', None, tmp_path).students
-  assert portrait.name == 'run/student' and portrait.teacher == 'mlp'
+  file = HERE / 'exported/student.safetensors'
+  both = visualize.draw(HERE / 'run', file, tmp_path).students
+  assert [x.name for x in both] == [
+    'run/student',
+    'student.safetensors/student',
+  ]
+  assert [x.teacher for x in both] == ['mlp', 'mlp of run']
+  np.testing.assert_allclose(both[0].difference, both[1].difference, atol=1e-5)

@@ -408,6 +408,6 @@ def test_functions_within_functions_are_theirs_too():
 def test_what_onnx_cannot_express_is_refused(function, what):
   pytest.importorskip('onnx')
   with pytest.raises(
-    ValueError, match=f'no ONNX is known here for .*{what}.*stablehlo'
+    ValueError, match=f'no translation to ONNX of .*{what}.*stablehlo'
   ):
     export.onnx(Wrapped(function), {}, (6, 5, 2))

@@ -30,7 +30,7 @@ TUPLES = ('image_shape', 'class_names', 'mean', 'std')
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-  """What is known of a network besides its arrays.
+  """The description of a network besides its arrays.
 
   The defaults are those of a card that lacks the entry. On disk a card is one
   flat JSON object, see `to_json` and `from_json`.

@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
     type=int,
     metavar=('H', 'W', 'C'),
     help='of the images that a network of jaxkd is for; 224 224 3 for ImageNet'
-    ' networks and transformers, 32 32 3 for others, if not given',
+    ' networks and transformers, 32 32 3 for others, by default',
   )
   parser.add_argument('--width', type=float, default=1.0, help='multiplier')
   flags = parser.parse_args(arguments)

@@ -62,7 +62,7 @@ def export(
 
   Args:
     workdir: of a finished run.
-    output: the file to write; its suffix says how, see `formats.FORMATS`.
+    output: the file to write; its suffix is a key of `formats.FORMATS`.
     name: of the network; '' takes the student or else the teacher.
 
   Raises:

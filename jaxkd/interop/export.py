@@ -63,7 +63,7 @@ def onnx(
 
   Raises:
     ImportError: the library is absent.
-    ValueError: the network does what is not known here in ONNX.
+    ValueError: the network has an operation without a translation to ONNX.
   """
   library()
   from onnx import helper

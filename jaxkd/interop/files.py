@@ -32,7 +32,7 @@ def read(path: pathlib.Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
   """Reads a state dict, or a checkpoint with one in it.
 
   Args:
-    path: of the file, whose suffix says how it is written.
+    path: of the file, whose suffix is its format.
 
   Returns:
     What `from_state_dict` takes; and the network's card if jaxkd has written
@@ -56,8 +56,8 @@ def write(
   JSON; a .safetensors file has that in its metadata, an .npz nowhere.
 
   Args:
-    path: of the file, whose suffix says how to write it; its folder is made if
-      need be.
+    path: of the file, whose suffix is its format; its folder is made if need
+      be.
     state_dict: as `to_state_dict` returns it.
     card: JSON-able; what `read` gives back.
 
@@ -86,7 +86,7 @@ def _read_torch(path: pathlib.Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
   torch = _torch()
   try:
     with torch.serialization.safe_globals(_harmless()):
-      found = torch.load(path, map_location='cpu', weights_only=True)
+      content = torch.load(path, map_location='cpu', weights_only=True)
   except FileNotFoundError:
     raise
   except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
@@ -98,12 +98,12 @@ def _read_torch(path: pathlib.Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
       ' read, since it could run code. If you trust it, load it in PyTorch'
       " and save the module's state_dict() alone"
     ) from error
-  if not isinstance(found, Mapping):
+  if not isinstance(content, Mapping):
     raise ValueError(
-      f'{path} holds a {type(found).__name__}, expected a state dict or a'
+      f'{path} holds a {type(content).__name__}, expected a state dict or a'
       ' checkpoint with one'
     )
-  return found, json.loads(found.get(CARD, '{}'))
+  return content, json.loads(content.get(CARD, '{}'))
 
 
 def _harmless() -> list[Any]:

@@ -159,7 +159,10 @@ def first_guide(workdir: pathlib.Path, card: Card) -> SavedNetwork | None:
 
   Args:
     workdir: of a run, or another folder or file, which has none.
-    card: of a network of the run; if it is the guide itself, there is none.
+    card: of a network of the run.
+
+  Returns:
+    None if there is no guide, or the network is the guide itself.
   """
   if not (workdir / layout.CONFIG).exists():
     return None
