@@ -93,8 +93,7 @@ def _main(argv: list[str]) -> None:
     from jaxkd.commands import visualize
 
     against = pathlib.Path(AGAINST.value) if AGAINST.value else None
-    folder = output or _workdir()
-    print(visualize.draw(_workdir(), against, folder, config=CONFIG.value))
+    print(visualize.run(_workdir(), against, output, CONFIG.value))
   else:
     from jaxkd.commands import train
 

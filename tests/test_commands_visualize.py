@@ -12,6 +12,7 @@ import tiny
 from jaxkd import checkpoints, plots
 from jaxkd.checkpoints import Card, SavedNetwork
 from jaxkd.commands import visualize
+from jaxkd.runs import artifacts
 
 
 @pytest.fixture(scope='module')
@@ -114,6 +115,26 @@ def test_a_teacher_by_checkpoint(runs, drawn, changed, tmp_path):
   (alone,) = visualize.draw(changed, None, tmp_path / 'out').students
   assert alone.teacher == 'mlp'
   np.testing.assert_array_equal(alone.difference, drawn.students[1].difference)
+
+
+def test_the_teacher_of_a_chain_is_its_first_guide(runs, changed):
+  for name in ('teacher', 'assistant'):
+    shutil.copytree(runs / 'kd/networks/teacher', changed / 'networks' / name)
+  mark = {'networks': ['assistant'], 'frozen': {'teacher': {}}}
+  (changed / 'phases/assistant.json').write_text(json.dumps(mark))
+  edit(
+    changed / 'phases/train.json', lambda x: x['frozen'].update(assistant={})
+  )
+  edit(changed / 'summary.json', lambda x: x['phases'].update(assistant={}))
+  edit(
+    changed / 'summary.json',
+    lambda x: x.update(phases=dict(reversed(x['phases'].items()))),
+  )
+  student = checkpoints.load_card(changed)
+  assert list(artifacts.guides(changed, student)) == ['assistant']
+  teacher = artifacts.first_guide(changed, student)
+  assert teacher is not None and teacher.card.network == 'teacher'
+  assert artifacts.first_guide(changed, teacher.card) is None
 
 
 @pytest.mark.parametrize('alone', ['plain', 'kd/networks/teacher'])

@@ -58,7 +58,7 @@ class Portrait:
   """The content of a student's pictures.
 
   name, model, teacher: display names.
-  top1: of the whole test split, from its card; a fraction.
+  top1: of the whole test split, from its card; a fraction, None if unknown.
   labels: int [N], of the first test images.
   neighbours: `plots.neighbour_accuracy` of its features; a fraction.
   points: [N, 2], features embedded by t-SNE.
@@ -68,7 +68,7 @@ class Portrait:
   name: str
   model: str
   teacher: str
-  top1: float
+  top1: float | None
   labels: np.ndarray
   neighbours: float
   points: np.ndarray
@@ -220,7 +220,7 @@ def _portray(
     name=student.name,
     model=student.card.model_name,
     teacher=teacher_name,
-    top1=student.card.results['top1'] or 0.0,
+    top1=student.card.results.get('top1'),
     labels=own.labels,
     neighbours=plots.neighbour_accuracy(features, own.labels),
     # The authors of t-SNE: N - 1 should be three times the perplexity or more.
@@ -279,3 +279,20 @@ def _save(
     relations, output / 'correlation.png', title=f'Class correlations: {images}'
   )
   return Pictures(tuple(portraits), tsne, correlation)
+
+
+def run(
+  first: pathlib.Path,
+  second: pathlib.Path | None,
+  output: pathlib.Path | None,
+  config: ConfigDict | None = None,
+) -> str:
+  """Draws one student or two, see `draw`, and returns the report.
+
+  Args:
+    first: a run, a network of a run, or an exported file.
+    second: likewise, or None.
+    output: the folder of the pictures; None takes the first run's.
+    config: see `artifacts.data_settings`.
+  """
+  return str(draw(first, second, output or first, config=config))
