@@ -134,8 +134,8 @@ class TestTeacherCache:
   def test_the_first_of_two_stays(self, tmp_path):
     cache = TeacherCache(tmp_path)
     for seed in (0, 1):
-      folder = cache.store(SETTINGS, network(seed), {'seed': seed})
-    assert cache.load(SETTINGS)[1] == {'seed': 0}
+      folder = cache.store(SETTINGS, network(seed), card_of(seed))
+    assert cache.load(SETTINGS).card == card_of(0)
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
   def test_two_that_finish_together(self, tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import finished
+import jax
 import pytest
 from absl import flags
 
@@ -30,6 +31,8 @@ def command(monkeypatch, capsys, tmp_path):
   monkeypatch.chdir(ROOT)
   for name in ('JAXKD_CACHE', 'JAXKD_DATA'):
     monkeypatch.setenv(name, str(tmp_path / 'cache'))
+  # The number of devices is this process's, and cannot be changed any more.
+  monkeypatch.setenv('JAX_NUM_CPU_DEVICES', str(jax.device_count()))
 
   def run(*arguments, config='configs/kd_digits.py'):
     argv = ['jaxkd/main.py', *arguments]
