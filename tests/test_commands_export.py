@@ -142,11 +142,11 @@ def test_a_file_of_any_format_has_the_logits_of_the_network(
   variables, trained = checkpoints.load(workdir / 'networks/student')
   want = trained.module().apply(variables, image).logits
   np.testing.assert_allclose(predict(image), want, rtol=1e-4, atol=1e-5)
-  measured, reference = results(file), results(exported[1])
-  assert measured['nll'] == pytest.approx(reference.pop('nll'), rel=1e-5)
-  assert measured['brier'] == pytest.approx(reference.pop('brier'), rel=1e-5)
-  assert measured['ece'] == pytest.approx(reference.pop('ece'), rel=1e-3)
-  assert measured.items() >= reference.items()
+  evaluated, reference = results(file), results(exported[1])
+  assert evaluated['nll'] == pytest.approx(reference.pop('nll'), rel=1e-5)
+  assert evaluated['brier'] == pytest.approx(reference.pop('brier'), rel=1e-5)
+  assert evaluated['ece'] == pytest.approx(reference.pop('ece'), rel=1e-3)
+  assert evaluated.items() >= reference.items()
 
 
 def test_a_file_describes_itself(exported):

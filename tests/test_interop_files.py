@@ -32,8 +32,8 @@ def no_torch(monkeypatch):
 def test_round_trip_without_pytorch(tmp_path, suffix):
   path = tmp_path / f'new folder/x{suffix}'
   files.write(path, ARRAYS, CARD)
-  found, card = files.read(path)
-  assert tree.digest(dict(found)) == tree.digest(ARRAYS)
+  content, card = files.read(path)
+  assert tree.digest(dict(content)) == tree.digest(ARRAYS)
   assert card == ({} if suffix == '.npz' else CARD)
   assert [x.name for x in path.parent.iterdir()] == [path.name]
 
@@ -42,9 +42,9 @@ def test_round_trip_with_pytorch(tmp_path):
   torch = pytest.importorskip('torch')
   path = tmp_path / 'x.pth'
   files.write(path, ARRAYS, CARD)
-  found, card = files.read(path)
+  content, card = files.read(path)
   assert card == CARD
-  own = {k: x.numpy() for k, x in found['state_dict'].items()}
+  own = {k: x.numpy() for k, x in content['state_dict'].items()}
   assert tree.digest(own) == tree.digest(ARRAYS)
   by_hand = torch.load(path, weights_only=True)
   assert set(by_hand) == {'state_dict', 'network.json'}
@@ -196,8 +196,8 @@ def _other(teacher, folder):
 def test_a_teacher_that_starts_from_a_file_is_trained(teacher, cache, tmp_path):
   path = tmp_path / 'start.npz'
   convert.main(['mlp', str(teacher), str(path)])
-  given = dict(teacher__start=str(path), teacher__epochs=1)
-  summary = finish(tmp_path / 'run', cache, **given)
+  start = dict(teacher__start=str(path), teacher__epochs=1)
+  summary = finish(tmp_path / 'run', cache, **start)
   _, card = checkpoints.load(tmp_path / 'run/networks/teacher')
   result, entries = summary['networks']['teacher'], card.to_json()
   for key in ('params_sha256', 'top1', 'nll'):
@@ -249,17 +249,17 @@ def test_settings_of_a_state_dict_are_the_config_s(cache, tmp_path):
   finish(tmp_path / 'wide', cache, method=dict(name='plain'), **wide)
   path = tmp_path / 'wide.npz'
   convert.main(['mlp', str(tmp_path / 'wide'), str(path)])
-  given = dict(student__checkpoint=str(path), method=dict(name='plain'))
-  finish(tmp_path / 'run', cache, **given, **wide)
+  start = dict(student__checkpoint=str(path), method=dict(name='plain'))
+  finish(tmp_path / 'run', cache, **start, **wide)
   _, card = checkpoints.load(tmp_path / 'run')
   assert card.settings == {'features': [12, 7]}
   with pytest.raises(ValueError, match=r'! head.*model \(10, 64'):
-    finish(tmp_path / 'other', cache, **given)
-  given['student__checkpoint'] = str(tmp_path / 'wide')
+    finish(tmp_path / 'other', cache, **start)
+  start['student__checkpoint'] = str(tmp_path / 'wide')
   with pytest.raises(
     ValueError, match=r"settings {'features': \[12, 7\]}, the"
   ):
-    finish(tmp_path / 'other', cache, **given)
+    finish(tmp_path / 'other', cache, **start)
 
 
 def test_a_file_of_another_number_of_classes_is_refused(
