@@ -1,5 +1,6 @@
 """The command line: its output, its messages, and its exit status."""
 
+import errno
 import json
 import os
 import pathlib
@@ -13,7 +14,7 @@ import pytest
 from absl import flags
 
 from jaxkd import main
-from jaxkd.commands import visualize
+from jaxkd.commands import errors, visualize
 
 # ml_collections reads config files in a way that Python 3.12 removes.
 pytestmark = pytest.mark.filterwarnings('ignore:the load_module.. method')
@@ -176,3 +177,17 @@ def test_the_module_is_a_program():
   )
   assert done.returncode == 1
   assert message in done.stderr and 'Traceback' not in done.stderr
+
+
+@pytest.mark.parametrize(
+  ('error', 'remedy'),
+  [
+    (OSError(errno.ENOSPC, 'No space left'), 'make room, and the same command'),
+    (OSError(errno.EACCES, 'Permission denied'), 'may you write there?'),
+    (OSError('of a library'), 'of a library'),
+    (ValueError('epochs must be 1'), 'epochs must be 1'),
+    (KeyError('new'), 'new'),
+  ],
+)
+def test_errors_of_the_system_have_a_remedy(error, remedy):
+  assert remedy in errors.explain(error)
