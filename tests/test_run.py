@@ -89,7 +89,7 @@ def test_a_trained_teacher_is_used_again(summary, folder, cache, capsys):
   assert 'trained before' in capsys.readouterr().out
   assert digests(again)['teacher'] == digests(summary)['teacher']
   assert digests(again)['student'] != digests(summary)['student']
-  assert again['stages']['teacher']['cached'].startswith(cache)
+  assert again['phases']['teacher']['cached'].startswith(cache)
   other = finish(folder / 'third', cache=cache, teacher__loss='brier')
   assert digests(other)['teacher'] != digests(summary)['teacher']
 
@@ -132,7 +132,7 @@ def test_a_student_can_start_from_a_checkpoint(folder, cache):
 
 
 def test_evaluation_repeats_the_summary(summary, folder):
-  result = evaluate(folder / 'first')
+  result = evaluate(folder / 'first').to_json()
   student = summary['networks']['student']
   assert result['network'] == 'student' and result['images'] == 21
   assert result['top1'] == student['top1']
