@@ -1,11 +1,12 @@
 """The command line: `python -m jaxkd.main --config=FILE --workdir=DIR`."""
 
-import errno
 import pathlib
 import sys
 
 from absl import app, flags, logging
 from ml_collections import config_flags
+
+from jaxkd.commands.errors import MISTAKES, explain
 
 CONFIG = config_flags.DEFINE_config_file(
   'config',
@@ -19,92 +20,38 @@ MODE = flags.DEFINE_enum(
   'mode',
   'train',
   ['train', 'eval', 'export', 'pictures'],
-  'train: run to the end, or go on with an interrupted run. eval: measure a'
-  ' network of a run. export: write a network of a run to --output, without'
-  ' what only its training needed, as arrays (.npz), as a PyTorch state dict'
-  ' (.safetensors, .pth) or as a program (.stablehlo, .onnx). pictures: draw'
-  ' what the students of a run and of --against know.',
+  'train: start a run, or resume an interrupted one. eval: measure a network of'
+  ' a run. export: write a network of a run to --output, without what only its'
+  ' training needed, as arrays (.npz), as a PyTorch state dict (.safetensors,'
+  ' .pth) or as a program (.stablehlo, .onnx). pictures: draw features and'
+  ' class correlations of the students of a run and of --against.',
 )
 NETWORK = flags.DEFINE_string(
   'network',
   '',
-  'eval and export: which network of the run; its student (or else its'
-  ' teacher) if not given. eval: several, with commas between, are measured as'
-  ' an ensemble, whose probabilities are the mean of theirs.',
+  'eval and export: the name of a network of the run; by default its student,'
+  ' or else its teacher. eval: several, separated by commas, are measured as an'
+  ' ensemble, whose probabilities are the mean of theirs.',
 )
 OUTPUT = flags.DEFINE_string(
   'output',
   None,
-  'export: the file to write, whose suffix says how. eval: an exported file to'
-  " measure instead of the run's network. pictures: the folder for them; the"
-  " run's if not given.",
+  'export: the file to write, whose suffix is its format. eval: an exported'
+  " file to measure instead of the run's network. pictures: their folder; by"
+  " default the run's.",
 )
 AGAINST = flags.DEFINE_string(
   'against',
   None,
-  'pictures: another run, whose student is drawn beside the first. Here, as in'
+  'pictures: another run, whose student is drawn beside the first. Here, and in'
   ' --workdir, RUN/networks/NAME is another network of a run.',
 )
 DESCRIBE = flags.DEFINE_bool('describe', False, 'Print the graph and stop.')
 DEBUG = flags.DEFINE_bool('debug', False, 'Show where an error comes from.')
 
-MISTAKES = (
-  AttributeError,
-  ImportError,  # of what an extra would install
-  KeyError,
-  OSError,
-  TypeError,
-  ValueError,
-)
-
-
-def _train() -> None:
-  from jaxkd.runs.experiment import build
-  from jaxkd.runs.run import Run, draw, result_table
-  from jaxkd.runs.study import is_study
-
-  config = _config()
-  if is_study(config):
-    _study(config)
-    return
-  run = Run(build(config), pathlib.Path(_workdir()))
-  summary, path = run.summary, run.workdir / 'summary.json'
-  if summary:
-    print(f'This run is finished: {path}\n')
-  else:
-    summary = run.finish()
-    print(f'\nFinished. Results: {path}\n')
-  print(result_table(summary))
-  picture = draw(run.workdir)
-  if picture:
-    print(f'\nAccuracy, loss and gap by epoch: {picture}')
-
-
-def _study(config) -> None:
-  from jaxkd.runs.study import Study
-
-  study = Study(config, pathlib.Path(_workdir()))
-  summary, path = study.summary, study.workdir / 'summary.json'
-  if summary:
-    print(f'This study is finished: {path}\n')
-  else:
-    summary = study.finish()
-    print(f'\nFinished. Results: {path}\n')
-  print(study.report(summary))
-  picture = study.draw(summary)
-  if picture:
-    print(f'\nOutcome by {config.study.against}: {picture}')
-
-
-def _describe() -> str:
-  from jaxkd.runs.experiment import build
-  from jaxkd.runs.study import describe, is_study
-
-  config = _config()
-  return describe(config) if is_study(config) else build(config).describe()
-
 
 def _config():
+  """Returns the checked config."""
   from jaxkd.config import check
   from jaxkd.train.mesh import use_cores
 
@@ -115,93 +62,65 @@ def _config():
   return CONFIG.value
 
 
-def _workdir() -> str:
+def _workdir() -> pathlib.Path:
   if not WORKDIR.value:
     raise ValueError('--workdir=DIR is needed, the folder of the run')
-  return WORKDIR.value
-
-
-def _eval() -> None:
-  from jaxkd.commands.evaluate import draw, measure
-
-  file = pathlib.Path(OUTPUT.value) if OUTPUT.value else None
-  workdir = pathlib.Path(_workdir())
-  found = measure(workdir, NETWORK.value, file, CONFIG.value)
-  print(found)
-  picture = None if file else draw(found, workdir)
-  if picture:
-    print(f'Accuracy by confidence: {picture}')
-
-
-def _export() -> None:
-  from jaxkd.commands.export import export
-
-  if not OUTPUT.value:
-    raise ValueError('--output=FILE is needed, the file to write')
-  output = pathlib.Path(OUTPUT.value)
-  print(export(pathlib.Path(_workdir()), output, NETWORK.value))
-  print(f'Written: {output}')
-
-
-def _pictures() -> None:
-  from jaxkd.commands.visualize import draw
-
-  first = pathlib.Path(_workdir())
-  second = pathlib.Path(AGAINST.value) if AGAINST.value else None
-  output = pathlib.Path(OUTPUT.value or first)
-  print(draw(first, second, output, config=CONFIG.value))
+  return pathlib.Path(WORKDIR.value)
 
 
 def _main(argv: list[str]) -> None:
+  """Runs the command of the flags; only its libraries are imported."""
   if argv[1:]:
-    raise ValueError(f'not understood: {" ".join(argv[1:])}')
+    raise ValueError(f'unknown arguments: {" ".join(argv[1:])}')
   # orbax logs whole tracebacks of errors that it also raises.
   logging.set_verbosity(logging.WARNING if DEBUG.value else logging.FATAL)
+  output = pathlib.Path(OUTPUT.value) if OUTPUT.value else None
   if DESCRIBE.value:
-    print(_describe())
+    from jaxkd.commands import describe
+
+    print(describe.run(_config()))
   elif MODE.value == 'eval':
-    _eval()
+    from jaxkd.commands import evaluate
+
+    print(evaluate.run(_workdir(), NETWORK.value, output, CONFIG.value))
   elif MODE.value == 'export':
-    _export()
+    from jaxkd.commands import export
+
+    if output is None:
+      raise ValueError('--output=FILE is needed, the file to write')
+    print(export.run(_workdir(), output, NETWORK.value))
   elif MODE.value == 'pictures':
-    _pictures()
+    from jaxkd.commands import visualize
+
+    against = pathlib.Path(AGAINST.value) if AGAINST.value else None
+    print(visualize.run(_workdir(), against, output, CONFIG.value))
   else:
-    _train()
+    from jaxkd.commands import train
+
+    train.run(_config(), _workdir())
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
   """Runs the command; a mistake of the user's ends in a message and status 1.
 
   --debug shows a traceback instead.
+
+  Args:
+    argv: the command line, its first word the program's name; None takes the
+      process's.
   """
+  argv = sys.argv if argv is None else argv
   try:
-    app.run(_main)
+    app.run(_main, argv)
   except MISTAKES as error:
-    if '--debug' in sys.argv:  # flags may not have been parsed
+    if '--debug' in argv:  # flags may not have been parsed
       raise
-    print(f'\njaxkd: {_explain(error)}\n(--debug shows where)', file=sys.stderr)
+    message = explain(error, flags.FLAGS.is_parsed())
+    print(f'\njaxkd: {message}\n(--debug shows where)', file=sys.stderr)
     sys.exit(1)
   except KeyboardInterrupt:
-    print('\njaxkd: interrupted; the same command goes on', file=sys.stderr)
+    print('\njaxkd: interrupted; the same command resumes it', file=sys.stderr)
     sys.exit(130)
-
-
-def _explain(error: Exception) -> str:
-  """Returns the message, with a remedy where the system has given none."""
-  if isinstance(error, KeyError) and not flags.FLAGS.is_parsed():
-    return (
-      f'--config... names a section that the config does not have: {error}. One'
-      ' that is new to it is given as a whole, like'
-      " --config.method.objectives=\"{'kd': 0.9, 'crd': 0.8}\""
-    )
-  if not isinstance(error, OSError) or error.errno is None:
-    return str(error)
-  if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-    return (
-      f'{error}. What has been saved is intact: make room, and the same command'
-      ' goes on'
-    )
-  return f'{error}. Is the path right, and may you write there?'
 
 
 if __name__ == '__main__':

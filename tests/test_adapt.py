@@ -40,12 +40,12 @@ def train(net, variables, key=KEY):
   )
 
 
-def assert_same(found, wanted):
-  assert tree.digest(found) == tree.digest(wanted)
+def assert_same(got, wanted):
+  assert tree.digest(got) == tree.digest(wanted)
 
 
 class Fixed(nn.Module):
-  """Returns what it is told, as logits of one class."""
+  """Returns the value of the train flag as logits of one class."""
 
   @nn.compact
   def __call__(self, x, switch):
@@ -56,14 +56,16 @@ def switched(name: str) -> nn.Module:
   """A `Fixed` whose argument has another name."""
   scope = {'nn': nn, 'Fixed': Fixed}
   exec(f'def call(self, x, {name}): return Fixed()(x, {name})', scope)
-  return type('Told', (nn.Module,), {'__call__': nn.compact(scope['call'])})()
+  return type(
+    'Flagged', (nn.Module,), {'__call__': nn.compact(scope['call'])}
+  )()
 
 
-def says(net, train):
+def train_flag(net, train):
   return bool(net.apply({}, IMAGE, train=train).logits[0, 0])
 
 
-class Said(nn.Module):
+class Returning(nn.Module):
   """Returns logits in one of the ways that there are."""
 
   how: str
@@ -108,17 +110,17 @@ class TestLinen:
         train(net, variables),
       )
 
-    (logits, state), found, learned, found_learned = run(variables)
-    np.testing.assert_array_equal(found.logits, logits)
+    (logits, state), got, learned, got_learned = run(variables)
+    np.testing.assert_array_equal(got.logits, logits)
     for place in places:
       at = state['intermediates']
       for name in place.split('/'):
         at = at[name]
-      np.testing.assert_array_equal(found.taps[place], at['__call__'][-1])
-    np.testing.assert_array_equal(found_learned[0].logits, learned[0])
-    assert_same(found_learned[1], learned[1])
+      np.testing.assert_array_equal(got.taps[place], at['__call__'][-1])
+    np.testing.assert_array_equal(got_learned[0].logits, learned[0])
+    assert_same(got_learned[1], learned[1])
 
-  def test_a_tap_can_be_what_a_module_is_given(self):
+  def test_a_tap_can_be_the_input_of_a_module(self):
     taps = {'pooled': 'head:input', 'again': 'network:input', 'made': 'network'}
     net = models.adapt(foreign.Setup(), taps=taps)
     variables = init(net)
@@ -148,31 +150,31 @@ class TestLinen:
     read = models.wrap(net, 'clip')
     variables = init(read)
     assert_same(variables, init(net))
-    plain, found = evaluate(net, variables), evaluate(read, variables)
+    plain, got = evaluate(net, variables), evaluate(read, variables)
     want = models.READ_OUTS['clip'](plain.logits)
-    np.testing.assert_array_equal(found.logits, want)
-    np.testing.assert_array_equal(found.taps['pooled'], plain.taps['pooled'])
+    np.testing.assert_array_equal(got.logits, want)
+    np.testing.assert_array_equal(got.taps['pooled'], plain.taps['pooled'])
     learned = train(read, variables)[0].logits
     np.testing.assert_array_equal(learned, plain.logits)
 
   @pytest.mark.parametrize('name', MODES)
-  def test_is_told_the_mode(self, name):
+  def test_arguments_of_the_train_flag_are_recognised(self, name):
     net = models.adapt(switched(name), num_classes=1)
-    assert says(net, train=True) == MODES[name]
-    assert says(net, train=False) != MODES[name]
+    assert train_flag(net, train=True) == MODES[name]
+    assert train_flag(net, train=False) != MODES[name]
 
   @pytest.mark.parametrize(
     ('mode', 'in_train_mode'),
     [('switch', True), ('not switch', False)],
   )
-  def test_any_argument_can_say_the_mode(self, mode, in_train_mode):
+  def test_any_argument_can_be_the_train_flag(self, mode, in_train_mode):
     net = models.adapt(Fixed(), num_classes=1, mode=mode)
-    assert says(net, train=True) == in_train_mode
-    assert says(net, train=False) != in_train_mode
+    assert train_flag(net, train=True) == in_train_mode
+    assert train_flag(net, train=False) != in_train_mode
 
   @pytest.mark.parametrize('how', ['alone', 'first', 'outputs'])
   def test_logits_come_alone_or_first(self, how):
-    net = models.adapt(Said(how), taps={'tap': 'head'})
+    net = models.adapt(Returning(how), taps={'tap': 'head'})
     outputs = evaluate(net, init(net))
     assert outputs.logits.dtype == jnp.float32
     assert outputs.taps['tap'].dtype == jnp.bfloat16
@@ -188,12 +190,12 @@ class TestLinen:
     assert one != models.adapt(foreign.Compact([5]), taps=taps)
     assert one != models.adapt(foreign.Compact([4]), taps={'b': 'head'})
 
-  def test_says_what_the_module_says_of_itself(self):
+  def test_has_the_attributes_of_the_module(self):
     wide = models.adapt(foreign.Wide(7, width=2, dtype=jnp.bfloat16))
     assert (wide.num_classes, wide.width, wide.dtype) == (7, 2, jnp.bfloat16)
     plain = models.adapt(foreign.Compact([4]), num_classes=3)
-    found = (plain.num_classes, plain.width, plain.branches, plain.dtype)
-    assert found == (3, 1, 1, jnp.float32)
+    got = (plain.num_classes, plain.width, plain.branches, plain.dtype)
+    assert got == (3, 1, 1, jnp.float32)
 
 
 class TestCatalogue:
@@ -205,10 +207,10 @@ class TestCatalogue:
     more = models.build('mlp', 3, 'clip', taps, width=1 / 8)
     variables = init(more)
     assert_same(variables, init(plain))
-    want, found = (evaluate(x, variables) for x in (plain, more.network))
-    np.testing.assert_array_equal(found.logits, want.logits)
-    assert set(found.taps) == {*want.taps, 'middle'}
-    np.testing.assert_array_equal(found.taps['middle'], want.taps['stage1'])
+    want, got = (evaluate(x, variables) for x in (plain, more.network))
+    np.testing.assert_array_equal(got.logits, want.logits)
+    assert set(got.taps) == {*want.taps, 'middle'}
+    np.testing.assert_array_equal(got.taps['middle'], want.taps['stage1'])
     assert models.macs(more, SHAPE) == models.macs(plain, SHAPE)
     assert (more.how, more.width) == ('clip', 1 / 8)
 
@@ -244,17 +246,17 @@ class TestNnx:
     net, variables = network()
     own = module()
     params, stats = variables['params'], variables['batch_stats']
-    for found, want in (
+    for got, want in (
       (params['units']['1']['conv']['kernel'], own.units[1].conv.kernel),
       (params['offset'], own.offset),
       (stats['units']['0']['norm']['var'], own.units[0].norm.var),
     ):
-      np.testing.assert_array_equal(found, want[...])
+      np.testing.assert_array_equal(got, want[...])
     assert len(tree.leaves(params)) == 11 and len(tree.leaves(stats)) == 4
     assert_same(variables, models.nnx_variables(own))
     assert tree.differences(variables, tree.shapes(net, SHAPE)) == []
 
-  def test_arrays_find_their_way_back(self):
+  def test_arrays_are_written_back_into_the_module(self):
     _, variables = network()
     changed = jax.tree.map(lambda x: x + 1, variables)
     own = module()
@@ -262,7 +264,7 @@ class TestNnx:
     assert_same(models.nnx_variables(own), changed)
     np.testing.assert_array_equal(own.table, np.arange(4))
 
-  def test_says_what_the_module_says(self):
+  def test_has_the_outputs_of_the_module(self):
     net, variables = network()
     own = module()
     logits, taps = evaluate(net, variables)
@@ -271,13 +273,13 @@ class TestNnx:
     def run(own):
       return own(IMAGE), own.units[0](IMAGE), own.head(taps['last'])
 
-    said, unit, again = run(own)
-    close(logits, said)
-    close(again, said)
+    outputs, unit, again = run(own)
+    close(logits, outputs)
+    close(again, outputs)
     close(taps['unit'], unit)
     np.testing.assert_array_equal(taps['conv'], taps['unit'])
     read = evaluate(models.wrap(net, 'clip'), variables).logits
-    close(read, models.READ_OUTS['clip'](said))
+    close(read, models.READ_OUTS['clip'](outputs))
 
   def test_learns_as_the_module_does(self):
     net, variables = network()
@@ -291,21 +293,24 @@ class TestNnx:
 
     @functools.partial(jax.jit)
     @functools.partial(jax.grad, has_aux=True)
-    def found(params):
-      said, changed = train(net, {**variables, 'params': params})
-      return jnp.sum(said.logits**2), (said.logits, changed['batch_stats'])
+    def got(params):
+      outputs, changed = train(net, {**variables, 'params': params})
+      return jnp.sum(outputs.logits**2), (
+        outputs.logits,
+        changed['batch_stats'],
+      )
 
     slope, logits = want(own)
-    found_slope, (found_logits, stats) = found(variables['params'])
-    close(found_logits, logits)
+    got_slope, (got_logits, stats) = got(variables['params'])
+    close(got_logits, logits)
     kernel = slope['units'][0]['conv']['kernel'][...]
     assert np.max(np.abs(kernel)) > 1
-    close(found_slope['units']['0']['conv']['kernel'], kernel, rtol=1e-4)
+    close(got_slope['units']['0']['conv']['kernel'], kernel, rtol=1e-4)
     moved = models.nnx_variables(own)['batch_stats']
     jax.tree.map(close, stats, moved)
     assert all(np.any(x) for x in jax.tree.leaves(moved))
 
-  def test_draws_from_the_key_of_the_step(self):
+  def test_dropout_depends_on_the_key_of_the_step(self):
     net, variables = network(rate=0.5)
     run = jax.jit(lambda key: train(net, variables, key)[0].logits)
     one, same, other = (np.asarray(run(jax.random.key(i))) for i in (3, 3, 4))
@@ -341,7 +346,7 @@ def unit_macs(inputs):
 
 
 class TestMacs:
-  """Multiply-accumulates, whatever a network is written with."""
+  """Multiply-accumulates, in Linen and in nnx."""
 
   def test_layers_are_counted(self):
     compact = models.adapt(foreign.Compact([4, 5]))
@@ -350,7 +355,7 @@ class TestMacs:
     assert models.macs(network()[0], SHAPE) == want
     assert models.macs(models.wrap(network()[0], 'clip'), SHAPE) == want
 
-  def test_so_are_products_outside_of_layers(self):
+  def test_products_outside_of_layers_are_counted(self):
     class Own(nn.Module):
       num_classes: int = 3
 
@@ -385,7 +390,7 @@ class TestMacs:
       ('mlp', {}, SHAPE),
     ],
   )
-  def test_both_ways_agree(self, name, settings, shape):
+  def test_both_counts_agree(self, name, settings, shape):
     """That of layers is compared with published numbers elsewhere."""
     net = models.build(name, 10, **settings)
     assert of_program(net, shape) == of_layers(net, shape) > 0
@@ -403,7 +408,7 @@ class Cached(nn.Module):
 
 
 class Normed(nn.Module):
-  """Cannot be told the mode."""
+  """Has no argument for the train flag."""
 
   num_classes: int = 1
 
@@ -437,7 +442,7 @@ class Holder(nn.Module):
 
   @nn.compact
   def __call__(self, x):
-    return Said('first', name='pair')(x)
+    return Returning('first', name='pair')(x)
 
 
 class Buffered(nnx.Module):
@@ -474,7 +479,7 @@ class TestMistakes:
       (lambda: models.from_nnx(foreign.made(3), 3), 'nnx_variables returns'),
     ],
   )
-  def test_when_it_is_made(self, make, message):
+  def test_mistakes_are_refused_when_it_is_made(self, make, message):
     with pytest.raises(ValueError, match=message):
       make()
 
@@ -500,8 +505,8 @@ class TestMistakes:
         "tap 'a': pair:output must be an array, got a tuple",
       ),
       (
-        lambda: models.adapt(Said('outputs'), taps={'own': 'head'}),
-        "Said already has a tap 'own'",
+        lambda: models.adapt(Returning('outputs'), taps={'own': 'head'}),
+        "Returning already has a tap 'own'",
       ),
       (
         lambda: models.adapt(foreign.Compact([4]), num_classes=5),
@@ -519,7 +524,7 @@ class TestMistakes:
       ),
     ],
   )
-  def test_when_it_is_looked_at(self, net, message):
+  def test_mistakes_are_refused_by_check(self, net, message):
     with pytest.raises((KeyError, ValueError), match=message):
       models.check(net(), SHAPE, train=False)
 

@@ -12,12 +12,10 @@ import numpy as np
 import pytest
 import tiny
 
+from jaxkd import checkpoints, models, tree
 from jaxkd import config as configs
-from jaxkd import models, tree
-from jaxkd.checkpoints import native
-from jaxkd.checkpoints.native import load_network
-from jaxkd.commands import export
 from jaxkd.commands.evaluate import evaluate
+from jaxkd.commands.export import export
 from jaxkd.graph import LABELS, Graph, Learner, Transfer
 from jaxkd.graph.program import bind
 from jaxkd.objectives import cross_entropy
@@ -56,7 +54,7 @@ def summary(folder):
 class TestRun:
   """A Linen student with dropout learns from an nnx teacher."""
 
-  def test_the_summary_says_what_came_out(self, summary):
+  def test_the_summary_has_models_and_sizes(self, summary):
     names = {n: x['model'] for n, x in summary['networks'].items()}
     assert names == {'teacher': 'foreign:Nnx', 'student': 'foreign:Compact'}
     sizes = {
@@ -69,31 +67,34 @@ class TestRun:
     assert sizes['teacher'] == (sum(teacher), macs)
 
   @pytest.mark.usefixtures('summary')
-  def test_the_card_says_what_the_network_is(self, folder):
-    cards, networks = {}, {}
-    for name in ('student', 'teacher'):
-      variables, card = load_network(folder / 'run/networks' / name)
-      cards[name], networks[name] = card, (cards.module_of(card), variables)
-    assert cards['student']['settings'] == {'sizes': [8, 8]}
-    assert cards['student']['taps'] == {'pooled': 'head:input'}
-    shapes = {
-      name: jax.tree.map(jnp.shape, net.apply(variables, IMAGE))
-      for name, (net, variables) in networks.items()
+  def test_the_card_describes_the_module(self, folder):
+    networks = {
+      name: checkpoints.load(folder / 'run/networks' / name)
+      for name in ('student', 'teacher')
     }
-    assert shapes == {
-      'student': ((2, 3), {'pooled': (2, 8)}),
-      'teacher': ((2, 3), {'unit': (2, 8, 8, 4)}),
+    student = networks['student'].card
+    assert student.settings == {'sizes': [8, 8]}
+    assert student.taps == {'pooled': 'head:input'}
+    taps = {}
+    for name, (variables, card) in networks.items():
+      outputs = card.module().apply(variables, IMAGE)
+      assert outputs.logits.shape == (2, 3)
+      taps[name] = jax.tree.map(jnp.shape, outputs.taps)
+    assert taps == {
+      'student': {'pooled': (2, 8)},
+      'teacher': {'unit': (2, 8, 8, 4)},
     }
 
-  def test_is_measured_and_exported(self, summary, folder):
-    found = evaluate(folder / 'run')
-    assert found['nll'] == pytest.approx(summary['networks']['student']['nll'])
-    assert 'agreement' in found['guides']['teacher']
+  def test_is_evaluated_and_exported(self, summary, folder):
+    evaluation = evaluate(folder / 'run')
+    nll = summary['networks']['student']['nll']
+    assert evaluation.results['nll'] == pytest.approx(nll)
+    assert 'agreement' in evaluation.guides['teacher']
     for name in ('student', 'teacher'):
       path = folder / f'{name}.npz'
-      assert export.export(folder / 'run', path, name).difference < 1e-6
-      _, card = load_network(path)
-      assert card['params_sha256'] == digests(summary)[name]
+      assert export(folder / 'run', path, name).difference < 1e-6
+      card = checkpoints.load_card(path)
+      assert card.params_sha256 == digests(summary)[name]
 
   def test_the_same_run_ends_with_the_same_bits(self, summary, folder):
     """Also of networks with dropout, saved and trained anew."""
@@ -101,7 +102,7 @@ class TestRun:
     assert digests(again) == digests(summary)
 
   @pytest.mark.usefixtures('summary')
-  def test_what_is_trained_can_be_gone_on_from(self, folder):
+  def test_a_run_can_start_from_the_result_of_another(self, folder):
     finish(
       folder / 'other',
       student__checkpoint=str(folder / 'run'),
@@ -110,7 +111,7 @@ class TestRun:
       optimizer__learning_rate=0.0,
     )
     before, after = (
-      load_network(folder / name / 'networks/student')[0]['params']
+      checkpoints.load(folder / name / 'networks/student')[0]['params']
       for name in ('run', 'other')
     )
     assert tree.digest(before) == tree.digest(after)
@@ -127,7 +128,7 @@ def test_a_network_may_be_widened(tmp_path):
 
 
 def test_randomness_is_a_function_of_the_key_and_the_name():
-  """And networks that draw nothing are as they are without a key."""
+  """Networks without randomness give the same outputs without a key."""
   drawing, other = models.adapt(foreign.Compact([8])), models.build('mlp', 3)
   modules = {'a': drawing, 'b': drawing, 'c': other}
   graph = Graph(
@@ -159,17 +160,17 @@ def test_randomness_is_a_function_of_the_key_and_the_name():
 
 
 @pytest.mark.usefixtures('summary')
-def test_one_that_is_trained_can_be_saved(folder):
-  """And is then a checkpoint like any other."""
-  variables, card = load_network(folder / 'run/networks/teacher')
-  given = ('foreign:Nnx', variables, 3, SHAPE)
-  native.save_pretrained(folder / 'given', *given, channels=1, rate=0.1)
-  again, found = load_network(folder / 'given')
+def test_a_pretrained_network_can_be_saved_as_a_checkpoint(folder):
+  variables, card = checkpoints.load(folder / 'run/networks/teacher')
+  network = ('foreign:Nnx', variables, 3, SHAPE)
+  settings = dict(channels=1, rate=0.1)
+  checkpoints.save_pretrained(folder / 'saved', *network, **settings)
+  again, saved = checkpoints.load(folder / 'saved')
   assert tree.digest(again) == tree.digest(variables)
-  assert {**card, **found} == card
+  assert card.to_json().items() >= saved.to_json().items()
   del variables['params']['offset']
   with pytest.raises(ValueError, match='- params/offset .* missing'):
-    native.save_pretrained(folder / 'odd', *given, channels=1)
+    checkpoints.save_pretrained(folder / 'odd', *network, channels=1)
 
 
 def test_the_example_of_the_readme_is_a_pair(tmp_path, monkeypatch):
@@ -244,7 +245,7 @@ class TestNames:
 
 
 class TestConfig:
-  """What a config says of its networks."""
+  """The sections of a config on networks."""
 
   @pytest.mark.parametrize(
     ('changes', 'message'),

@@ -10,8 +10,8 @@ import numpy as np
 import optax
 import pytest
 
-from jaxkd import tree
-from jaxkd.checkpoints import native
+from jaxkd import checkpoints, tree
+from jaxkd.checkpoints import Card, native
 from jaxkd.runs.teacher_cache import TeacherCache
 from jaxkd.train import mesh
 from jaxkd.train.checkpoint import Checkpoints
@@ -37,60 +37,68 @@ def network(seed: int = 0) -> dict:
   }
 
 
+CARD = Card('resnet8', results={'top1': 0.5})
+
+
+def card_of(seed) -> Card:
+  """Returns a card that tells seeds apart."""
+  return CARD.replace(results={'seed': seed})
+
+
 class TestNetwork:
   def test_round_trip_bit_for_bit(self, tmp_path):
-    card = {'model': 'resnet8', 'top1': 0.1 + 0.2, 'mean': [0.5]}
-    native.save_network(tmp_path / 'a' / 'b', network(), card)
-    variables, read = native.load_network(tmp_path / 'a' / 'b')
+    card = Card('resnet8', results={'top1': 0.1 + 0.2}, mean=(0.5,))
+    checkpoints.save(tmp_path / 'a' / 'b', network(), card)
+    variables, read = checkpoints.load(tmp_path / 'a' / 'b')
     assert read == card
     assert jax.tree.structure(variables) == jax.tree.structure(network())
     assert tree.digest(variables) == tree.digest(network())
 
   def test_without_batch_norm(self, tmp_path):
     variables = {**network(), 'batch_stats': {}}
-    native.save_network(tmp_path, variables, {})
-    variables, _ = native.load_network(tmp_path)
-    assert variables['batch_stats'] == {}
+    checkpoints.save(tmp_path, variables, CARD)
+    found, _ = native.load(tmp_path)
+    assert found['batch_stats'] == {}
 
   def test_is_replaced(self, tmp_path):
     for seed in (0, 1):
-      native.save_network(tmp_path, network(seed), {'seed': seed})
-    variables, card = native.load_network(tmp_path)
-    assert card == {'seed': 1}
-    assert tree.digest(variables) == tree.digest(network(1))
+      checkpoints.save(tmp_path, network(seed), card_of(seed))
+    found, card = native.load(tmp_path)
+    assert card == card_of(1)
+    assert tree.digest(found) == tree.digest(network(1))
 
   @pytest.mark.parametrize('share', [0.0, 0.3, 0.99])
   def test_truncated_arrays(self, tmp_path, share):
-    native.save_network(tmp_path, network(), {})
+    checkpoints.save(tmp_path, network(), CARD)
     path = tmp_path / native.ARRAYS
     data = path.read_bytes()
     path.write_bytes(data[: int(share * len(data))])
-    with pytest.raises(ValueError, match='is damaged.* expected what a run'):
-      native.load_network(tmp_path)
+    with pytest.raises(ValueError, match='is corrupt.* expected what a run'):
+      native.load(tmp_path)
 
   def test_changed_bytes(self, tmp_path):
-    native.save_network(tmp_path, network(), {})
+    checkpoints.save(tmp_path, network(), CARD)
     path = tmp_path / native.ARRAYS
     content = network()['params']['stem']['kernel'].tobytes()
     data = path.read_bytes()
     assert data.count(content) == 1
     path.write_bytes(data.replace(content, content[::-1]))
-    with pytest.raises(ValueError, match='is damaged'):
-      native.load_network(tmp_path)
+    with pytest.raises(ValueError, match='is corrupt'):
+      native.load(tmp_path)
 
   def test_truncated_card(self, tmp_path):
-    native.save_network(tmp_path, network(), {'model': 'resnet8'})
+    checkpoints.save(tmp_path, network(), CARD)
     path = tmp_path / native.CARD
     path.write_text(path.read_text()[:10])
-    with pytest.raises(ValueError, match='is damaged'):
-      native.load_network(tmp_path)
+    with pytest.raises(ValueError, match='is corrupt'):
+      native.load(tmp_path)
 
   @pytest.mark.parametrize('name', [native.CARD, native.ARRAYS])
   def test_missing_file(self, tmp_path, name):
-    native.save_network(tmp_path, network(), {})
+    checkpoints.save(tmp_path, network(), CARD)
     (tmp_path / name).unlink()
     with pytest.raises(FileNotFoundError, match=f'{name} is missing'):
-      native.load_network(tmp_path)
+      native.load(tmp_path)
 
 
 def variants() -> list[dict]:
@@ -107,11 +115,11 @@ class TestTeacherCache:
   def test_returns_what_was_stored(self, tmp_path):
     cache = TeacherCache(tmp_path)
     assert cache.load(SETTINGS) is None
-    folder = cache.store(SETTINGS, network(), {'top1': 0.5})
+    folder = cache.store(SETTINGS, network(), CARD)
     assert folder == cache.path(SETTINGS)
-    variables, card = TeacherCache(tmp_path).load(SETTINGS)
-    assert card == {'top1': 0.5}
-    assert tree.digest(variables) == tree.digest(network())
+    found, card = TeacherCache(tmp_path).load(SETTINGS)
+    assert card == CARD
+    assert tree.digest(found) == tree.digest(network())
 
   def test_every_setting_counts(self, tmp_path):
     cache = TeacherCache(tmp_path)
@@ -126,8 +134,8 @@ class TestTeacherCache:
   def test_the_first_teacher_is_kept(self, tmp_path):
     cache = TeacherCache(tmp_path)
     for seed in (0, 1):
-      folder = cache.store(SETTINGS, network(seed), {'seed': seed})
-    assert cache.load(SETTINGS)[1] == {'seed': 0}
+      folder = cache.store(SETTINGS, network(seed), card_of(seed))
+    assert cache.load(SETTINGS).card == card_of(0)
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
   def test_two_writers_at_once(self, tmp_path, monkeypatch):
@@ -144,7 +152,7 @@ class TestTeacherCache:
     monkeypatch.setattr(os, 'replace', wait_and_replace)
     writers = [
       threading.Thread(
-        target=cache.store, args=(SETTINGS, network(seed), {'seed': seed})
+        target=cache.store, args=(SETTINGS, network(seed), card_of(seed))
       )
       for seed in (0, 1)
     ]
@@ -152,8 +160,8 @@ class TestTeacherCache:
       writer.start()
     for writer in writers:
       writer.join()
-    variables, card = cache.load(SETTINGS)
-    assert tree.digest(variables) == tree.digest(network(card['seed']))
+    found, card = cache.load(SETTINGS)
+    assert tree.digest(found) == tree.digest(network(card.results['seed']))
     assert len(list(cache.path(SETTINGS).parent.iterdir())) == 1
 
   def test_an_unfinished_store_is_invisible(self, tmp_path, monkeypatch):
@@ -165,11 +173,11 @@ class TestTeacherCache:
     with monkeypatch.context() as patch:
       patch.setattr(native, 'write_json', killed)
       with pytest.raises(KeyboardInterrupt):
-        cache.store(SETTINGS, network(), {'seed': 0})
+        cache.store(SETTINGS, network(), card_of(0))
     assert list(tmp_path.rglob(native.ARRAYS))
     assert cache.load(SETTINGS) is None
-    cache.store(SETTINGS, network(), {'seed': 1})
-    assert cache.load(SETTINGS)[1] == {'seed': 1}
+    cache.store(SETTINGS, network(), card_of(1))
+    assert cache.load(SETTINGS).card == card_of(1)
 
   @pytest.mark.parametrize('folder', [None, ''])
   def test_the_environment_sets_its_folder(self, tmp_path, monkeypatch, folder):

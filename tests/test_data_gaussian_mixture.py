@@ -8,8 +8,7 @@ import pytest
 import scipy.stats
 import tiny
 
-from jaxkd import data, models
-from jaxkd.checkpoints.native import load_network
+from jaxkd import checkpoints, data, models
 from jaxkd.data import base
 from jaxkd.data.gaussian_mixture import (
   bayes_classifier,
@@ -281,8 +280,8 @@ def test_networks_are_trained_and_evaluated_on_real_numbers(tmp_path):
   )
   summary = run.finish()
   made = mixture(**SIZES, **SMALL)
-  variables, card = load_network(tmp_path / 'networks/student')
-  assert card['model'] == 'linear' and card['image_shape'] == [1, 1, 4]
+  variables, card = checkpoints.load(tmp_path / 'networks/student')
+  assert card.model == 'linear' and card.image_shape == (1, 1, 4)
   head = {k: np.float64(v) for k, v in variables['params']['head'].items()}
   q = softmax(flat(made.test) @ head['kernel'] + head['bias'])
   own = np.arange(len(made.test)), made.test.label

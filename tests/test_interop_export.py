@@ -1,4 +1,4 @@
-"""StableHLO and ONNX: the files say what the network says, of any batch."""
+"""StableHLO and ONNX: files with the logits of the network, of any batch."""
 
 import json
 import pathlib
@@ -37,7 +37,7 @@ def image(batch=4):
 
 
 def close(got, want):
-  """Are logits equal, up to what another order of sums makes of them?"""
+  """Are logits equal, up to the order of sums?"""
   np.testing.assert_allclose(got, want, atol=2e-6 * np.max(np.abs(want)))
 
 
@@ -92,14 +92,14 @@ def test_a_file_is_read_without_jaxkd(tmp_path, monkeypatch):
   with zipfile.ZipFile(path) as file:
     assert json.loads(file.read('network.json')) == CARD
   monkeypatch.chdir(tmp_path)
-  close(said('zipfile'), evaluated('resnet').logits)
+  close(run_readme('zipfile'), evaluated('resnet').logits)
   predict, card = export.read_stablehlo(path)
   assert card == CARD
   close(predict(image()), evaluated('resnet').logits)
 
 
-def said(library):
-  """What the lines of the README say that begin with importing a library."""
+def run_readme(library):
+  """The logits of the lines of the README that import a library."""
   (code,) = re.findall(rf'```python\n(import {library}\n.*?)```', README, re.S)
   names = {'images': image()}
   exec(code, names)
@@ -107,12 +107,12 @@ def said(library):
 
 
 @pytest.mark.parametrize('suffix', ['stablehlo', 'onnx'])
-def test_damaged_files_are_explained(tmp_path, suffix):
+def test_a_corrupt_file_is_named(tmp_path, suffix):
   if suffix == 'onnx':
     pytest.importorskip('onnxruntime')
   path = tmp_path / f'student.{suffix}'
   path.write_bytes(b'no network')
-  with pytest.raises(ValueError, match=f'damaged, or no .{suffix} file'):
+  with pytest.raises(ValueError, match=f'corrupt, or not an? .{suffix} file'):
     getattr(export, f'read_{suffix}')(path)
 
 
@@ -120,7 +120,7 @@ def test_damaged_files_are_explained(tmp_path, suffix):
 
 
 def run(model, image):
-  """What ONNX Runtime makes of an image."""
+  """The logits of an image by ONNX Runtime."""
   runtime = pytest.importorskip('onnxruntime')
   session = runtime.InferenceSession(model)
   (logits,) = session.run(['logits'], {'image': image})
@@ -146,7 +146,7 @@ def test_a_read_out_is_part_of_the_network(how):
   np.testing.assert_allclose(np.exp(got).sum(-1), 1, atol=1e-6)
 
 
-def test_what_follows_from_the_parameters_is_computed_in_advance():
+def test_constants_are_folded():
   onnx = pytest.importorskip('onnx')
   net, variables = SMALL['resnet'], fresh('resnet')
   model = onnx.load_from_string(export.onnx(net, variables, (8, 8, 1)))
@@ -159,7 +159,7 @@ def test_what_follows_from_the_parameters_is_computed_in_advance():
   assert any('stage2_block0/conv1' in name for name in written)
 
 
-def test_what_nobody_reads_is_left_out():
+def test_unused_results_are_left_out():
   onnx = pytest.importorskip('onnx')
   net = Wrapped(lambda x: (jnp.sin(x + 2), x + 1)[1])
   model = onnx.load_from_string(export.onnx(net, {}, (8, 8, 1)))
@@ -179,7 +179,7 @@ def test_an_onnx_file_describes_itself(tmp_path, monkeypatch):
   assert card == CARD
   close(predict(image()), evaluated('resnet').logits)
   monkeypatch.chdir(tmp_path)
-  close(said('onnxruntime'), evaluated('resnet').logits)
+  close(run_readme('onnxruntime'), evaluated('resnet').logits)
   path.write_bytes(export.onnx(SMALL['resnet'], fresh('resnet'), (8, 8, 1)))
   with pytest.raises(ValueError, match='no network.json in its metadata'):
     export.read_onnx(path)
@@ -405,9 +405,9 @@ def test_functions_within_functions_are_theirs_too():
     ),
   ],
 )
-def test_what_is_not_known_is_said(function, what):
+def test_what_onnx_cannot_express_is_refused(function, what):
   pytest.importorskip('onnx')
   with pytest.raises(
-    ValueError, match=f'no ONNX is known here for .*{what}.*stablehlo'
+    ValueError, match=f'no translation to ONNX of .*{what}.*stablehlo'
   ):
     export.onnx(Wrapped(function), {}, (6, 5, 2))

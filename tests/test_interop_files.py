@@ -1,6 +1,5 @@
-"""Files of other projects: read, written, converted, and given as teachers."""
+"""Files of other projects: read, written, converted, and used as teachers."""
 
-import json
 import pathlib
 import sys
 
@@ -8,8 +7,8 @@ import numpy as np
 import pytest
 import tiny
 
-from jaxkd import tree
-from jaxkd.checkpoints import load, native
+from jaxkd import checkpoints, tree
+from jaxkd.checkpoints import Kind
 from jaxkd.commands import convert, evaluate
 from jaxkd.interop import files
 from jaxkd.interop.torch import from_state_dict, to_state_dict
@@ -33,8 +32,8 @@ def no_torch(monkeypatch):
 def test_round_trip_without_pytorch(tmp_path, suffix):
   path = tmp_path / f'new folder/x{suffix}'
   files.write(path, ARRAYS, CARD)
-  found, card = files.read(path)
-  assert tree.digest(dict(found)) == tree.digest(ARRAYS)
+  content, card = files.read(path)
+  assert tree.digest(dict(content)) == tree.digest(ARRAYS)
   assert card == ({} if suffix == '.npz' else CARD)
   assert [x.name for x in path.parent.iterdir()] == [path.name]
 
@@ -43,15 +42,15 @@ def test_round_trip_with_pytorch(tmp_path):
   torch = pytest.importorskip('torch')
   path = tmp_path / 'x.pth'
   files.write(path, ARRAYS, CARD)
-  found, card = files.read(path)
+  content, card = files.read(path)
   assert card == CARD
-  own = {k: x.numpy() for k, x in found['state_dict'].items()}
+  own = {k: x.numpy() for k, x in content['state_dict'].items()}
   assert tree.digest(own) == tree.digest(ARRAYS)
   by_hand = torch.load(path, weights_only=True)
   assert set(by_hand) == {'state_dict', 'network.json'}
 
 
-def test_what_runs_code_is_not_read(tmp_path):
+def test_objects_that_run_code_are_not_read(tmp_path):
   torch = pytest.importorskip('torch')
   path = tmp_path / 'x.pth'
   torch.save({'model': torch.nn.Linear(2, 2)}, path)
@@ -60,7 +59,7 @@ def test_what_runs_code_is_not_read(tmp_path):
 
 
 @pytest.mark.usefixtures('no_torch')
-def test_without_pytorch_the_message_says_what_to_do(tmp_path):
+def test_without_pytorch_the_message_has_a_remedy(tmp_path):
   path = tmp_path / 'x.pth'
   path.write_bytes(b'anything')
   with pytest.raises(ImportError, match=r"pip install 'jaxkd\[torch\]'"):
@@ -69,12 +68,12 @@ def test_without_pytorch_the_message_says_what_to_do(tmp_path):
 
 @pytest.mark.parametrize('suffix', SUFFIXES)
 @pytest.mark.parametrize('share', [0.0, 0.5, 0.98])
-def test_a_damaged_file_is_named(tmp_path, suffix, share):
+def test_a_corrupt_file_is_named(tmp_path, suffix, share):
   path = tmp_path / f'x{suffix}'
   files.write(path, ARRAYS, CARD)
   data = path.read_bytes()
   path.write_bytes(data[: int(share * len(data))])
-  with pytest.raises(ValueError, match=f'x{suffix} is damaged'):
+  with pytest.raises(ValueError, match=f'x{suffix} is corrupt'):
     files.read(path)
 
 
@@ -83,7 +82,7 @@ def test_another_suffix_gets_suggestions(tmp_path):
     files.write(tmp_path / 'x.pht', ARRAYS, CARD)
 
 
-# Networks of a trained run, here and there
+# Networks of a trained run, in files of PyTorch
 
 
 @pytest.fixture(scope='module')
@@ -91,7 +90,7 @@ def cache(tmp_path_factory):
   return str(tmp_path_factory.mktemp('cache'))
 
 
-DIGITS = dict(  # real ones, since a teacher has to know something
+DIGITS = dict(  # real data, so that a teacher is better than guessing
   data__name='digits',
   data__image_size=0,
   data__few_shot=10,
@@ -106,7 +105,7 @@ def finish(workdir, cache, **changes):
 
 @pytest.fixture(scope='module')
 def teacher(tmp_path_factory, cache):
-  """A run that trains a teacher worth its name."""
+  """A run that trains a teacher better than guessing."""
   folder = tmp_path_factory.mktemp('teacher') / 'run'
   settings = dict(method=dict(name='teacher'), epochs=5)
   finish(folder, cache, **settings)
@@ -119,11 +118,11 @@ def test_the_command_converts_there_and_back(teacher, tmp_path, suffix, capsys):
   convert.main(['mlp', str(teacher), str(there)])
   convert.main(['mlp', str(there), str(back)])
   assert 'mlp, 10 classes' in capsys.readouterr().out
-  want, _ = native.load_checkpoint(teacher)
-  got, card = native.load_checkpoint(back)
+  want, _ = checkpoints.load(teacher)
+  got, card = checkpoints.load(back)
   assert tree.digest(got) == tree.digest(want)
-  assert card['num_classes'] == 10
-  assert card['converted_from'] == there.name
+  assert card.num_classes == 10
+  assert card.converted_from == there.name
 
 
 @pytest.mark.parametrize(
@@ -170,15 +169,14 @@ def test_a_file_is_as_good_a_teacher_as_a_run(
   assert 'teacher, frozen' in capsys.readouterr().out
 
 
-def test_a_run_with_a_file_as_teacher_is_measured_and_not_exchanged(
+def test_the_file_of_a_teacher_is_evaluated_and_cannot_be_exchanged(
   teacher, cache, tmp_path
 ):
   path = tmp_path / 'teacher.safetensors'
   convert.main(['mlp', str(teacher), str(path), '--image-shape', *'881'])
   workdir = tmp_path / 'run'
   finish(workdir, cache, teacher__checkpoint=str(path))
-  found = evaluate.evaluate(workdir)
-  assert set(found['guides']) == {'teacher'}
+  assert set(evaluate.evaluate(workdir).guides) == {'teacher'}
   (workdir / 'summary.json').unlink()  # as if it had been interrupted
   files.write(path, dict(np.load(_other(teacher, tmp_path))), {})
   with pytest.raises(
@@ -189,27 +187,27 @@ def test_a_run_with_a_file_as_teacher_is_measured_and_not_exchanged(
 
 def _other(teacher, folder):
   """The teacher's state dict with another bias."""
-  state = to_state_dict('mlp', native.load_checkpoint(teacher)[0])
+  state = to_state_dict('mlp', checkpoints.load(teacher)[0])
   state['head.bias'] = state['head.bias'] + 0.01
   files.write(folder / 'other.npz', state, {})
   return folder / 'other.npz'
 
 
-def test_a_start_is_not_what_teaches(teacher, cache, tmp_path):
+def test_a_teacher_that_starts_from_a_file_is_trained(teacher, cache, tmp_path):
   path = tmp_path / 'start.npz'
   convert.main(['mlp', str(teacher), str(path)])
-  given = dict(teacher__start=str(path), teacher__epochs=1)
-  summary = finish(tmp_path / 'run', cache, **given)
-  _, card = native.load_network(tmp_path / 'run/networks/teacher')
-  result = summary['networks']['teacher']
+  start = dict(teacher__start=str(path), teacher__epochs=1)
+  summary = finish(tmp_path / 'run', cache, **start)
+  _, card = checkpoints.load(tmp_path / 'run/networks/teacher')
+  result, entries = summary['networks']['teacher'], card.to_json()
   for key in ('params_sha256', 'top1', 'nll'):
-    assert result[key] == card[key]
+    assert result[key] == entries[key]
 
 
 def test_another_order_of_the_classes_is_refused(teacher, cache, tmp_path):
-  variables, card = native.load_checkpoint(teacher)
-  odd = {**card, 'class_names': card['class_names'][::-1]}
-  native.save_network(tmp_path / 'odd', variables, odd)
+  variables, card = checkpoints.load(teacher)
+  odd = card.replace(class_names=card.class_names[::-1])
+  checkpoints.save(tmp_path / 'odd', variables, odd)
   with pytest.raises(ValueError, match='class_names'):
     finish(tmp_path / 'run', cache, teacher__checkpoint=str(tmp_path / 'odd'))
 
@@ -224,15 +222,15 @@ def test_a_student_can_start_from_a_file(teacher, cache, tmp_path):
     optimizer__learning_rate=0.0,
   )
   finish(tmp_path / 'run', cache, **still)
-  want, _ = native.load_checkpoint(teacher)
-  got, _ = native.load_checkpoint(tmp_path / 'run')
+  want, _ = checkpoints.load(teacher)
+  got, _ = checkpoints.load(tmp_path / 'run')
   assert tree.digest(got['params']) == tree.digest(want['params'])
 
 
 def test_a_teacher_at_chance_stops_before_anything_is_written(
   teacher, cache, tmp_path
 ):
-  variables, _ = native.load_checkpoint(teacher)
+  variables, _ = checkpoints.load(teacher)
   state = to_state_dict('mlp', variables)
   shuffled = {**state, 'head.weight': np.roll(state['head.weight'], 1, axis=0)}
   path = tmp_path / 'odd.npz'
@@ -242,32 +240,32 @@ def test_a_teacher_at_chance_stops_before_anything_is_written(
   for word in ('360 test images', 'odd.npz', 'teacher.checkpoint', 'mean ('):
     assert word in str(error.value)
   assert not (tmp_path / 'run').exists()
-  # The same command with another file is then no other run.
+  # The same folder can then be used with another file.
   finish(tmp_path / 'run', cache, teacher__checkpoint=str(teacher), epochs=1)
 
 
-def test_settings_of_the_network_are_the_configs(cache, tmp_path):
+def test_settings_of_a_state_dict_are_the_config_s(cache, tmp_path):
   wide = dict(student__settings=dict(features=(12, 7)), epochs=1)
   finish(tmp_path / 'wide', cache, method=dict(name='plain'), **wide)
   path = tmp_path / 'wide.npz'
   convert.main(['mlp', str(tmp_path / 'wide'), str(path)])
-  given = dict(student__checkpoint=str(path), method=dict(name='plain'))
-  finish(tmp_path / 'run', cache, **given, **wide)
-  _, card = native.load_checkpoint(tmp_path / 'run')
-  assert card['settings'] == {'features': [12, 7]}
+  start = dict(student__checkpoint=str(path), method=dict(name='plain'))
+  finish(tmp_path / 'run', cache, **start, **wide)
+  _, card = checkpoints.load(tmp_path / 'run')
+  assert card.settings == {'features': [12, 7]}
   with pytest.raises(ValueError, match=r'! head.*model \(10, 64'):
-    finish(tmp_path / 'other', cache, **given)
-  given['student__checkpoint'] = str(tmp_path / 'wide')
+    finish(tmp_path / 'other', cache, **start)
+  start['student__checkpoint'] = str(tmp_path / 'wide')
   with pytest.raises(
     ValueError, match=r"settings {'features': \[12, 7\]}, the"
   ):
-    finish(tmp_path / 'other', cache, **given)
+    finish(tmp_path / 'other', cache, **start)
 
 
 def test_a_file_of_another_number_of_classes_is_refused(
   teacher, cache, tmp_path
 ):
-  variables, _ = native.load_checkpoint(teacher)
+  variables, _ = checkpoints.load(teacher)
   state = to_state_dict('mlp', variables)
   fewer = {k: x[:2] if k.startswith('head') else x for k, x in state.items()}
   path = tmp_path / 'fewer.npz'
@@ -276,21 +274,20 @@ def test_a_file_of_another_number_of_classes_is_refused(
     finish(tmp_path / 'run', cache, teacher__checkpoint=str(path))
 
 
-def test_the_card_of_an_exported_file_comes_along(tmp_path):
+def test_the_card_of_an_exported_file_is_kept(tmp_path):
   state = {'head.weight': ARRAYS['fc.weight'], 'head.bias': ARRAYS['fc.bias']}
   path = tmp_path / 'x.safetensors'
   files.write(path, state, {**CARD, 'read_out': 'clip'})
-  variables, card = load.load(path, 'resnet8', (2, 2, 1))
+  variables, card = checkpoints.load(path, 'resnet8', (2, 2, 1))
   assert tree.digest(variables) == tree.digest(from_state_dict('linear', state))
-  assert card['model'] == 'linear'
-  assert card['class_names'] == CARD['class_names']
-  assert load.load_card(path)['read_out'] == 'clip'
-  json.dumps(card)
+  assert card.model == 'linear'
+  assert card.class_names == tuple(CARD['class_names'])
+  assert checkpoints.load_card(path).read_out == 'clip'
 
 
-def test_a_network_of_ones_own_is_no_state_dict(teacher, tmp_path):
-  native.save_file(tmp_path / 'own.npz', *native.load_checkpoint(teacher))
-  assert not files.is_state_dict(tmp_path / 'own.npz')
-  assert not files.is_state_dict(pathlib.Path('nowhere.npz'))
+def test_an_npz_file_is_a_state_dict_if_it_has_no_card(teacher, tmp_path):
+  checkpoints.save(tmp_path / 'own.npz', *checkpoints.load(teacher))
+  assert checkpoints.kind_of(tmp_path / 'own.npz') is Kind.NETWORK
+  assert checkpoints.kind_of(pathlib.Path('nowhere.npz')) is None
   files.write(tmp_path / 'its.npz', ARRAYS, {})
-  assert files.is_state_dict(tmp_path / 'its.npz')
+  assert checkpoints.kind_of(tmp_path / 'its.npz') is Kind.STATE_DICT

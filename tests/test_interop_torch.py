@@ -35,7 +35,7 @@ def state_dict(name='resnet8'):
 
 
 class Tensor:
-  """What this code knows of a PyTorch tensor, here one on another device."""
+  """The part of a PyTorch tensor that is used, here one on another device."""
 
   def __init__(self, array):
     self.array, self.shape = array, array.shape
@@ -50,10 +50,10 @@ class Tensor:
 
 
 @every
-def test_both_ways_are_the_way_back_bit_for_bit(name):
-  given = variables(name)
-  back = interop.from_state_dict(name, interop.to_state_dict(name, given))
-  assert tree.digest(back) == tree.digest(given)
+def test_a_round_trip_is_bit_identical(name):
+  original = variables(name)
+  back = interop.from_state_dict(name, interop.to_state_dict(name, original))
+  assert tree.digest(back) == tree.digest(original)
 
 
 @pytest.mark.parametrize(
@@ -65,10 +65,10 @@ def test_both_ways_are_the_way_back_bit_for_bit(name):
   ],
 )
 def test_other_names_are_recognised(name, dialect):
-  given = variables(name)
-  there = interop.to_state_dict(name, given, dialect)
+  original = variables(name)
+  there = interop.to_state_dict(name, original, dialect)
   back = interop.from_state_dict(name, there)
-  assert tree.digest(back) == tree.digest(given)
+  assert tree.digest(back) == tree.digest(original)
 
 
 @pytest.mark.parametrize(
@@ -82,10 +82,10 @@ def test_other_names_are_recognised(name, dialect):
   ],
 )
 def test_attributes_of_the_network_are_settings(name, settings):
-  given = variables(name, **settings)
-  there = interop.to_state_dict(name, given, **settings)
+  original = variables(name, **settings)
+  there = interop.to_state_dict(name, original, **settings)
   back = interop.from_state_dict(name, there, **settings)
-  assert tree.digest(back) == tree.digest(given)
+  assert tree.digest(back) == tree.digest(original)
 
 
 @pytest.mark.parametrize(
@@ -103,17 +103,17 @@ def test_attributes_of_the_network_are_settings(name, settings):
     lambda state: dict(reversed(state.items())),
   ],
 )
-def test_what_surrounds_the_arrays_does_not_matter(wrap):
+def test_wrappers_of_a_state_dict_are_removed(wrap):
   back = interop.from_state_dict('resnet8', wrap(state_dict()))
   assert tree.digest(back) == tree.digest(variables('resnet8'))
   assert {x.dtype.name for x in jax.tree.leaves(back)} == {'float32'}
 
 
 def test_arrays_are_copies():
-  given = {k: x.copy() for k, x in state_dict().items()}
-  back = interop.from_state_dict('resnet8', given)
+  original = {k: x.copy() for k, x in state_dict().items()}
+  back = interop.from_state_dict('resnet8', original)
   there = interop.to_state_dict('resnet8', back)
-  for arrays in (given, there):
+  for arrays in (original, there):
     for array in arrays.values():
       array += 1
   assert tree.digest(back) == tree.digest(variables('resnet8'))
@@ -202,13 +202,13 @@ def test_a_deeper_network_is_refused():
     ),
   ],
 )
-def test_what_is_no_state_dict_is_explained(odd, message):
+def test_something_else_than_a_state_dict_is_explained(odd, message):
   with pytest.raises(ValueError, match=message):
     interop.from_state_dict('resnet8', odd)
 
 
 def test_variables_of_another_network_are_refused():
-  with pytest.raises(ValueError, match='what is to be a resnet14 .*\n  - '):
+  with pytest.raises(ValueError, match="'resnet14' does not fit .*\n  - "):
     interop.to_state_dict('resnet14', variables('resnet8'))
   with pytest.raises(KeyError, match="'timmy'. Did you mean 'timm'"):
     interop.to_state_dict('resnet18', variables('resnet18'), 'timmy')
@@ -217,10 +217,10 @@ def test_variables_of_another_network_are_refused():
 def test_branches_have_to_be_merged_first():
   net = resnet_cifar.ResNetCifar(8, (4, 4, 4, 4), 3, branches=2)
   shapes = tree.shapes(net, (8, 8, 3))
-  given = jax.tree.map(lambda x: np.ones(x.shape, np.float32), shapes)
+  original = jax.tree.map(lambda x: np.ones(x.shape, np.float32), shapes)
   with pytest.raises(ValueError, match='resnet8 has convolutions with branche'):
-    interop.to_state_dict('resnet8', given)
-  assert not reparam.branched_prefixes(reparam.merge(given)['params'])
+    interop.to_state_dict('resnet8', original)
+  assert not reparam.branched_prefixes(reparam.merge(original)['params'])
 
 
 def test_a_network_of_ones_own_has_no_names_there():

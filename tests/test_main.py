@@ -1,5 +1,6 @@
-"""The command line: what it prints, what it refuses, and its exit status."""
+"""The command line: its output, its messages, and its exit status."""
 
+import errno
 import json
 import os
 import pathlib
@@ -7,8 +8,16 @@ import re
 import subprocess
 import sys
 
+import finished
+import jax
 import pytest
+from absl import flags
 
+from jaxkd import main
+from jaxkd.commands import errors, visualize
+
+# ml_collections reads config files in a way that Python 3.12 removes.
+pytestmark = pytest.mark.filterwarnings('ignore:the load_module.. method')
 ROOT = pathlib.Path(__file__).parents[1]
 SMALL = (
   '--config.student.name=mlp',
@@ -17,82 +26,168 @@ SMALL = (
 )
 
 
-def command(*arguments, cache='/nonexistent', config='configs/kd_digits.py'):
-  env = {**os.environ, 'JAXKD_CACHE': str(cache), 'JAXKD_DATA': str(cache)}
-  done = subprocess.run(
-    [sys.executable, '-m', 'jaxkd.main', f'--config={config}', *arguments],
-    capture_output=True,
-    text=True,
-    check=False,
-    cwd=ROOT,
-    env=env,
-  )
-  assert 'Traceback' not in done.stderr, done.stderr
-  return done
+@pytest.fixture
+def command(monkeypatch, capsys, tmp_path):
+  """Runs the command in this process: (status, stdout, stderr)."""
+  monkeypatch.chdir(ROOT)
+  for name in ('JAXKD_CACHE', 'JAXKD_DATA'):
+    monkeypatch.setenv(name, str(tmp_path / 'cache'))
+  # The number of devices is this process's, and cannot be changed any more.
+  monkeypatch.setenv('JAX_NUM_CPU_DEVICES', str(jax.device_count()))
+
+  def run(*arguments, config='configs/kd_digits.py'):
+    argv = ['jaxkd/main.py', *arguments]
+    if config:
+      argv.insert(1, f'--config={config}')
+    capsys.readouterr()  # of what came before
+    monkeypatch.setattr(sys, 'argv', argv)  # where --config.KEY is read
+    try:
+      with pytest.raises(SystemExit) as stopped:
+        main.main()
+    finally:
+      reset_flags()
+    status = stopped.value.code or 0
+    out, err = capsys.readouterr()
+    assert 'Traceback' not in err
+    return status, out, err
+
+  return run
 
 
-def test_a_run_from_start_to_evaluation(tmp_path):
+def reset_flags():
+  """Undoes what parsing a command line did to the process."""
+  for name in list(flags.FLAGS):
+    if name.startswith('config.'):
+      delattr(flags.FLAGS, name)
+  flags.FLAGS.unparse_flags()
+  for name in flags.FLAGS:
+    flags.FLAGS[name].unparse()
+
+
+def test_a_run_from_start_to_evaluation(command, tmp_path):
   workdir = f'--workdir={tmp_path / "run"}'
-  first = command(workdir, *SMALL, cache=tmp_path)
-  assert first.returncode == 0, first.stderr
-  assert re.search(r'student +mlp x0.5 +\d+\.\d\d %', first.stdout)
-  assert str(tmp_path / 'run/summary.json') in first.stdout
-  assert 'distil: teacher, frozen' in first.stdout
-  again = command(workdir, *SMALL, cache=tmp_path)
-  assert again.returncode == 0 and 'This run is finished' in again.stdout
-  assert again.stdout.split('\n\n')[1] == first.stdout.split('\n\n')[2]
+  status, first, err = command(workdir, *SMALL)
+  assert status == 0, err
+  assert re.search(r'student +mlp x0.5 +\d+\.\d\d %', first)
+  assert str(tmp_path / 'run/summary.json') in first
+  assert 'distil: teacher, frozen' in first
+  status, again, _ = command(workdir, *SMALL)
+  assert status == 0 and 'This run is finished' in again
+  assert again.split('\n\n')[1] == first.split('\n\n')[2]
   summary = json.loads((tmp_path / 'run/summary.json').read_text())
   top1 = 100 * summary['networks']['student']['top1']
-  measured = command(workdir, '--mode=eval')
-  assert measured.returncode == 0, measured.stderr
-  assert re.search(
-    rf'^student, mlp x0.5 +test\ntop-1 +{top1:.2f} %', measured.stdout
+  status, evaluated, err = command(workdir, '--mode=eval')
+  assert status == 0, err
+  assert re.search(rf'^student, mlp x0.5 +test\ntop-1 +{top1:.2f} %', evaluated)
+  assert re.search(r'\nagreement with teacher +\d+\.\d\d %', evaluated)
+  assert f'confidence: {tmp_path / "run/reliability.png"}' in evaluated
+  status, _, err = command(workdir, *SMALL[:2], '--config.epochs=2')
+  assert status == 1 and 'epochs: 1 -> 2' in err
+
+
+def test_a_network_is_exported(command, tmp_path):
+  workdir, file = f'--workdir={finished.run("kd")}', tmp_path / 'student.npz'
+  export = workdir, '--mode=export'
+  status, out, err = command(*export, f'--output={file}', config='')
+  assert status == 0, err
+  assert f'Written: {file}' in out and file.exists()
+  status, out, _ = command(workdir, '--mode=eval', f'--output={file}')
+  assert status == 0 and 'confidence:' not in out
+  status, _, err = command(*export, config='')
+  assert status == 1 and '--output=FILE is needed' in err
+
+
+def test_pictures_are_drawn(command, tmp_path):
+  runs = finished.run('kd'), finished.run('plain')
+  status, out, err = command(
+    *('--mode=pictures', f'--workdir={runs[0]}', f'--against={runs[1]}'),
+    f'--output={tmp_path}',
+    config='',
   )
-  assert re.search(r'\nagreement with teacher +\d+\.\d\d %', measured.stdout)
-  assert f'confidence: {tmp_path / "run/reliability.png"}' in measured.stdout
-  other = command(workdir, *SMALL[:2], '--config.epochs=2', cache=tmp_path)
-  assert other.returncode == 1 and 'epochs: 1 -> 2' in other.stderr
+  assert status == 0, err
+  assert out.split() == str(visualize.draw(*runs, tmp_path)).split()
 
 
-def test_the_graph_is_described_without_data():
-  done = command('--describe', config='configs/kd_cifar.py')
-  assert done.returncode == 0, done.stderr
+def test_the_graph_is_described_without_data(command):
+  status, out, err = command('--describe', config='configs/kd_cifar.py')
+  assert status == 0, err
   for line in (
-    r'Stage 1: teacher \(240 epochs, sgd at 0\.05',
+    r'Phase 1: teacher \(240 epochs, sgd at 0\.05',
     r'teacher +resnet32x4 +frozen +7,433,860 +1,083\.0 M',
     r'student +resnet8x4 +learns +1,233,540 +177\.1 M',
     r'teacher +-> +student +0\.9 +kd\(temperature=4\.0\)',
     r'labels +-> +student +0\.1 +cross_entropy\(\)',
   ):
-    assert re.search(line, done.stdout), (line, done.stdout)
+    assert re.search(line, out), (line, out)
+
+
+MISTAKES = [
+  (['--workdir=x', '--config.epocs=3'], "'epocs'. Did you mean 'epochs'?"),
+  (
+    ['--workdir=x', '--config.method.temprature=2'],
+    "'temprature'. Did you mean 'temperature'?",
+  ),
+  (
+    ['--workdir=x', '--config.method.objectives.crd=0.8'],
+    'A new one is set as a whole, like',
+  ),
+  (['--workdir=x', '--config.epochs=three'], '--config.epochs=three'),
+  ([], '--workdir=DIR is needed'),
+  (['--workdir=x', 'word'], 'unknown arguments: word'),
+  (
+    ['--workdir=x', '--config.data.name=cifar100'],
+    r'download cifar-100-python.tar.gz',
+  ),
+  (['--workdir=/dev/null/run'], 'may you write there?'),
+  (['--workdir=/dev/null', '--mode=eval'], 'no run in /dev/null'),
+  (['--workdir=x', '--config=no.py'], "No such file or directory: 'no.py'"),
+]
+
+
+@pytest.mark.parametrize(('arguments', 'message'), MISTAKES)
+def test_a_mistake_is_explained_on_one_screen(command, arguments, message):
+  status, _, err = command(*arguments)
+  assert status == 1
+  assert message in err
+  assert err.count('\n') < 15
+  assert not (ROOT / 'x').exists()
+
+
+def test_an_interruption_can_be_resumed(command, monkeypatch):
+  def interrupted(argv):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(main, '_main', interrupted)
+  status, _, err = command()
+  assert status == 130 and 'the same command resumes it' in err
+
+
+def test_the_module_is_a_program():
+  arguments, message = MISTAKES[0]
+  done = subprocess.run(
+    [
+      *(sys.executable, '-m', 'jaxkd.main', '--config=configs/kd_digits.py'),
+      *arguments,
+    ],
+    capture_output=True,
+    text=True,
+    check=False,
+    cwd=ROOT,
+    env=os.environ,
+  )
+  assert done.returncode == 1
+  assert message in done.stderr and 'Traceback' not in done.stderr
 
 
 @pytest.mark.parametrize(
-  ('arguments', 'message'),
+  ('error', 'remedy'),
   [
-    (['--workdir=x', '--config.epocs=3'], "'epocs'. Did you mean 'epochs'?"),
-    (
-      ['--workdir=x', '--config.method.temprature=2'],
-      "'temprature'. Did you mean 'temperature'?",
-    ),
-    (
-      ['--workdir=x', '--config.method.objectives.crd=0.8'],
-      'One that is new to it is given as a whole, like',
-    ),
-    (['--workdir=x', '--config.epochs=three'], '--config.epochs=three'),
-    ([], '--workdir=DIR is needed'),
-    (
-      ['--workdir=x', '--config.data.name=cifar100'],
-      r'download cifar-100-python.tar.gz',
-    ),
-    (['--workdir=/dev/null/run'], 'may you write there?'),
-    (['--workdir=/dev/null', '--mode=eval'], 'no run in /dev/null'),
-    (['--workdir=x', '--config=no.py'], "No such file or directory: 'no.py'"),
+    (OSError(errno.ENOSPC, 'No space left'), 'make room, and the same command'),
+    (OSError(errno.EACCES, 'Permission denied'), 'may you write there?'),
+    (OSError('of a library'), 'of a library'),
+    (ValueError('epochs must be 1'), 'epochs must be 1'),
+    (KeyError('new'), 'new'),
   ],
 )
-def test_a_mistake_is_explained_on_one_screen(arguments, message):
-  done = command(*arguments)
-  assert done.returncode == 1
-  assert message in done.stderr
-  assert done.stderr.count('\n') < 15
-  assert not (ROOT / 'x').exists()
+def test_errors_of_the_system_have_a_remedy(error, remedy):
+  assert remedy in errors.explain(error)

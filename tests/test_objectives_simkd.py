@@ -12,8 +12,7 @@ import tiny
 from test_objectives_features import FAMILIES, KEY, draw, outputs_of
 from test_objectives_ofd import NETWORKS
 
-from jaxkd import models, objectives, tree
-from jaxkd.checkpoints import native
+from jaxkd import checkpoints, models, objectives, tree
 from jaxkd.commands.evaluate import evaluate
 from jaxkd.commands.export import export
 from jaxkd.graph import Frozen, Graph, Learner, ReusedHead, Transfer
@@ -26,7 +25,7 @@ from jaxkd.models.reusing import (
   reusing_settings,
 )
 from jaxkd.models.vit import ViT
-from jaxkd.runs.artifacts import find
+from jaxkd.runs.artifacts import load_network
 from jaxkd.runs.run import Run
 from jaxkd.train import state as states
 from jaxkd.train.step import make_step
@@ -258,7 +257,8 @@ def test_the_whole_student_is_tested_saved_and_exported(folder):
     'factor': 2,
   }
   (teacher, _), (own, _), (average, _) = (
-    find(folder / 'run', name) for name in ('teacher', 'student', 'student_ema')
+    load_network(folder / 'run', name)
+    for name in ('teacher', 'student', 'student_ema')
   )
   for variables in (own, average):
     jax.tree.map(
@@ -271,8 +271,8 @@ def test_the_whole_student_is_tested_saved_and_exported(folder):
     if not place.exists():
       exported = export(folder / 'run', place)
       assert exported.difference < 1e-6
-      assert native.load_network(place)[1]['reused'] == student['reused']
-    assert evaluate(place)['top1'] == student['top1']
+      assert checkpoints.load_card(place).reused == student['reused']
+    assert evaluate(place).results['top1'] == student['top1']
   with pytest.raises(ValueError, match='has no original in PyTorch'):
     export(folder / 'run', folder / 'student.safetensors')
 

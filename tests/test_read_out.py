@@ -47,7 +47,7 @@ def test_clip_is_the_share_of_the_positive_part(z):
   np.testing.assert_allclose(probabilities('clip', z), want, atol=1e-6)
 
 
-def test_where_nothing_is_positive_clip_knows_nothing():
+def test_clip_is_uniform_where_nothing_is_positive():
   z = jnp.array([[0.0, 0.0], [-1.0, -2.0]])
   np.testing.assert_allclose(probabilities('clip', z), np.full((2, 2), 0.5))
 
@@ -80,8 +80,8 @@ def test_a_temperature_is_a_power(how, z):
 @pytest.mark.parametrize(
   ('temperature', 'printed'), [(1.0, 0.0267), (4.0, 0.0128)]
 )
-def test_softmax_does_not_see_that_an_output_is_right(temperature, printed):
-  """What a perfect output of the square loss says, 100 classes, is its label.
+def test_softmax_of_a_perfect_output_is_not_confident(temperature, printed):
+  """A perfect output of the square loss is the label, here of 100 classes.
 
   The printed figures are those of softmax.
   """
@@ -107,7 +107,7 @@ def test_gradients_are_finite_and_right(how):
 
 
 @each_distribution
-def test_what_is_not_finite_stays_so(how):
+def test_nan_stays_nan(how):
   assert np.all(np.isnan(READ_OUTS[how](jnp.array([jnp.nan, 1.0, 2.0]))))
 
 
@@ -131,7 +131,7 @@ def pair():
 
 
 class TestNetworks:
-  """A network with a read-out is the network in all but what it says."""
+  """A network with a read-out differs from the network in its logits alone."""
 
   def test_has_the_same_variables(self, pair):
     plain, read, variables = pair
@@ -141,24 +141,28 @@ class TestNetworks:
       tree.shapes(plain, SHAPE)
     )
 
-  def test_says_in_eval_mode_what_its_outputs_mean(self, pair):
+  def test_returns_the_read_out_in_eval_mode(self, pair):
     plain, read, variables = pair
     image = jax.random.normal(jax.random.key(1), (5, *SHAPE))
-    raw, said = (module.apply(variables, image) for module in (plain, read))
-    np.testing.assert_array_equal(said.logits, READ_OUTS['clip'](raw.logits))
-    assert np.any(said.logits != raw.logits)
+    raw, read_outputs = (
+      module.apply(variables, image) for module in (plain, read)
+    )
+    np.testing.assert_array_equal(
+      read_outputs.logits, READ_OUTS['clip'](raw.logits)
+    )
+    assert np.any(read_outputs.logits != raw.logits)
     for tap, value in raw.taps.items():
-      np.testing.assert_array_equal(said.taps[tap], value)
+      np.testing.assert_array_equal(read_outputs.taps[tap], value)
 
   def test_learns_as_the_network_does(self, pair):
     plain, read, variables = pair
     image = jax.random.normal(jax.random.key(1), (5, *SHAPE))
-    raw, said = (
+    raw, read_outputs = (
       module.apply(variables, image, train=True, mutable=['batch_stats'])
       for module in (plain, read)
     )
-    np.testing.assert_array_equal(said[0].logits, raw[0].logits)
-    assert tree.digest(said[1]) == tree.digest(raw[1])
+    np.testing.assert_array_equal(read_outputs[0].logits, raw[0].logits)
+    assert tree.digest(read_outputs[1]) == tree.digest(raw[1])
 
   def test_is_described_as_the_network(self, pair):
     plain, read, _ = pair

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import tiny
 
-from jaxkd.checkpoints import native
-from jaxkd.checkpoints.native import load_checkpoint
+from jaxkd import checkpoints
 from jaxkd.commands.evaluate import evaluate
 from jaxkd.runs.run import Run, result_table
 from jaxkd.train import checkpoint, log
@@ -90,7 +89,7 @@ def test_a_trained_teacher_is_used_again(summary, folder, cache, capsys):
   assert 'trained before' in capsys.readouterr().out
   assert digests(again)['teacher'] == digests(summary)['teacher']
   assert digests(again)['student'] != digests(summary)['student']
-  assert again['stages']['teacher']['cached'].startswith(cache)
+  assert again['phases']['teacher']['cached'].startswith(cache)
   other = finish(folder / 'third', cache=cache, teacher__loss='brier')
   assert digests(other)['teacher'] != digests(summary)['teacher']
 
@@ -123,8 +122,8 @@ def test_a_student_can_start_from_a_checkpoint(folder, cache):
     optimizer__weight_decay=0.0,
   )
   tuned = finish(folder / 'tuned', **start)
-  variables, _ = load_checkpoint(folder / 'first')
-  after, _ = load_checkpoint(folder / 'tuned')
+  variables, _ = checkpoints.load(folder / 'first')
+  after, _ = checkpoints.load(folder / 'tuned')
   for old, new in zip(
     variables['params'].values(), after['params'].values(), strict=True
   ):
@@ -133,7 +132,7 @@ def test_a_student_can_start_from_a_checkpoint(folder, cache):
 
 
 def test_evaluation_repeats_the_summary(summary, folder):
-  result = evaluate(folder / 'first')
+  result = evaluate(folder / 'first').to_json()
   student = summary['networks']['student']
   assert result['network'] == 'student' and result['images'] == 21
   assert result['top1'] == student['top1']
@@ -212,9 +211,9 @@ class TestRefusals:
 
   @pytest.mark.usefixtures('summary')
   def test_a_checkpoint_of_another_shape(self, folder, tmp_path, cache):
-    variables, card = load_checkpoint(folder / 'first')
+    variables, card = checkpoints.load(folder / 'first')
     del variables['params']['head']['bias']
-    native.save_network(tmp_path / 'odd', variables, card)
+    checkpoints.save(tmp_path / 'odd', variables, card)
     with pytest.raises(ValueError, match='- params/head/bias .* missing'):
       finish(
         tmp_path / 'run',

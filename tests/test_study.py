@@ -8,7 +8,7 @@ import tiny
 from scipy import stats
 
 from jaxkd.runs import comparison, experiment
-from jaxkd.runs.artifacts import find
+from jaxkd.runs.artifacts import load_network
 from jaxkd.runs.run import Run
 from jaxkd.runs.study import Study, describe, expand, is_study
 
@@ -291,8 +291,8 @@ def test_only_data_that_know_their_posterior_can_give_it(tmp_path):
 
 def test_a_study_is_no_run(alone):
   with pytest.raises(ValueError, match='holds a study: name one of its runs'):
-    find(alone[2])
-  assert find(alone[2] / 'runs/ce/seed0')[1]['network'] == 'student'
+    load_network(alone[2])
+  assert load_network(alone[2] / 'runs/ce/seed0').card.network == 'student'
 
 
 # What is said of recipes

@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 import tiny
 
-from jaxkd import methods, models, tree
-from jaxkd.checkpoints import card as cards
-from jaxkd.checkpoints.native import load_network, save_network
+from jaxkd import checkpoints, methods, models, tree
 from jaxkd.commands import evaluate, export
 from jaxkd.graph.program import predict
 from jaxkd.models.read_out import READ_OUTS
@@ -88,10 +86,10 @@ class TestReadOut:
   @pytest.mark.usefixtures('square')
   def test_is_what_guides_the_student(self, folder, cache, exported):
     image = np.random.default_rng(0).normal(size=(16, 8, 8, 1))
-    variables, card = load_network(folder / 'square/networks/teacher')
-    plain = cards.module_of(card, read_out='softmax')
+    variables, card = checkpoints.load(folder / 'square/networks/teacher')
+    plain = card.module(read_out='softmax')
     raw = predict(plain, variables, image).logits
-    assert card['read_out'] == 'clip' and np.any(raw < 0)
+    assert card.read_out == 'clip' and np.any(raw < 0)
     for given in (
       SQUARE,
       dict(teacher__checkpoint=str(folder / 'square/networks/teacher')),
@@ -122,27 +120,28 @@ class TestReadOut:
       given = dict(cache=cache, teacher__checkpoint=str(place))
       students.add(digest(finish(folder / f'from {n}', **given)))
     assert len(students) == 1
-    variables, card = load_network(exported)
-    save_network(folder / 'odd', variables, {**card, 'read_out': 'softmax'})
+    variables, card = checkpoints.load(exported)
+    odd = card.replace(read_out='softmax')
+    checkpoints.save(folder / 'odd', variables, odd)
     given = dict(cache=cache, teacher__checkpoint=str(folder / 'odd'))
     students.add(digest(finish(folder / 'from odd', **given)))
     assert len(students) == 2
 
   def test_is_evaluated(self, square, folder, exported):
-    measured = evaluate.evaluate(folder / 'square', 'teacher')
+    measured = evaluate.evaluate(folder / 'square', 'teacher').results
     results = square['networks']['teacher']
     assert measured['nll'] == pytest.approx(results['nll'], rel=1e-4)
-    variables, card = load_network(exported)
+    variables, card = checkpoints.load(exported)
     dataset = tiny.experiment(**SQUARE).dataset
     images = dataset.test.image / 255
     image = (images - dataset.view.mean) / dataset.view.std
-    raw = predict(
-      cards.module_of(card, read_out='softmax'), variables, image
-    ).logits
+    raw = predict(card.module(read_out='softmax'), variables, image).logits
     logits = np.asarray(READ_OUTS['clip'](raw), np.float64)
     q = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
     nll = -np.log(q[np.arange(21), dataset.test.label]).mean()
-    assert evaluate.evaluate(exported)['nll'] == pytest.approx(nll, rel=1e-3)
+    assert evaluate.evaluate(exported).results['nll'] == pytest.approx(
+      nll, rel=1e-3
+    )
 
   @pytest.mark.usefixtures('square')
   def test_of_a_checkpoint_is_not_changed(self, folder, tmp_path):
@@ -176,10 +175,12 @@ class TestStart:
       teacher__seed=3,
     )
     result = finish(folder / 'kept', **alone)
-    variables, card = load_network(folder / 'kept/networks/teacher')
-    assert digest(result, 'teacher') == load_network(start)[1]['params_sha256']
+    variables, card = checkpoints.load(folder / 'kept/networks/teacher')
+    assert (
+      digest(result, 'teacher') == checkpoints.load(start).card.params_sha256
+    )
     assert tree.digest(variables) == digest(result, 'teacher')
-    assert card['read_out'] == 'softmax'  # of the loss that it has learned by
+    assert card.read_out == 'softmax'  # of the loss that it has learned by
 
   def test_is_not_the_checkpoint_of_a_teacher_to_be_used(self):
     alone = dict(method=dict(name='teacher'), teacher__checkpoint='there')
@@ -229,9 +230,8 @@ class TestCache:
     ]
     assert len({self.key(**change) for change in changes}) == len(changes)
     # What it starts from counts, and not where that lies.
-    assert (
-      load_network(exported)[1]['params_sha256']
-      == (load_network(start)[1]['params_sha256'])
+    assert checkpoints.load(exported).card.params_sha256 == (
+      checkpoints.load(start).card.params_sha256
     )
     again = self.key(teacher__start=str(exported))
     assert again == self.key(teacher__start=start)

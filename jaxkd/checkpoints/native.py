@@ -1,8 +1,7 @@
-"""Finished networks on disk: a folder, or one file.
+"""jaxkd's own checkpoints of networks: a folder, or one file.
 
-A network is its arrays (`variables.npz`, whose entries carry checksums) and a
-card (`network.json`) that says what they are. As one file it is the .npz with
-the card in it.
+A network is its arrays (`variables.npz`, whose entries carry checksums) and its
+model card (`network.json`). As one file it is the .npz with the card in it.
 """
 
 import contextlib
@@ -10,51 +9,46 @@ import json
 import os
 import pathlib
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from jaxkd import models, tree
-from jaxkd.checkpoints.card import card_of
+from jaxkd.checkpoints.card import Card, SavedNetwork, card_of
 from jaxkd.disk import CARD, replacing, write_json
-from jaxkd.types import Variables
+from jaxkd.types import Tree, Variables
 
 ARRAYS = 'variables.npz'
 
 
-def save_network(
-  folder: pathlib.Path, variables: Variables, card: dict[str, Any]
+def save(
+  path: str | os.PathLike[str], variables: Variables, card: Card
 ) -> None:
-  """Writes a network; the card comes last, so that a card means whole.
+  """Writes a network, all or nothing.
 
   Args:
-    folder: made if need be.
+    path: a file if it ends in .npz, otherwise a folder; made if need be, with
+      its parents.
     variables: the network's arrays.
-    card: JSON-able; what `load_network` gives back.
+    card: its model card.
   """
-  folder.mkdir(parents=True, exist_ok=True)
-  (folder / CARD).unlink(missing_ok=True)
-  _save_arrays(folder / ARRAYS, variables)
-  write_json(folder / CARD, card)
-
-
-def save_file(
-  path: pathlib.Path, variables: Variables, card: dict[str, Any]
-) -> None:
-  """Writes a network as one file: the arrays' .npz with the card in it.
-
-  Args:
-    path: of the file; its folder is made if need be.
-    variables: the network's arrays.
-    card: JSON-able; what `load_network` gives back.
-  """
-  path.parent.mkdir(parents=True, exist_ok=True)
-  _save_arrays(path, variables, {CARD: json.dumps(card, indent=2)})
+  path = pathlib.Path(path)
+  if path.suffix == '.npz':
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(card.to_json(), indent=2)
+    return _save_arrays(path, variables, {CARD: text})
+  path.mkdir(parents=True, exist_ok=True)
+  (path / CARD).unlink(missing_ok=True)
+  _save_arrays(path / ARRAYS, variables)
+  # Last, so that a folder with a card is complete.
+  return write_json(path / CARD, card.to_json())
 
 
 def _save_arrays(
-  path: pathlib.Path, variables: Variables, texts: dict[str, str] | None = None
+  path: pathlib.Path,
+  variables: Mapping[str, Tree],
+  texts: Mapping[str, str] | None = None,
 ) -> None:
   """Writes arrays and texts as one .npz, all or nothing."""
   arrays = {n: np.asarray(x) for n, x in tree.leaves(dict(variables)).items()}
@@ -71,54 +65,72 @@ def is_network(path: pathlib.Path) -> bool:
   return path.is_file() or (path / CARD).exists()
 
 
-def load_network(
-  path: str | os.PathLike[str],
-) -> tuple[Variables, dict[str, Any]]:
-  """Reads what `save_network` or `save_file` wrote.
+def load(path: pathlib.Path) -> SavedNetwork:
+  """Reads a network that `save` wrote; its arrays are NumPy's.
 
   Args:
     path: a folder or a file.
 
-  Returns:
-    The network's variables, as NumPy arrays, and its card.
-
   Raises:
     FileNotFoundError: there is no network.
-    ValueError: a file is damaged, or is not a network.
+    ValueError: a file is corrupt, or not a jaxkd checkpoint.
   """
-  path = pathlib.Path(path)
   arrays = path if path.is_file() else path / ARRAYS
   for needed in (arrays,) if path.is_file() else (path / CARD, arrays):
     if not needed.exists():
       raise FileNotFoundError(f'no network in {path}: {needed.name} is missing')
   card = load_card(path)
-  # NumPy would not close the file itself if it is damaged.
-  with _explained(path), arrays.open('rb') as stream, np.load(stream) as file:
-    named = {name: file[name] for name in file.files if name != CARD}
-    found = tree.from_leaves(named)
-    params, batch_stats = found['params'], found.get('batch_stats', {})
-  return {'params': params, 'batch_stats': batch_stats}, card
+  with explained(path):
+    collections = _load_arrays(arrays)
+    params = collections['params']
+  batch_stats = collections.get('batch_stats', {})
+  return SavedNetwork({'params': params, 'batch_stats': batch_stats}, card)
 
 
-def load_card(path: pathlib.Path) -> dict[str, Any]:
+def _load_arrays(path: pathlib.Path) -> dict[str, Tree]:
+  # NumPy would not close a corrupt file itself.
+  with path.open('rb') as stream, np.load(stream) as file:
+    return tree.from_leaves({n: file[n] for n in file.files if n != CARD})
+
+
+def load_card(path: pathlib.Path) -> Card:
   """Reads the card alone of a network that is there.
 
   Args:
     path: a folder or a file.
 
   Raises:
-    ValueError: the file is damaged, or is not a network.
+    ValueError: the file is corrupt, or not a jaxkd checkpoint.
   """
-  with _explained(path):
+  with explained(path):
     if not path.is_file():
-      return json.loads((path / CARD).read_text())
+      return Card.from_json(json.loads((path / CARD).read_text()))
     with zipfile.ZipFile(path) as file:
-      return json.loads(file.read(CARD))
+      return Card.from_json(json.loads(file.read(CARD)))
+
+
+def save_tree(path: pathlib.Path, arrays: Mapping[str, Tree]) -> None:
+  """Writes nested dicts of arrays that are no network as one .npz."""
+  _save_arrays(path, {'params': dict(arrays)})
+
+
+def load_tree(path: pathlib.Path) -> dict[str, Tree]:
+  """Reads what `save_tree` wrote.
+
+  Raises:
+    ValueError: the file is corrupt.
+  """
+  with explained(path):
+    return _load_arrays(path)['params']
 
 
 @contextlib.contextmanager
-def _explained(path: pathlib.Path) -> Iterator[None]:
-  """Says which network cannot be read, whatever is wrong with its files."""
+def explained(path: pathlib.Path) -> Iterator[None]:
+  """Turns the errors of reading a corrupt file into one that names it.
+
+  Raises:
+    ValueError: the file cannot be read.
+  """
   try:
     yield
   except (
@@ -126,47 +138,20 @@ def _explained(path: pathlib.Path) -> Iterator[None]:
     EOFError,
     KeyError,
     OSError,
+    TypeError,  # JSON, but not a card's
     ValueError,
     zipfile.BadZipFile,
   ) as error:
     raise ValueError(
-      f'the network in {path} is damaged, or is none ({error}): expected what'
+      f'{path} is corrupt, or not a jaxkd checkpoint ({error}): expected what'
       ' a run or --mode=export has written'
     ) from error
-
-
-def find_network(path: pathlib.Path) -> pathlib.Path | None:
-  """Returns where the network of a checkpoint is, None if there is none.
-
-  Args:
-    path: a network's folder or file, or the folder of a run, whose student or
-      else teacher is meant.
-  """
-  run = path / 'networks'
-  places = (path, run / 'student', run / 'teacher')
-  return next((place for place in places if is_network(place)), None)
-
-
-def load_checkpoint(path: pathlib.Path) -> tuple[Variables, dict[str, Any]]:
-  """Reads a network from its folder or file, or a run's student or teacher.
-
-  Raises:
-    FileNotFoundError: there is none.
-  """
-  place = find_network(path)
-  if place is None:
-    raise FileNotFoundError(
-      f'no checkpoint in {path}: expected a finished run, a folder with {CARD}'
-      f' and {ARRAYS}, or a file, of --mode=export or of PyTorch (.pth, .pt,'
-      ' .safetensors, .npz)'
-    )
-  return load_network(place)
 
 
 def save_pretrained(
   folder: str | os.PathLike[str],
   name: str,
-  variables: Variables,
+  variables: Mapping[str, Any],
   num_classes: int,
   image_shape: tuple[int, int, int],
   **settings: Any,
@@ -175,18 +160,19 @@ def save_pretrained(
 
   Args:
     folder: made if need be.
-    name: of the network, see `build`.
+    name: of the architecture, see `models.build`.
     variables: its arrays.
     num_classes: K.
     image_shape: [H, W, C].
-    **settings: arguments of the network.
+    **settings: arguments of the architecture.
 
   Raises:
-    KeyError: no such network.
+    KeyError: no such architecture.
     ValueError: the variables do not fit it, with every array that does not.
   """
   net = models.build(name, num_classes, **settings)
-  what = f'what {name!r} is given'
-  variables = tree.fit(variables, tree.shapes(net, image_shape), what)
-  card = card_of(name, variables, num_classes, image_shape, **settings)
-  save_network(pathlib.Path(folder), variables, card)
+  shapes = tree.shapes(net, image_shape)
+  fitted = tree.fit(variables, shapes, f'the network that is saved as {name!r}')
+  save(
+    folder, fitted, card_of(name, fitted, num_classes, image_shape, **settings)
+  )

@@ -1,1 +1,1 @@
-"""What the command line does, one file for each verb."""
+"""The commands of the command line, one file for each verb."""

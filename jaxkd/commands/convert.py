@@ -6,19 +6,18 @@ python -m jaxkd.commands.convert resnet32x4 IN.pth OUT
 import argparse
 import pathlib
 import sys
-from typing import Any
 
-from jaxkd import tree
-from jaxkd.checkpoints import load, native
+from jaxkd import checkpoints, tree
+from jaxkd.checkpoints import Card, Kind
 from jaxkd.interop import files
 from jaxkd.interop.torch import to_state_dict
 
 MISTAKES = (ImportError, KeyError, OSError, ValueError)
-LARGE = ('imagenet_', 'vit_', 'deit_', 'rvt_')  # what takes images of 224 x 224
+LARGE = ('imagenet_', 'vit_', 'deit_', 'rvt_')  # of images of 224 x 224
 EPILOG = """\
 IN and OUT: a PyTorch state dict (.pth, .pt, .safetensors, .npz) and a network
-of jaxkd (a folder, or an .npz file), or the other way round. What IN is decides
-the direction.
+of jaxkd (a folder, or an .npz file), or the other way round. The kind of IN
+decides the direction.
 """
 
 
@@ -42,15 +41,15 @@ def main(arguments: list[str] | None = None) -> None:
     type=int,
     metavar=('H', 'W', 'C'),
     help='of the images that a network of jaxkd is for; 224 224 3 for ImageNet'
-    ' networks and transformers, 32 32 3 for others, if not given',
+    ' networks and transformers, 32 32 3 for others, by default',
   )
   parser.add_argument('--width', type=float, default=1.0, help='multiplier')
-  given = parser.parse_args(arguments)
-  side = 224 if given.model.startswith(LARGE) else 32
-  height, width, channels = given.image_shape or (side, side, 3)
+  flags = parser.parse_args(arguments)
+  side = 224 if flags.model.startswith(LARGE) else 32
+  height, width, channels = flags.image_shape or (side, side, 3)
   shape = height, width, channels
   try:
-    print(convert(given.model, given.source, given.target, shape, given.width))
+    print(convert(flags.model, flags.source, flags.target, shape, flags.width))
   except MISTAKES as error:
     sys.exit(f'\njaxkd: {error}')
 
@@ -62,52 +61,50 @@ def convert(
   image_shape: tuple[int, int, int],
   width: float = 1.0,
 ) -> str:
-  """Writes a network in the other of PyTorch's and jaxkd's ways.
+  """Converts a network from PyTorch's format to jaxkd's, or back.
 
   Args:
     model: a key of `models.CATALOG`.
     source: of either kind.
-    target: of the other kind; made anew.
-    image_shape: [H, W, C] of the images that its card is about.
-    width: of a network whose state dict does not say it.
+    target: of the other kind; replaced if it exists.
+    image_shape: [H, W, C] of the images that it will be used with.
+    width: of a state dict's network, unless its file has a card.
 
   Returns:
-    What has been done, in a line.
+    A report of one line.
 
   Raises:
     FileNotFoundError: there is no source.
     ImportError: PyTorch is needed and absent.
     KeyError: no such model; a target of another kind.
-    ValueError: the source is damaged, or another model.
+    ValueError: the source is corrupt, or another model.
   """
   if not source.exists():
     raise FileNotFoundError(f'no such file: {source}')
-  if files.is_state_dict(source):
-    is_file = target.suffix in files.WRITERS
-    if is_file and target.suffix != '.npz':
+  if checkpoints.kind_of(source) is Kind.STATE_DICT:
+    if target.suffix in files.WRITERS and target.suffix != '.npz':
       raise ValueError(
-        f'{source} is a state dict, and so would {target} be: one of jaxkd'
-        ' is a folder or an .npz file'
+        f'{source} is a state dict, and so would {target} be: a network of'
+        ' jaxkd is a folder or an .npz file'
       )
-    variables, card = load.load(source, model, image_shape, width=width)
+    variables, card = checkpoints.load(source, model, image_shape, width=width)
     _check(source, model, card)
-    save = native.save_file if is_file else native.save_network
-    save(target, variables, card)
+    checkpoints.save(target, variables, card)
   else:
-    variables, card = native.load_checkpoint(source)
+    variables, card = checkpoints.load(source)
     _check(source, model, card)
-    settings = {'width': card.get('width', 1), **card.get('settings', {})}
-    files.write(target, to_state_dict(model, variables, **settings), card)
+    state_dict = to_state_dict(model, variables, **card.arguments)
+    files.write(target, state_dict, card.to_json())
   count = len(tree.leaves(dict(variables)))
   return (
-    f'{model}, {card["num_classes"]} classes, {card["params"]:,} parameters:'
+    f'{model}, {card.num_classes} classes, {card.params:,} parameters:'
     f' {count} arrays written to {target}'
   )
 
 
-def _check(source: pathlib.Path, model: str, card: dict[str, Any]) -> None:
-  if card['model'] != model:
-    raise ValueError(f'{source} is a {card["model"]}, not a {model}')
+def _check(source: pathlib.Path, model: str, card: Card) -> None:
+  if card.model != model:
+    raise ValueError(f'{source} is a {card.model}, not a {model}')
 
 
 if __name__ == '__main__':

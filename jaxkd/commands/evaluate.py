@@ -1,7 +1,6 @@
-"""How good a finished network is, and how far it says what its guides say."""
+"""Evaluation of a finished network, and its agreement with its guides."""
 
 import dataclasses
-import json
 import pathlib
 from typing import Any
 
@@ -9,42 +8,31 @@ import flax.linen as nn
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxkd import models, plots, text
-from jaxkd.checkpoints import formats
-from jaxkd.checkpoints.card import fitted, module_of
-from jaxkd.checkpoints.native import load_checkpoint
+from jaxkd import checkpoints, models, plots, text
+from jaxkd.checkpoints import Card, Kind, SavedNetwork
 from jaxkd.evaluate import reliability
 from jaxkd.evaluate.calibration import BINS
 from jaxkd.problems import Problem
-from jaxkd.runs import describe
-from jaxkd.runs.artifacts import (
-  data_settings,
-  evaluator,
-  find,
-  guide_of,
-  load_data,
-)
-from jaxkd.runs.pretrained import Network
-from jaxkd.runs.run import CONFIG
+from jaxkd.runs import artifacts, layout
 from jaxkd.types import Variables
 
-ENSEMBLE = 'ensemble'  # what several networks are called
+ENSEMBLE = 'ensemble'  # the name of several networks
 
 
 @dataclasses.dataclass(frozen=True)
-class Measured:
-  """What `measure` has found.
+class Evaluation:
+  """Results of a network on a test split.
 
   card: of the network.
   problem: that the data set poses.
   data: name of the data set.
-  images: of its test split.
+  images: number of images of the test split.
   results: see `Evaluator`.
-  guides: by frozen network that it was trained with, see `Evaluator.compare`.
+  guides: by name of each guide, see `Evaluator.compare`.
   reliability: see `jaxkd.evaluate.reliability`.
   """
 
-  card: dict[str, Any]
+  card: Card
   problem: Problem
   data: str
   images: int
@@ -52,27 +40,34 @@ class Measured:
   guides: dict[str, dict[str, float]]
   reliability: dict[str, np.ndarray]
 
-  @property
-  def name(self) -> str:
-    """The network's name in its run."""
-    return self.card.get('network', 'network')
-
   def __str__(self) -> str:
     rows = [
       (figure.label, figure.show(self.results[key]))
       for key, figure in self.problem.figures.items()
       if key in self.results
     ]
+    name = self.card.name
     for guide, result in self.guides.items():
       rows += [
         (f'agreement with {guide}', text.percent(result['agreement'])),
-        (f'KL({guide} || {self.name}) (nats)', text.number(result['kl'])),
+        (f'KL({guide} || {name}) (nats)', text.number(result['kl'])),
       ]
-    head = (f'{self.name}, {describe.model_name(self.card)}', 'test')
+    head = (f'{name}, {self.card.model_name}', 'test')
     return (
       f'{text.table([head, *rows], right=(1,))}\n\n'
       f'Measured on {self.images:,} test images of {self.data}.'
     )
+
+  def to_json(self) -> dict[str, Any]:
+    """Returns the results, and what they are of, as JSON values."""
+    return {
+      'network': self.card.name,
+      'model': self.card.model,
+      'data': self.data,
+      'images': self.images,
+      **self.results,
+      'guides': self.guides,
+    }
 
 
 def evaluate(
@@ -80,106 +75,85 @@ def evaluate(
   name: str = '',
   file: pathlib.Path | None = None,
   config: ConfigDict | None = None,
-) -> dict[str, Any]:
-  """Measures a network on the test split.
-
-  Args:
-    workdir: see `measure`, as the other arguments.
-    name: of the network.
-    file: an exported network.
-    config: see `data_settings`.
-
-  Returns:
-    'network', 'model', 'data', 'images', what `Evaluator` returns, and
-    'guides': by frozen network that it was trained with, what
-    `Evaluator.compare` returns.
-  """
-  found = measure(workdir, name, file, config)
-  return {
-    'network': found.name,
-    'model': found.card['model'],
-    'data': found.data,
-    'images': found.images,
-    **found.results,
-    'guides': found.guides,
-  }
-
-
-def measure(
-  workdir: pathlib.Path,
-  name: str = '',
-  file: pathlib.Path | None = None,
-  config: ConfigDict | None = None,
-) -> Measured:
+) -> Evaluation:
   """Measures a network on the test split, and compares it with its guides.
 
   Args:
     workdir: of a run, or a network itself.
     name: of the network in the run; '' takes its student or else its teacher.
-      Several, with commas between, are measured as one ensemble.
-    file: an exported network, to be measured in the run's place, alone.
-    config: see `data_settings`.
+      Several, separated by commas, are measured as one ensemble.
+    file: an exported network, which is measured instead, without guides.
+    config: see `artifacts.data_settings`.
 
   Raises:
     FileNotFoundError: there is no such run or network.
     ImportError: the file's format needs a library that is absent.
     ValueError: a network is named twice.
   """
-  if formats.is_program(file or workdir):
-    return _measure_program(file or workdir, workdir, config)
-  own, card = _network(workdir, name, file)
-  guides = {} if file else _guides(workdir, card)
-  dataset = load_data(data_settings(workdir, card, config), card)
-  test = evaluator(dataset)
+  place = file or workdir
+  if checkpoints.kind_of(place) in (Kind.STATE_DICT, Kind.PROGRAM):
+    return _evaluate_function(place, workdir, config)
+  if file:
+    own, card = _one(checkpoints.load(file))
+  else:
+    own, card = _networks(workdir, name)
+  guides = {} if file else artifacts.guides(workdir, card)
+  settings = artifacts.data_settings(workdir, card, config)
+  dataset = artifacts.load_data(settings, card)
+  test = artifacts.evaluator(dataset)
   totals = test.totals(*own)
-  return Measured(
+  return Evaluation(
     card=card,
     problem=test.problem,
     data=dataset.name,
     images=len(dataset.test),
     results=test.problem.summary(totals),
     guides={
-      guide: test.compare(*own, module_of(its), fitted(arrays, its))
-      for guide, (arrays, its) in guides.items()
+      guide: test.compare(*own, network.card.module(), network.fitted())
+      for guide, network in guides.items()
     },
     reliability=reliability(totals) if set(BINS) <= set(totals) else {},
   )
 
 
-def _network(
-  workdir: pathlib.Path, name: str, file: pathlib.Path | None
-) -> tuple[tuple[nn.Module, Variables], dict[str, Any]]:
-  """Returns a module with its variables, and the card."""
-  if file:
-    found = [load_checkpoint(file)]
-  else:
-    names = [each.strip() for each in name.split(',')]
-    if len(set(names)) < len(names):
-      raise ValueError(f'--network={name} names a network twice: name it once')
-    found = [find(workdir, each) for each in names]
-  modules = tuple(module_of(card) for _, card in found)
-  variables = [fitted(*network) for network in found]
-  cards = [card for _, card in found]
-  if len(found) == 1:
-    return (modules[0], variables[0]), cards[0]
-  shared = {key: cards[0][key] for key in ('num_classes', 'image_shape')}
-  card = {
-    **shared,
-    'network': ENSEMBLE,
-    'model': ' + '.join(describe.model_name(card) for card in cards),
-  }
-  return (models.Ensemble(modules), models.members(variables)), card
+Bound = tuple[nn.Module, Variables]  # a module and its variables
 
 
-def _measure_program(
+def _one(network: SavedNetwork) -> tuple[Bound, Card]:
+  """Returns a network's module with its variables, and its card."""
+  return (network.card.module(), network.fitted()), network.card
+
+
+def _networks(workdir: pathlib.Path, name: str) -> tuple[Bound, Card]:
+  """Returns a network of a run, or several as an ensemble, and the card."""
+  names = [each.strip() for each in name.split(',')]
+  if len(set(names)) < len(names):
+    raise ValueError(f'--network={name} names a network twice: name it once')
+  networks = [artifacts.load_network(workdir, each) for each in names]
+  if len(networks) == 1:
+    return _one(networks[0])
+  modules = tuple(network.card.module() for network in networks)
+  variables = models.members([network.fitted() for network in networks])
+  cards = [network.card for network in networks]
+  card = Card(
+    model=' + '.join(card.model_name for card in cards),
+    network=ENSEMBLE,
+    num_classes=cards[0].num_classes,
+    image_shape=cards[0].image_shape,
+  )
+  return (models.Ensemble(modules), variables), card
+
+
+def _evaluate_function(
   file: pathlib.Path, workdir: pathlib.Path, config: ConfigDict | None
-) -> Measured:
-  """Measures what an exported file computes, whatever computes it."""
-  predict, card = formats.read(file)
-  dataset = load_data(data_settings(workdir, card, config), card)
-  test = evaluator(dataset)
+) -> Evaluation:
+  """Measures the function that an exported file computes."""
+  predict, card = checkpoints.load_function(file)
+  settings = artifacts.data_settings(workdir, card, config)
+  dataset = artifacts.load_data(settings, card)
+  test = artifacts.evaluator(dataset)
   totals = test.totals_of(predict)
-  return Measured(
+  return Evaluation(
     card=card,
     problem=test.problem,
     data=dataset.name,
@@ -190,32 +164,41 @@ def _measure_program(
   )
 
 
-def _guides(workdir: pathlib.Path, card: dict[str, Any]) -> dict[str, Network]:
-  """Reads the frozen networks of the phase of a run that trained a network."""
-  mark = workdir / 'phases' / f'{card.get("phase")}.json'
-  if not mark.exists():
-    return {}
-  names = json.loads(mark.read_text())['frozen']
-  found = {name: guide_of(workdir, name) for name in names}
-  return {name: guide for name, guide in found.items() if guide}
-
-
-def draw(found: Measured, workdir: pathlib.Path) -> pathlib.Path | None:
-  """Draws how well a network of a run is calibrated.
+def draw(evaluation: Evaluation, workdir: pathlib.Path) -> pathlib.Path | None:
+  """Draws the calibration of a network of a run.
 
   Args:
-    found: what `measure` has returned.
+    evaluation: of the network.
     workdir: of the run.
 
   Returns:
     The picture, reliability.png; None if the folder is not a run's, of an
     ensemble, and if the problem has no confidences.
   """
-  drawn = found.reliability and found.name != ENSEMBLE
-  if not (drawn and (workdir / CONFIG).exists()):
+  name = evaluation.card.name
+  drawn = evaluation.reliability and name != ENSEMBLE
+  if not (drawn and (workdir / layout.CONFIG).exists()):
     return None
-  title = f'{describe.model_name(found.card)} on {found.data}'
+  title = f'{evaluation.card.model_name} on {evaluation.data}'
   picture = workdir / 'reliability.png'
-  return plots.reliability(
-    {found.name: found.reliability}, picture, title=title
-  )
+  return plots.reliability({name: evaluation.reliability}, picture, title=title)
+
+
+def run(
+  workdir: pathlib.Path,
+  name: str = '',
+  file: pathlib.Path | None = None,
+  config: ConfigDict | None = None,
+) -> str:
+  """Evaluates a network, draws its calibration, and returns the report.
+
+  Args:
+    workdir: see `evaluate`, as the other arguments.
+    name: of the network.
+    file: an exported network.
+    config: see `artifacts.data_settings`.
+  """
+  evaluation = evaluate(workdir, name, file, config)
+  picture = None if file else draw(evaluation, workdir)
+  drawn = f'\nAccuracy by confidence: {picture}' if picture else ''
+  return f'{evaluation}{drawn}'

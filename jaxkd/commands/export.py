@@ -1,8 +1,7 @@
 """Exporting a finished network, without what only its training needed.
 
-It has been cut out of the dynamic teacher when it was saved; here its branches
-are merged, and the biases that they brought are folded into BatchNorm. A file
-stays only if it has been read back and says what the trained network says.
+Its branches are merged, and the biases of merged BatchNorms are folded. A file
+is kept only if, read back, it gives the logits of the trained network.
 """
 
 import dataclasses
@@ -17,19 +16,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxkd import __version__, models, reparam, text, tree
-from jaxkd.checkpoints import formats
-from jaxkd.checkpoints.card import fitted, module_of
+from jaxkd import __version__, checkpoints, models, reparam, text, tree
+from jaxkd.checkpoints import Card, formats
 from jaxkd.data import augment
 from jaxkd.data.base import Dataset
 from jaxkd.interop.export import Predict
-from jaxkd.runs import describe
-from jaxkd.runs.artifacts import (
-  data_settings,
-  evaluator,
-  find,
-  load_data,
-)
+from jaxkd.runs import artifacts
 from jaxkd.types import Variables
 
 COMPARED = 1000  # test images, at most, whose logits are compared
@@ -38,35 +30,28 @@ BATCH = 111  # of them, after a first one alone: 1000 = 1 + 9 * 111
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
-  """What `export` has done.
+  """The result of `export`.
 
-  before, after: cards of the network as it was trained, and as it is written.
-  images: of the test split, on which both gave the same logits.
+  before, after: cards of the trained and of the written network.
+  images: number of test images on which both gave the same logits.
   difference: see `difference`.
   """
 
-  before: dict[str, Any]
-  after: dict[str, Any]
+  before: Card
+  after: Card
   images: int
   difference: float
 
   def __str__(self) -> str:
-    name = self.before.get('network', 'network')
-    rows = [(name, 'model', 'parameters', 'MACs')]
+    rows = [(self.before.name, 'model', 'parameters', 'MACs')]
     for when, card in (('trained', self.before), ('exported', self.after)):
-      rows.append(
-        (
-          when,
-          describe.model_name(card),
-          f'{card["params"]:,}',
-          f'{card["macs"] / 1e6:,.1f} M',
-        )
-      )
+      params, macs = f'{card.params:,}', f'{card.macs / 1e6:,.1f} M'
+      rows.append((when, card.model_name, params, macs))
     return (
       f'{text.table(rows, right=(2, 3))}\n\nRead back, the file gives'
       f' {self.images:,} test images the same {_compared(self.after)}, to'
       f' {self.difference:.1e} of the largest. Test top-1:'
-      f' {text.percent(self.after["top1"])}'
+      f' {text.percent(self.after.results["top1"])}'
     )
 
 
@@ -77,15 +62,15 @@ def export(
 
   Args:
     workdir: of a finished run.
-    output: the file to write; its suffix says how, see `formats.FORMATS`.
+    output: the file to write; its suffix is a key of `formats.FORMATS`.
     name: of the network; '' takes the student or else the teacher.
 
   Raises:
     FileNotFoundError: there is no such run or network.
     ImportError: the format needs a library that is absent.
     KeyError: no such format.
-    ValueError: the file does not say of test images what the network says;
-      nothing is written.
+    ValueError: the file's logits are not those of the network; nothing is
+      written.
   """
   formats.of(output)  # before anything is read
   if ',' in name:
@@ -93,66 +78,63 @@ def export(
       f'--network={name}: an ensemble can be measured, by --mode=eval, but not'
       ' exported; export its networks one by one'
     )
-  variables, before = find(workdir, name)
-  variables = fitted(variables, before)
-  settings = data_settings(workdir, before)
-  dataset = load_data(settings, before)
-  test = evaluator(dataset)
+  network = artifacts.load_network(workdir, name)
+  before, variables = network.card, network.fitted()
+  settings = artifacts.data_settings(workdir, before)
+  dataset = artifacts.load_data(settings, before)
+  test = artifacts.evaluator(dataset)
   trained, plain = (
-    module_of(before, dtype=jnp.float32, **change)
+    before.module(dtype=jnp.float32, **change)
     for change in ({}, {'branches': 1})
   )
-  shape = tuple(before['image_shape'])
-  deployed = reparam.fold_biases(reparam.merge(variables), plain, shape)
-  after = {
-    'read_out': 'softmax',
-    **before,
-    **test(module_of(before, branches=1), deployed),
-    'branches': 1,
-    'params': tree.count(deployed['params']),
-    'macs': models.macs(plain, shape),
-    'params_sha256': tree.digest(deployed),
-    'exported_from': before['params_sha256'],
-    'layout': 'NHWC',
-    'jaxkd': __version__,
+  deployed = reparam.fold_biases(reparam.merge(variables), plain, before.shape)
+  results = test(before.module(branches=1), deployed)
+  after = before.with_results(results).replace(
+    branches=1,
+    params=tree.count(deployed['params']),
+    macs=models.macs(plain, before.shape),
+    params_sha256=tree.digest(deployed),
+    exported_from=before.params_sha256,
+    layout='NHWC',
+    jaxkd=__version__,
     # Where the data lie here means nothing elsewhere.
-    'data_settings': {**settings, 'dir': ''},
-  }
+    data_settings={**settings, 'dir': ''},
+  )
   with jax.default_matmul_precision('highest'):
     want = test.logits(trained, variables, COMPARED)
-  apart = _write(output, plain, deployed, after, want, dataset)
-  return Exported(before, after, len(want), apart)
+  error = _write(output, plain, deployed, after, want, dataset)
+  return Exported(before, after, len(want), error)
 
 
 def _write(
   path: pathlib.Path,
   module: nn.Module,
   variables: Variables,
-  card: dict[str, Any],
+  card: Card,
   want: np.ndarray,
   dataset: Dataset,
 ) -> float:
-  """Writes a network, and returns how far the file's logits are from `want`.
+  """Writes a network, and returns the `difference` of the file's logits.
 
   Raises:
-    ValueError: too far; nothing is left of the file.
+    ValueError: it is above the format's tolerance; the file is removed.
   """
   form = formats.of(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   with tempfile.TemporaryDirectory(dir=path.parent) as folder:
     partial = pathlib.Path(folder) / path.name
     form.write(partial, module, variables, card)
-    predict, written = form.read(partial)
-    apart = difference(want, logits(predict, dataset, len(want)), written)
-    if not apart <= form.tolerance:
+    predict, written = checkpoints.load_function(partial)
+    error = difference(want, logits(predict, dataset, len(want)), written)
+    if not error <= form.tolerance:
       raise ValueError(
-        f'the exported network would differ from the trained one by {apart:.1e}'
+        f'the exported network would differ from the trained one by {error:.1e}'
         f' of the largest of the {_compared(card)}, more than'
         f' {form.tolerance:.0e}, so it has not been written; are its weights'
         ' finite?'
       )
     os.replace(partial, path)
-  return apart
+  return error
 
 
 def logits(predict: Predict, dataset: Dataset, examples: int) -> np.ndarray:
@@ -161,22 +143,22 @@ def logits(predict: Predict, dataset: Dataset, examples: int) -> np.ndarray:
   The first image comes alone, the others in larger batches.
 
   Args:
-    predict: normalised images [B, H, W, C] -> logits [B, K]. If JAX runs it,
-      it does so on the CPU, where float32 is not rounded before it is
-      multiplied, unless JAX was told to do without.
+    predict: normalised images [B, H, W, C] -> logits [B, K]. JAX runs it on
+      the CPU, which does not round float32 before products, unless
+      `JAX_PLATFORMS` leaves the CPU out.
     dataset: whose test images they are.
     examples: N.
   """
   split: Any = dataset.test  # which has one of image and load
-  found = []
+  batches = []
   edges = [0, *range(1, examples, BATCH), examples]
   with jax.default_device(_cpu()):
     for first, last in itertools.pairwise(edges):
       index = np.arange(first, last, dtype=np.int32)
       raw = split.load(index, None) if split.load else split.image[index]
       image = augment.eval_view(jnp.asarray(raw), view=dataset.view)
-      found.append(predict(np.asarray(image)))
-  return np.concatenate(found)
+      batches.append(predict(np.asarray(image)))
+  return np.concatenate(batches)
 
 
 def _cpu() -> Any:
@@ -187,9 +169,7 @@ def _cpu() -> Any:
     return None
 
 
-def difference(
-  want: np.ndarray, got: np.ndarray, card: dict[str, Any]
-) -> float:
+def difference(want: np.ndarray, got: np.ndarray, card: Card) -> float:
   """Returns the largest difference between logits, over the largest logit.
 
   Where a read-out other than softmax gives the logits, it is that between the
@@ -198,12 +178,17 @@ def difference(
   Args:
     want: [N, K].
     got: [N, K].
-    card: of the network, with 'read_out'.
+    card: of the network.
   """
   if _compared(card) == 'probabilities':
     want, got = (np.asarray(jax.nn.softmax(x)) for x in (want, got))
   return float(np.max(np.abs(want - got)) / np.max(np.abs(want)))
 
 
-def _compared(card: dict[str, Any]) -> str:
-  return 'logits' if card['read_out'] == 'softmax' else 'probabilities'
+def _compared(card: Card) -> str:
+  return 'logits' if card.read_out == 'softmax' else 'probabilities'
+
+
+def run(workdir: pathlib.Path, output: pathlib.Path, name: str = '') -> str:
+  """Exports a network, see `export`, and returns the report."""
+  return f'{export(workdir, output, name)}\nWritten: {output}'

@@ -1,4 +1,4 @@
-"""Pictures of what finished students know: features, and relations of classes.
+"""Pictures of finished students: features, and correlations of classes.
 
 Two students side by side, typically of one method and another, as in the
 appendix of https://arxiv.org/abs/2304.11923 (SLKD).
@@ -14,10 +14,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxkd import plots, text
-from jaxkd.checkpoints.card import fitted, module_of
-from jaxkd.runs import artifacts, describe
-from jaxkd.runs.pretrained import Network
-from jaxkd.runs.run import CONFIG
+from jaxkd.checkpoints import Card, SavedNetwork
+from jaxkd.runs import artifacts, layout
 from jaxkd.train.evaluation import Evaluator, Examples
 
 EXAMPLES = 2000  # test images: t-SNE of so many takes seconds
@@ -27,50 +25,50 @@ SAME = {'data': 'data set', 'class_names': 'classes', 'image_shape': 'images'}
 
 
 class Student(NamedTuple):
-  """A network that is looked at.
+  """A network to be drawn.
 
   run: its folder, or an exported file.
   network: variables and card.
-  teacher: likewise; None if it has had none.
+  teacher: the network that guided its run; None without one.
   """
 
   run: pathlib.Path
-  network: Network
-  teacher: Network | None
+  network: SavedNetwork
+  teacher: SavedNetwork | None
 
   @property
-  def card(self) -> dict[str, Any]:
-    """What the network is."""
-    return self.network[1]
+  def card(self) -> Card:
+    """The card of the network."""
+    return self.network.card
 
   @property
   def run_name(self) -> str:
-    """The last part of its folder; of a run in a study, RECIPE/SEED."""
-    *_, recipe, last = ('', *self.run.resolve().parts)
-    return f'{recipe}/{last}' if re.fullmatch(r'seed\d+', last) else last
+    """The last part of its folder; of a run in a study, VARIANT/SEED."""
+    *_, variant, last = ('', *self.run.resolve().parts)
+    return f'{variant}/{last}' if re.fullmatch(r'seed\d+', last) else last
 
   @property
   def name(self) -> str:
     """RUN/NETWORK."""
-    return f'{self.run_name}/{self.card.get("network", "network")}'
+    return f'{self.run_name}/{self.card.name}'
 
 
 @dataclasses.dataclass(frozen=True)
-class Seen:
-  """What was seen of a student.
+class Portrait:
+  """The content of a student's pictures.
 
-  name, model, teacher: as people call them.
-  top1: of the whole test split, from its card; a fraction.
-  labels: int [N], of the images that it was shown.
+  name, model, teacher: display names.
+  top1: of the whole test split, from its card; a fraction, None if unknown.
+  labels: int [N], of the first test images.
   neighbours: `plots.neighbour_accuracy` of its features; a fraction.
-  points: [N, 2], where t-SNE puts them.
+  points: [N, 2], features embedded by t-SNE.
   difference: [K, K], of its correlations from its teacher's.
   """
 
   name: str
   model: str
   teacher: str
-  top1: float
+  top1: float | None
   labels: np.ndarray
   neighbours: float
   points: np.ndarray
@@ -79,13 +77,13 @@ class Seen:
 
 @dataclasses.dataclass(frozen=True)
 class Pictures:
-  """What `draw` has done.
+  """The result of `draw`.
 
-  students: what was seen of each.
-  tsne, correlation: where the pictures are.
+  students: the content of each one's pictures.
+  tsne, correlation: paths of the pictures.
   """
 
-  students: tuple[Seen, ...]
+  students: tuple[Portrait, ...]
   tsne: pathlib.Path
   correlation: pathlib.Path
 
@@ -93,14 +91,14 @@ class Pictures:
     head = ('student', 'model', 'test top-1', NEAREST, 'teacher', 'difference')
     rows = [
       (
-        seen.name,
-        seen.model,
-        text.percent(seen.top1),
-        text.percent(seen.neighbours),
-        seen.teacher,
-        f'{plots.mean_difference(seen.difference):.4f}',
+        student.name,
+        student.model,
+        text.percent(student.top1),
+        text.percent(student.neighbours),
+        student.teacher,
+        f'{plots.mean_difference(student.difference):.4f}',
       )
-      for seen in self.students
+      for student in self.students
     ]
     images = len(self.students[0].labels)
     return (
@@ -123,12 +121,12 @@ def draw(
   """Draws the features and the correlations of one student or of two.
 
   Args:
-    first: a run, whose student (or else teacher) is meant; a network of a run,
+    first: a run, whose student (or else teacher) is drawn; a network of a run,
       RUN/networks/NAME; or an exported file.
     second: likewise, drawn beside it; None for one panel.
     output: the folder of tsne.png and correlation.png, made if need be.
     examples: N, the first test images; all if there are fewer.
-    config: says where the data lie now, see `finished.data_settings`.
+    config: see `artifacts.data_settings`.
 
   Raises:
     FileNotFoundError: there is no such run or network.
@@ -142,58 +140,50 @@ def draw(
   first_labels, *others = (test.split.label for test in tests)
   if any(not np.array_equal(first_labels, labels) for labels in others):
     raise ValueError(
-      f'{students[0].name} and {students[-1].name} have other test images of'
-      ' one data set: compare runs with equal settings of the data, such as'
+      f'{students[0].name} and {students[-1].name} have different test images'
+      ' of one data set: compare runs with equal settings of the data, such as'
       ' data.validation'
     )
   output.mkdir(parents=True, exist_ok=True)
-  seen = [
-    _look(student, *teacher, test, examples)
+  portraits = [
+    _portray(student, *teacher, test, examples)
     for student, teacher, test in zip(students, teachers, tests, strict=True)
   ]
-  return _save(seen, students[0].card, output)
+  return _save(portraits, students[0].card, output)
 
 
 def _read(place: pathlib.Path) -> Student:
-  """Reads a network and the teacher that its run has."""
+  """Reads a network and the teacher of its run."""
   run, name = place, ''
-  if place.parent.name == 'networks':
+  if place.parent.name == layout.NETWORKS:
     run, name = place.parents[1], place.name
-  network = artifacts.find(run, name)
-  return Student(run, network, _teacher_of(run, network[1]))
-
-
-def _teacher_of(run: pathlib.Path, card: dict[str, Any]) -> Network | None:
-  """Reads the teacher that a run has trained or was given, if there is one."""
-  is_run = (run / CONFIG).exists()
-  if not is_run or card.get('network') == 'teacher':
-    return None
-  return artifacts.guide_of(run, 'teacher')
+  network = artifacts.load_network(run, name)
+  return Student(run, network, artifacts.first_guide(run, network.card))
 
 
 def _check_data(students: Sequence[Student]) -> None:
   """Checks that networks were made for the same data."""
   first, last = students[0], students[-1]
-  for key, what in SAME.items():
-    ours, its = first.card[key], last.card[key]
-    if ours != its:
+  for key, label in SAME.items():
+    one, other = getattr(first.card, key), getattr(last.card, key)
+    if one != other:
       raise ValueError(
-        f'{first.name} has the {what} {_short(ours)}, {last.name} has'
-        f' {_short(its)}: only networks of the same data can be compared'
+        f'{first.name} has the {label} {_short(one)}, {last.name} has'
+        f' {_short(other)}: only networks of the same data can be compared'
       )
 
 
 def _short(value: Any) -> str:
-  """Returns a value for a message; of a long list, its length and beginning."""
-  if isinstance(value, list) and len(value) > 3:
+  """Returns a value for a message, and of a long tuple the beginning."""
+  if isinstance(value, tuple) and len(value) > 3:
     return f'{len(value)}: {", ".join(map(str, value[:3]))}, ...'
-  return str(value)
+  return str(list(value) if isinstance(value, tuple) else value)
 
 
 def _teacher(
   student: Student, students: Sequence[Student]
-) -> tuple[Network, str]:
-  """Returns whom a student is compared with, and its model.
+) -> tuple[SavedNetwork, str]:
+  """Returns the teacher that a student is compared with, and its model.
 
   A student without a teacher, as in plain training, is compared with the other
   one's.
@@ -201,7 +191,7 @@ def _teacher(
   for other in (student, *students):
     if other.teacher is not None:
       of = '' if other is student else f' of {other.run_name}'
-      return other.teacher, describe.model_name(other.teacher[1]) + of
+      return other.teacher, other.teacher.card.model_name + of
   names = ' and '.join(x.name for x in students)
   raise ValueError(
     f'no teacher in the run of {names}, and correlations are compared with a'
@@ -215,23 +205,22 @@ def _test_of(student: Student, config: ConfigDict | None) -> Evaluator:
   return artifacts.evaluator(artifacts.load_data(settings, student.card))
 
 
-def _look(
+def _portray(
   student: Student,
-  teacher: Network,
+  teacher: SavedNetwork,
   teacher_name: str,
   test: Evaluator,
   examples: int,
-) -> Seen:
-  """Shows the first test images to a student and to its teacher."""
-  card = student.card
+) -> Portrait:
+  """Returns the features and correlations of the first test images."""
   own = _outputs(test, student.network, examples, student.name)
   its = _outputs(test, teacher, examples, f'teacher {teacher_name}')
   features = own.taps[FEATURES]
-  return Seen(
+  return Portrait(
     name=student.name,
-    model=describe.model_name(card),
+    model=student.card.model_name,
     teacher=teacher_name,
-    top1=card['top1'],
+    top1=student.card.results.get('top1'),
     labels=own.labels,
     neighbours=plots.neighbour_accuracy(features, own.labels),
     # The authors of t-SNE: N - 1 should be three times the perplexity or more.
@@ -243,27 +232,29 @@ def _look(
 
 
 def _outputs(
-  test: Evaluator, network: Network, examples: int, name: str
+  test: Evaluator, network: SavedNetwork, examples: int, name: str
 ) -> Examples:
-  """Returns what a network says of the first test images."""
-  variables, card = network
-  module = module_of(card)
-  variables = fitted(variables, card, f'the network {name}')
+  """Returns a network's outputs on the first test images.
+
+  Raises:
+    ValueError: they are not finite.
+  """
+  module, variables = network.card.module(), network.fitted(f'network {name}')
   outputs = test.outputs(module, variables, examples, taps=(FEATURES,))
-  for what in (outputs.logits, outputs.taps[FEATURES]):
-    if not np.isfinite(what).all():
+  for array in (outputs.logits, outputs.taps[FEATURES]):
+    if not np.isfinite(array).all():
       raise ValueError(
-        f'{name} says what is not finite of {len(what):,} test images: its'
-        ' training has diverged'
+        f'outputs of {name} on {len(array):,} test images are NaN or infinite:'
+        ' its training has diverged'
       )
   return outputs
 
 
 def _save(
-  seen: Sequence[Seen], card: dict[str, Any], output: pathlib.Path
+  portraits: Sequence[Portrait], card: Card, output: pathlib.Path
 ) -> Pictures:
-  """Draws what was seen."""
-  images = f'{len(seen[0].labels):,} test images of {card["data"]}'
+  """Draws both pictures."""
+  images = f'{len(portraits[0].labels):,} test images of {card.data}'
   features = [
     (
       f'{x.name}: {x.model}\n'
@@ -271,19 +262,37 @@ def _save(
       f' {NEAREST} {text.percent(x.neighbours)}',
       x.points,
     )
-    for x in seen
+    for x in portraits
   ]
   relations = [
-    (f'{x.name}: {x.model}\nteacher: {x.teacher}', x.difference) for x in seen
+    (f'{x.name}: {x.model}\nteacher: {x.teacher}', x.difference)
+    for x in portraits
   ]
   tsne = plots.scatter(
     features,
-    seen[0].labels,
-    card['class_names'],
+    portraits[0].labels,
+    card.class_names,
     output / 'tsne.png',
     title=f't-SNE of features: {images}',
   )
   correlation = plots.heat_maps(
     relations, output / 'correlation.png', title=f'Class correlations: {images}'
   )
-  return Pictures(tuple(seen), tsne, correlation)
+  return Pictures(tuple(portraits), tsne, correlation)
+
+
+def run(
+  first: pathlib.Path,
+  second: pathlib.Path | None,
+  output: pathlib.Path | None,
+  config: ConfigDict | None = None,
+) -> str:
+  """Draws one student or two, see `draw`, and returns the report.
+
+  Args:
+    first: a run, a network of a run, or an exported file.
+    second: likewise, or None.
+    output: the folder of the pictures; None takes the first run's.
+    config: see `artifacts.data_settings`.
+  """
+  return str(draw(first, second, output or first, config=config))

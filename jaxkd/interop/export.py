@@ -63,7 +63,7 @@ def onnx(
 
   Raises:
     ImportError: the library is absent.
-    ValueError: the network does what is not known here in ONNX.
+    ValueError: the network has an operation without a translation to ONNX.
   """
   library()
   from onnx import helper
@@ -121,14 +121,16 @@ def read_stablehlo(path: pathlib.Path) -> tuple[Predict, dict[str, Any]]:
   """Returns what `write_stablehlo` wrote: a function and the card.
 
   Raises:
-    ValueError: the file is damaged, or another kind of file.
+    ValueError: the file is corrupt, or of another kind.
   """
   try:
     with zipfile.ZipFile(path) as file:
       program = jax.export.deserialize(bytearray(file.read(PROGRAM)))
       card = json.loads(file.read(CARD))
   except (KeyError, zipfile.BadZipFile) as error:
-    raise ValueError(f'{path} is damaged, or no .stablehlo file') from error
+    raise ValueError(
+      f'{path} is corrupt, or not a .stablehlo file of jaxkd'
+    ) from error
   call = jax.jit(program.call)
   return lambda image: np.asarray(call(image)), card
 
@@ -161,13 +163,15 @@ def read_onnx(path: pathlib.Path) -> tuple[Predict, dict[str, Any]]:
 
   Raises:
     ImportError: the library is absent.
-    ValueError: the file is damaged, or another kind of file.
+    ValueError: the file is corrupt, or of another kind.
   """
   runtime = library()
   try:
     session = runtime.InferenceSession(path, providers=['CPUExecutionProvider'])
   except Exception as error:  # its errors have no class in common
-    raise ValueError(f'{path} is damaged, or no .onnx file: {error}') from error
+    raise ValueError(
+      f'{path} is corrupt, or not an .onnx file: {error}'
+    ) from error
   texts = session.get_modelmeta().custom_metadata_map
   if CARD not in texts:
     raise ValueError(f'{path} has no {CARD} in its metadata: not by jaxkd')

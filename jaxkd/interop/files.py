@@ -32,7 +32,7 @@ def read(path: pathlib.Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
   """Reads a state dict, or a checkpoint with one in it.
 
   Args:
-    path: of the file, whose suffix says how it is written.
+    path: of the file, whose suffix is its format.
 
   Returns:
     What `from_state_dict` takes; and the network's card if jaxkd has written
@@ -41,7 +41,7 @@ def read(path: pathlib.Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
   Raises:
     KeyError: another suffix.
     ImportError: PyTorch is needed and absent.
-    ValueError: the file is damaged, or holds other things than arrays.
+    ValueError: the file is corrupt, or holds other things than arrays.
   """
   reader = lookup('suffix of a state dict', READERS, path.suffix)
   return reader(path)
@@ -56,8 +56,8 @@ def write(
   JSON; a .safetensors file has that in its metadata, an .npz nowhere.
 
   Args:
-    path: of the file, whose suffix says how to write it; its folder is made if
-      need be.
+    path: of the file, whose suffix is its format; its folder is made if need
+      be.
     state_dict: as `to_state_dict` returns it.
     card: JSON-able; what `read` gives back.
 
@@ -86,24 +86,24 @@ def _read_torch(path: pathlib.Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
   torch = _torch()
   try:
     with torch.serialization.safe_globals(_harmless()):
-      found = torch.load(path, map_location='cpu', weights_only=True)
+      content = torch.load(path, map_location='cpu', weights_only=True)
   except FileNotFoundError:
     raise
   except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
     foreign = re.search(r'Unsupported global: GLOBAL (\S+)', str(error))
     if foreign is None:
-      raise ValueError(f'{path} is damaged, or no file of PyTorch') from error
+      raise ValueError(f'{path} is corrupt, or not a PyTorch file') from error
     raise ValueError(
       f'{path} holds a {foreign[1]}, and more than arrays and numbers is not'
       ' read, since it could run code. If you trust it, load it in PyTorch'
       " and save the module's state_dict() alone"
     ) from error
-  if not isinstance(found, Mapping):
+  if not isinstance(content, Mapping):
     raise ValueError(
-      f'{path} holds a {type(found).__name__}, expected a state dict or a'
+      f'{path} holds a {type(content).__name__}, expected a state dict or a'
       ' checkpoint with one'
     )
-  return found, json.loads(found.get(CARD, '{}'))
+  return content, json.loads(content.get(CARD, '{}'))
 
 
 def _harmless() -> list[Any]:
@@ -134,7 +134,7 @@ def _read_safetensors(path: pathlib.Path) -> tuple[StateDict, dict[str, Any]]:
       arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
       return arrays, json.loads((file.metadata() or {}).get(CARD, '{}'))
   except SafetensorError as error:
-    raise ValueError(f'{path} is damaged: {error}') from error
+    raise ValueError(f'{path} is corrupt: {error}') from error
 
 
 def _write_safetensors(
@@ -151,7 +151,7 @@ def _read_numpy(path: pathlib.Path) -> tuple[StateDict, dict[str, Any]]:
     with path.open('rb') as stream, np.load(stream) as file:
       return {name: file[name] for name in file.files}, {}
   except (zipfile.BadZipFile, ValueError, EOFError) as error:
-    raise ValueError(f'{path} is damaged: {error}') from error
+    raise ValueError(f'{path} is corrupt: {error}') from error
 
 
 def _write_numpy(path: pathlib.Path, state_dict: StateDict, card: str) -> None:

@@ -54,9 +54,9 @@ def translate(name: str, rules: Rules) -> str:
 
 
 def dialects(net: nn.Module) -> dict[str, Rules]:
-  """Returns the sets of names that a network is known by, the commonest first.
+  """Returns a network's names in PyTorch projects, the most common first.
 
-  A network that no PyTorch code is known to have keeps its own names.
+  A network without a PyTorch original keeps its own names.
   """
   return DIALECTS.get(type(net), lambda net: {'jaxkd': ()})(net)
 

@@ -20,8 +20,8 @@ class UnsupportedError(ValueError):
 
   def __init__(self, what: str):
     super().__init__(
-      f'no ONNX is known here for {what}, which the network uses: export it to'
-      ' .stablehlo, which takes any network'
+      f'there is no translation to ONNX of {what}, which the network uses:'
+      ' export it to .stablehlo, which takes any network'
     )
 
 
@@ -124,7 +124,7 @@ class Graph:
 
 
 def is_number(size: Any) -> bool:
-  """Is a size known, as all are but that of the batch?"""
+  """Is a size a number, as all but that of the batch are?"""
   return isinstance(size, int | np.integer)
 
 

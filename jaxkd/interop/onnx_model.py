@@ -53,8 +53,8 @@ def model(
   image = jax.ShapeDtypeStruct((batch, *image_shape), jnp.float32)
   closed = jax.make_jaxpr(function)(variables, image)
   graph = Graph(INPUT)
-  known = [np.asarray(leaf) for leaf in jax.tree.leaves(variables)]
-  (logits,) = _run(graph, closed, [*known, INPUT])
+  arrays = [np.asarray(leaf) for leaf in jax.tree.leaves(variables)]
+  (logits,) = _run(graph, closed, [*arrays, INPUT])
   graph.connect('Identity', [logits], [OUTPUT])
   return _assemble(graph, image_shape, closed.out_avals[0].shape[1:])
 
@@ -77,8 +77,8 @@ def _run(
 
   for equation in jaxpr.eqns:
     graph.scope = str(equation.source_info.name_stack)
-    found = _apply(graph, equation, [read(x) for x in equation.invars])
-    values |= zip(equation.outvars, found, strict=True)
+    results = _apply(graph, equation, [read(x) for x in equation.invars])
+    values |= zip(equation.outvars, results, strict=True)
   return [read(x) for x in jaxpr.outvars]
 
 
@@ -89,24 +89,24 @@ def _apply(
   name, params = equation.primitive.name, equation.params
   if name in CALLS:
     return _run(graph, params[CALLS[name]], values)
-  if name == 'platform_index':  # ONNX is no platform that JAX knows
+  if name == 'platform_index':  # none of JAX's platforms is ONNX
     return [np.array(params['platforms'].index(None))]
   if name == 'cond' and not isinstance(values[0], str):
     return _run(graph, params['branches'][int(values[0])], values[1:])
-  if _is_known(equation, values):
+  if _is_constant(equation, values):
     try:
-      found = equation.primitive.bind(*values, **params)
+      results = equation.primitive.bind(*values, **params)
     except NotImplementedError as error:  # of the size of the batch
       raise UnsupportedError(f'the primitive {name!r}') from error
     many = equation.primitive.multiple_results
-    return jax.device_get(found if many else [found])
+    return jax.device_get(results if many else [results])
   if name not in PRIMITIVES:
     raise UnsupportedError(f'the primitive {name!r}')
-  found = PRIMITIVES[name](graph, equation, *values)
-  return found if isinstance(found, list) else [found]
+  results = PRIMITIVES[name](graph, equation, *values)
+  return results if isinstance(results, list) else [results]
 
 
-def _is_known(equation: Any, values: Sequence[Value]) -> bool:
+def _is_constant(equation: Any, values: Sequence[Value]) -> bool:
   """Can the equation be computed without the input and the batch's size?"""
   shapes = [variable.aval.shape for variable in equation.outvars]
   fixed = all(is_number(size) for shape in shapes for size in shape)
@@ -130,7 +130,7 @@ def _assemble(
     kind = onnx.TensorProto.FLOAT
     return helper.make_tensor_value_info(name, kind, [BATCH, *shape])
 
-  found = helper.make_model(
+  model = helper.make_model(
     helper.make_graph(
       nodes,
       'jaxkd',
@@ -146,5 +146,5 @@ def _assemble(
     ir_version=IR_VERSION,
     producer_name='jaxkd',
   )
-  onnx.checker.check_model(found, full_check=True)
-  return found
+  onnx.checker.check_model(model, full_check=True)
+  return model

@@ -102,7 +102,7 @@ def _broadcast(graph: Graph, equation: Any, x: Value) -> Value:
     x = graph.reshape(x, aligned)
   if tuple(aligned) == tuple(new):
     return x
-  # To ONNX a 1 says: as it is.
+  # A 1 leaves the size as it is in ONNX.
   wanted = [1 if a == n else n for a, n in zip(aligned, new, strict=True)]
   return graph('Expand', x, graph.sizes(wanted))
 
@@ -198,8 +198,8 @@ def _arg_reduce(name: str) -> Converter:
 
     (axis,) = equation.params['axes']
     dtype = np.dtype(equation.params['index_dtype'])
-    found = graph(name, x, axis=axis, keepdims=0)
-    return graph('Cast', found, to=helper.np_dtype_to_tensor_dtype(dtype))
+    index = graph(name, x, axis=axis, keepdims=0)
+    return graph('Cast', index, to=helper.np_dtype_to_tensor_dtype(dtype))
 
   return convert
 
@@ -214,8 +214,7 @@ def _sort(graph: Graph, equation: Any, x: Value, *others: Value) -> list[Value]:
     raise UnsupportedError('sorting by another array')
   axis = equation.params['dimension']
   size = integers([equation.invars[0].aval.shape[axis]])
-  found = graph.several(2, 'TopK', x, size, axis=axis, largest=0)
-  return found[:1]
+  return graph.several(2, 'TopK', x, size, axis=axis, largest=0)[:1]
 
 
 def _dot(graph: Graph, equation: Any, x: Value, y: Value) -> Value:

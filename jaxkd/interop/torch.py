@@ -57,12 +57,12 @@ def from_state_dict(
   entries = normal(state_dict)
   net = models.build(name, 1, **settings)
   rules = _recognised(net, entries)
-  known = {
-    leaf: names.from_torch(leaf, entries[there])
+  sized = {
+    leaf: names.from_torch(leaf, entries[name_there])
     for leaf in (names.first_kernel(net), HEAD, names.POSITIONS)
-    if (there := names.translate(leaf, rules)) in entries
+    if (name_there := names.translate(leaf, rules)) in entries
   }
-  leaves = tree.leaves(_shapes(name, known, settings))
+  leaves = tree.leaves(_shapes(name, sized, settings))
   theirs = {leaf: names.translate(_local(leaf), rules) for leaf in leaves}
   wanted = {
     theirs[leaf]: jax.ShapeDtypeStruct(
@@ -108,9 +108,8 @@ def to_state_dict(
       f'this {name} has convolutions with branches, and its PyTorch module has'
       ' none: merge them by --mode=export, or by jaxkd.reparam.merge'
     )
-  known = tree.leaves(variables['params'])
-  wanted = _shapes(name, known, settings)
-  leaves = tree.leaves(tree.fit(variables, wanted, f'what is to be a {name}'))
+  wanted = _shapes(name, tree.leaves(variables['params']), settings)
+  leaves = tree.leaves(tree.fit(variables, wanted, f'the network {name!r}'))
   dialects = names.dialects(models.build(name, 1, **settings))
   rules = lookup('dialect', dialects, dialect or next(iter(dialects)))
   return {
@@ -125,8 +124,8 @@ def _check(name: str) -> None:
   """Refuses a network by import path: PyTorch has no counterpart of it."""
   if models.is_path(name):
     raise ValueError(
-      f'{name!r} is a network of your own, whose names in PyTorch are not known'
-      ' here: --mode=export writes .npz, .stablehlo and .onnx files of it'
+      f'{name!r} is a network of your own, whose names in PyTorch are unknown:'
+      ' --mode=export writes .npz, .stablehlo and .onnx files of it'
     )
 
 
@@ -167,7 +166,7 @@ def normal(state_dict: Mapping[str, Any]) -> dict[str, np.ndarray]:
 def _array(x: Any) -> np.ndarray:
   """Returns a float32 copy of NumPy's or PyTorch's array, wherever it lies.
 
-  PyTorch's may go on changing in place.
+  PyTorch may change its array in place later.
   """
   if hasattr(x, 'detach'):
     x = x.detach().float().cpu().numpy()
@@ -177,34 +176,35 @@ def _array(x: Any) -> np.ndarray:
 def _recognised(
   net: nn.Module, entries: Mapping[str, np.ndarray]
 ) -> names.Rules:
-  """Returns the dialect that knows the first and the last layer."""
+  """Returns the dialect whose names of the first and last layer are there."""
   ends = (names.first_kernel(net), HEAD)
 
-  def known(rules):
+  def matches(rules):
     return sum(names.translate(leaf, rules) in entries for leaf in ends)
 
-  return max(names.dialects(net).values(), key=known)
+  return max(names.dialects(net).values(), key=matches)
 
 
 def _shapes(
-  name: str, known: Mapping[str, Any], settings: dict[str, Any]
+  name: str, sized: Mapping[str, Any], settings: dict[str, Any]
 ) -> Variables:
   """Returns the shapes of a network's variables.
 
   Args:
     name: of the network.
-    known: some of its arrays: those that depend on the image and the classes.
+    sized: arrays by name; those whose shapes depend on the image and the
+      classes are enough.
     settings: attributes of the network.
   """
-  num_classes = known[HEAD].shape[-1] if HEAD in known else 1
+  num_classes = sized[HEAD].shape[-1] if HEAD in sized else 1
   net = models.build(name, **{'num_classes': num_classes, **settings})
-  first = known.get(names.first_kernel(net), np.empty((3, 1)))
+  first = sized.get(names.first_kernel(net), np.empty((3, 1)))
   channels = first.shape[-2]
   if isinstance(net, MLP):
     return tree.shapes(net, (1, 1, channels))
   patches = 2  # a side; all that matters is that a network takes it
-  if names.POSITIONS in known:
-    patches = math.isqrt(known[names.POSITIONS].shape[1] - 1)
+  if names.POSITIONS in sized:
+    patches = math.isqrt(sized[names.POSITIONS].shape[1] - 1)
   side = patches * getattr(net, 'patch', 16)
   return tree.shapes(net, (side, side, channels))
 

@@ -1,115 +1,129 @@
-"""Finished networks: found, made into modules, given their data.
+"""Networks of finished runs, the data they are measured on, and their guides.
 
-A finished network is a run's, a folder of its own, or an exported file.
+A finished network lies in a run, in a folder of its own, or in an exported
+file.
 """
 
 import json
 import pathlib
 from typing import Any
 
-import flax.linen as nn
 from ml_collections import ConfigDict
 
+from jaxkd import checkpoints, data, problems
 from jaxkd import config as configs
-from jaxkd import data, models, problems, tree
-from jaxkd.checkpoints import native
+from jaxkd.checkpoints import Card, SavedNetwork
+from jaxkd.checkpoints.load import RESULTS
 from jaxkd.data.base import Dataset
-from jaxkd.runs.pretrained import Network
-from jaxkd.checkpoints import load
-from jaxkd.runs.run import CONFIG
+from jaxkd.runs import layout
 from jaxkd.train import mesh
 from jaxkd.train.evaluation import Evaluator
-from jaxkd.types import Variables
 
 
-def find(workdir: pathlib.Path, name: str = '') -> Network:
-  """Reads a network of a run, or a network that is not in a run.
+def load_network(workdir: pathlib.Path, name: str = '') -> SavedNetwork:
+  """Reads a network of a run, or a network outside of runs.
 
   Args:
     workdir: the folder of a run, of a network, or an exported file.
-    name: of the network in the run; '' takes its student, or the teacher of a
-      run that only trains one.
+    name: of the network in the run; '' takes its result: the student, or the
+      teacher of a run that only trains one.
 
   Raises:
-    FileNotFoundError: there is no such network; the message names those that
-      there are.
-    ValueError: the folder is a study's.
+    FileNotFoundError: there is no such network; the message names those of the
+      run.
+    ValueError: the folder is a study's, or a file is corrupt.
   """
-  if native.is_network(workdir) and not name:
-    return native.load_network(workdir)
+  if not name and checkpoints.kind_of(workdir):
+    return checkpoints.load(workdir)
   config = _config_of(workdir)
   study = config.get('study', {})
   if study.get('recipes') or study.get('seeds'):
     raise ValueError(
       f'{workdir} holds a study: name one of its runs, such as'
-      f' {workdir}/runs/RECIPE/seed0'
+      f' {workdir}/runs/VARIANT/seed0'
     )
-  is_teacher = config['method']['name'] == 'teacher'
-  name = name or ('teacher' if is_teacher else 'student')
-  folder = workdir / 'networks'
-  if not native.is_network(folder / name):
-    there = sorted(x.name for x in folder.glob('*') if native.is_network(x))
+  name = name or _result(workdir)
+  place = layout.network(workdir, name)
+  if not checkpoints.kind_of(place):
+    names = sorted(
+      x.name for x in place.parent.glob('*') if checkpoints.kind_of(x)
+    )
     raise FileNotFoundError(
-      f'no network {name!r} in {workdir}; there are: {", ".join(there)}. Name'
+      f'no network {name!r} in {workdir}; there are: {", ".join(names)}. Name'
       ' one of them by --network, or finish the run first'
-      if there
-      else f'no network in {workdir} yet: the same command goes on with the run'
+      if names
+      else f'no network in {workdir} yet: finish the run first, which the same'
+      ' command resumes'
     )
-  variables, card = native.load_network(folder / name)
-  # What cards did not say from the beginning.
-  known = {'network': name, 'compute_dtype': config['compute_dtype']}
-  return variables, {**known, **card}
+  network = checkpoints.load(place)
+  card = network.card.replace(
+    network=network.card.network or name,
+    compute_dtype=network.card.compute_dtype or config['compute_dtype'],
+  )
+  return SavedNetwork(network.variables, card)
+
+
+def _result(workdir: pathlib.Path) -> str:
+  """Returns the name of the network that a run is for."""
+  names = (_summary_of(workdir) or {}).get('networks', ())
+  return next((name for name in RESULTS if name in names), RESULTS[0])
+
+
+def _summary_of(workdir: pathlib.Path) -> dict[str, Any] | None:
+  """Returns the summary of a finished run, None of another one."""
+  path = workdir / layout.SUMMARY
+  return json.loads(path.read_text()) if path.exists() else None
 
 
 def _config_of(workdir: pathlib.Path) -> dict[str, Any]:
   """Returns the config of a run, as plain values."""
-  path = workdir / CONFIG
+  path = workdir / layout.CONFIG
   if not path.exists():
     raise FileNotFoundError(
-      f'no run in {workdir}: {CONFIG} is missing. --workdir is the folder of a'
-      ' run, or an exported file'
+      f'no run in {workdir}: {layout.CONFIG} is missing. --workdir is the'
+      ' folder of a run, or an exported file'
     )
   return json.loads(path.read_text())
 
 
 def data_settings(
-  workdir: pathlib.Path, card: dict[str, Any], config: ConfigDict | None = None
+  workdir: pathlib.Path, card: Card, config: ConfigDict | None = None
 ) -> dict[str, Any]:
   """Returns the settings of the data that a network is measured on.
 
   Args:
-    workdir: of its run, where the data's settings are.
-    card: of the network; an exported one has the data's settings.
-    config: says where the data lie now, and for a network that has neither
-      run nor settings, what they are.
+    workdir: of its run, whose config has them.
+    card: of the network; that of an exported one has them.
+    config: has the folder of the data now; and all settings for a network that
+      has neither a run nor settings.
   """
-  given = configs.resolved(config)['data'] if config is not None else {}
-  is_run = (workdir / CONFIG).exists()
-  settings = {} if is_run else card.get('data_settings') or given
+  section = configs.resolved(config)['data'] if config is not None else {}
+  is_run = (workdir / layout.CONFIG).exists()
+  settings = {} if is_run else card.data_settings or section
   settings = settings or _config_of(workdir)['data']
-  return {**settings, 'dir': given.get('dir') or settings['dir']}
+  return {**settings, 'dir': section.get('dir') or settings['dir']}
 
 
-def load_data(settings: dict[str, Any], card: dict[str, Any]) -> Dataset:
-  """Returns the data set that a network is evaluated on.
+def load_data(settings: dict[str, Any], card: Card) -> Dataset:
+  """Returns the data set that a network is measured on.
 
   Args:
     settings: of the data.
     card: of the network.
 
   Raises:
-    ValueError: the data are not such as the network takes.
+    ValueError: the network is for other classes or images.
   """
   section = dict(settings)
   dataset = data.load(**section.pop('settings'), **section)
-  for what, ours, its in (
-    ('classes', dataset.num_classes, card['num_classes']),
-    ('image shape', list(dataset.image_shape), card['image_shape']),
+  for name, of_data, of_network in (
+    ('classes', dataset.num_classes, card.num_classes),
+    ('image shape', list(dataset.image_shape), list(card.image_shape)),
   ):
-    if ours != its:
+    if of_data != of_network:
       raise ValueError(
-        f'{dataset.name} has {what} {ours}, the network {its}: measure it on'
-        ' the data that it was made for'
+        f'{dataset.name} has {name} {of_data}, the network {of_network}:'
+        ' measure it on the data that it was made for'
       )
   return dataset
 
@@ -121,30 +135,79 @@ def evaluator(dataset: Dataset) -> Evaluator:
   )
 
 
-def guide_of(workdir: pathlib.Path, name: str) -> Network | None:
-  """Reads a frozen network of a run.
+def guides(workdir: pathlib.Path, card: Card) -> dict[str, SavedNetwork]:
+  """Reads the guides of a network: those frozen in the phase that trained it.
+
+  Args:
+    workdir: of a run, or another folder or file, which has none.
+    card: of the network.
 
   Returns:
-    None if it was given by a checkpoint that is not there any more, or is now
-    of another network than the one that the run's summary is about.
+    By name; without those that cannot be read any more, see `load_guide`.
   """
-  if native.is_network(workdir / 'networks' / name):
-    return find(workdir, name)
+  mark = layout.phase(workdir, card.phase)
+  if not mark.exists():
+    return {}
+  names = json.loads(mark.read_text())['frozen']
+  networks = {name: load_guide(workdir, name) for name in names}
+  return {name: network for name, network in networks.items() if network}
+
+
+def first_guide(workdir: pathlib.Path, card: Card) -> SavedNetwork | None:
+  """Reads the network that guides a run from outside of its method.
+
+  It is the first one that is frozen in any phase: the others may have learned
+  from it.
+
+  Args:
+    workdir: of a run, or another folder or file, which has none.
+    card: of a network of the run.
+
+  Returns:
+    None if there is no guide, or the network is the guide itself.
+  """
+  if not (workdir / layout.CONFIG).exists():
+    return None
+  phases = list(_phases(_summary_of(workdir))) or [card.phase]
+  marks = [layout.phase(workdir, name) for name in phases]
+  names = [
+    name
+    for mark in marks
+    if mark.exists()
+    for name in json.loads(mark.read_text())['frozen']
+  ]
+  if not names or names[0] == card.network:
+    return None
+  return load_guide(workdir, names[0])
+
+
+def _phases(summary: dict[str, Any] | None) -> dict[str, Any]:
+  """Returns a summary's phases, by name and in order."""
+  if summary is None:
+    return {}
+  return summary['phases' if 'phases' in summary else 'stages']
+
+
+def load_guide(workdir: pathlib.Path, name: str) -> SavedNetwork | None:
+  """Reads a network that was frozen in a run.
+
+  Returns:
+    None if its checkpoint is not there any more, or is now of another network
+    than that of the run's summary.
+  """
+  if checkpoints.kind_of(layout.network(workdir, name)):
+    return load_network(workdir, name)
   section = _config_of(workdir).get(name, {})
-  given, results = section.get('checkpoint'), workdir / 'summary.json'
-  if not (given and results.exists()):
+  path, summary = section.get('checkpoint'), _summary_of(workdir)
+  if not path or summary is None or checkpoints.find(path) is None:
     return None
-  if native.find_network(pathlib.Path(given)) is None:
-    return None
-  _, own = find(workdir)
-  variables, card = load.load(
-    pathlib.Path(given),
+  variables, card = checkpoints.load(
+    path,
     section['name'],
-    tuple(own['image_shape']),
+    load_network(workdir).card.shape,
     width=section['width'],
     **section.get('settings', {}),
   )
-  card = {'taps': section.get('taps', {}), **card}
-  known = json.loads(results.read_text())['networks'].get(name, {})
-  same = card.get('params_sha256') == known.get('params_sha256')
-  return (variables, card) if same else None
+  card = card.replace(taps=card.taps or section.get('taps', {}))
+  of_run = summary['networks'].get(name, {}).get('params_sha256')
+  return SavedNetwork(variables, card) if card.params_sha256 == of_run else None

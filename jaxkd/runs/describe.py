@@ -6,25 +6,21 @@ from typing import Any
 import flax.linen as nn
 
 from jaxkd import models, tree
-from jaxkd.text import table
-from jaxkd.graph import Frozen, Learner, Shared, Phase, Transfer
+from jaxkd.checkpoints import model_name
+from jaxkd.graph import Frozen, Learner, Phase, Shared, Transfer
 from jaxkd.graph.program import Program
+from jaxkd.text import table
 
 
-def model_name(card: Mapping[str, Any]) -> str:
-  """Returns a network's model and what is particular about it.
+def row_name(network: Mapping[str, Any]) -> str:
+  """Returns the display name of a network's model.
 
   Args:
-    card: 'model' and, unless they are 1 or None, 'width' and 'branches', and
-      'read_out', unless it is softmax or None; 'reused', unless it is empty.
+    network: its entries in a summary: 'model' and what else there is of
+      'width', 'branches', 'read_out' and 'reused'.
   """
-  width, branches = (card.get(key) or 1 for key in ('width', 'branches'))
-  read_out = card.get('read_out') or 'softmax'
-  wide = f' x{width:g}' if width != 1 else ''
-  many = f' ({branches} branches)' if branches > 1 else ''
-  read = f' (read by {read_out})' if read_out != 'softmax' else ''
-  head = ' (reused classifier)' if card.get('reused') else ''
-  return f'{card["model"]}{wide}{many}{head}{read}'
+  keys = ('width', 'branches', 'read_out', 'reused')
+  return model_name(network['model'], *map(network.get, keys))
 
 
 def sizes(program: Program, name: str) -> tuple[int, int]:
@@ -59,7 +55,7 @@ def phase_text(
     networks.append(
       (
         name,
-        model_name({'model': architectures[name], **_particulars(module)}),
+        model_name(architectures[name], **_particulars(module)),
         _role(network),
         f'{parameters:,}',
         f'{macs / 1e6:,.1f} M',

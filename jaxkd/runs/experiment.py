@@ -8,19 +8,17 @@ from typing import Any
 import optax
 from ml_collections import ConfigDict
 
+from jaxkd import checkpoints, data, methods, models, problems
 from jaxkd import config as configs
-from jaxkd import data, methods, models, problems
-from jaxkd.runs import describe
 from jaxkd.catalog import UnknownNameError, call, lookup, suggestion
 from jaxkd.config import Config
 from jaxkd.data.base import Dataset
 from jaxkd.graph import OBJECTIVES, Frozen, Learner, Model, Phase
-from jaxkd.checkpoints import load
-from jaxkd.methods.offline import TEACHER_LOSSES
 from jaxkd.graph.program import Program, bind
+from jaxkd.methods.offline import TEACHER_LOSSES
 from jaxkd.problems import Problem
-from jaxkd.train import mesh
-from jaxkd.train import optimizer
+from jaxkd.runs import describe
+from jaxkd.train import mesh, optimizer
 from jaxkd.train.feed import steps_per_epoch
 from jaxkd.train.phase import Task
 from jaxkd.types import DTYPES
@@ -211,7 +209,8 @@ class Experiment:
       return 'softmax'
     path = section.checkpoint and pathlib.Path(section.checkpoint)
     if path and path.exists():
-      return load.load_card(path).get('read_out', 'softmax')
+      card = checkpoints.load_card(path)
+      return card.read_out if card else 'softmax'
     return section.read_out or TEACHER_LOSSES[section.loss].read_out
 
   def epochs(self, phase: Phase) -> int:
@@ -306,14 +305,14 @@ class Experiment:
         del given[key]
     if 'start' in given:  # what it is, not where it lies
       section = self.config.teacher
-      _, card = load.load(
+      _, card = checkpoints.load(
         pathlib.Path(section.start),
         section.name,
         self.image_shape,
         width=section.width,
         **section.settings.to_dict(),
       )
-      given['start'] = card['params_sha256']
+      given['start'] = card.params_sha256
     optimizer = config['optimizer']
     optimizer['name'] = self.optimizer_name(phase)
     for key in ('ema', 'delta'):  # not of its training

@@ -1,49 +1,67 @@
-"""Networks that a run is given: by checkpoints, or by what the data know."""
+"""Pretrained networks of a run: from checkpoints, or the Bayes classifier."""
 
-import pathlib
 from typing import Any
 
 import numpy as np
 
+from jaxkd import checkpoints, problems, tree
 from jaxkd import config as configs
-from jaxkd import problems, tree
+from jaxkd.checkpoints import Card, SavedNetwork
+from jaxkd.checkpoints.load import RESULTS
 from jaxkd.config import BAYES, Config
-from jaxkd.runs.experiment import Experiment
 from jaxkd.graph import Phase
-from jaxkd.checkpoints import load
+from jaxkd.runs.experiment import Experiment
 from jaxkd.train.evaluation import Evaluator
 from jaxkd.train.phase import fitted
 from jaxkd.types import Variables
 
-Network = tuple[Variables, dict[str, Any]]  # its arrays and its card
 
-
-def given(experiment: Experiment) -> dict[str, Network]:
-  """Returns the networks whose checkpoints a config names.
+def load_pretrained(experiment: Experiment) -> dict[str, SavedNetwork]:
+  """Reads the networks whose checkpoints a config names.
 
   A file of PyTorch's is converted.
+
+  Returns:
+    By network name.
 
   Raises:
     FileNotFoundError: there is no such checkpoint.
     ImportError: PyTorch is needed to read it, and absent.
-    ValueError: it is another network than the config asks for; the data do not
-      know their posterior.
+    ValueError: it is another network than the config asks for; the Bayes
+      classifier of the data is unknown.
   """
-  found = {}
+  learners = _learners(experiment)
+  networks = {}
   for name, section in _sections(experiment).items():
     path = section.checkpoint or section.get('start', '')
-    if path:
-      if path == BAYES:
-        network = _bayes(experiment)
-      else:
-        network = _load(experiment, section, path)
-      _check(experiment, name, section, path, network[1])
-      found[name] = network
-  return found
+    if not path:
+      continue
+    if path == BAYES:
+      network = _bayes(experiment)
+    else:
+      network = checkpoints.load(
+        path,
+        section.name,
+        experiment.image_shape,
+        width=section.width,
+        **configs.resolved(section.settings),
+      )
+    wanted = _wanted(experiment, section)
+    if section.checkpoint and name not in learners and path != BAYES:
+      wanted |= _wanted_of_guides(experiment)
+    where = name if name in experiment.config else 'method'
+    _check(network.card, wanted, f'--config.{where}', name, path)
+    networks[name] = network
+  return networks
+
+
+def _learners(experiment: Experiment) -> set[str]:
+  """Returns the networks that any phase trains; others are always frozen."""
+  return {n for phase in experiment.phases for n in phase.graph.trained}
 
 
 def _sections(experiment: Experiment) -> dict[str, Config]:
-  """Returns what is said of each network that may have a checkpoint."""
+  """Returns the settings of each network that may have a checkpoint."""
   networks = {
     name: (phase, network)
     for phase in experiment.phases
@@ -56,40 +74,40 @@ def _sections(experiment: Experiment) -> dict[str, Config]:
     if getattr(network, 'model', None)
   }
   config = experiment.config
-  return {n: config[n] for n in ('teacher', 'student') if n in used} | own
+  return {n: config[n] for n in reversed(RESULTS) if n in used} | own
 
 
-def tested(
-  experiment: Experiment, found: dict[str, Network]
+def evaluate_pretrained(
+  experiment: Experiment, networks: dict[str, SavedNetwork]
 ) -> dict[str, dict[str, float]]:
-  """Measures the networks that are given to teach, before they do.
+  """Measures the pretrained networks that will guide, before they do.
 
-  Where the training of a network only starts from a checkpoint, what it is then
-  is not what will teach.
+  A network that only starts from its checkpoint is left out, since another one
+  will guide: the network that its training ends with.
 
   Args:
     experiment: whose data they are measured on.
-    found: by network, what `given` has returned.
+    networks: by name, as `load_pretrained` returns them.
 
   Returns:
-    By network, see `Evaluator`.
+    Results by network name, see `Evaluator`.
 
   Raises:
     ValueError: one of them is no better than guessing.
   """
-  learning = {n for phase in experiment.phases for n in phase.graph.trained}
+  learners = _learners(experiment)
   phases: dict[str, Phase] = {}
   for phase in reversed(experiment.phases):
-    phases |= dict.fromkeys(
-      (set(phase.graph.frozen) & set(found)) - learning, phase
-    )
+    guides = set(phase.graph.frozen) & set(networks)
+    phases |= dict.fromkeys(guides - learners, phase)
   results = {}
   for name, phase in phases.items():
     task = experiment.task(phase)
-    own = fitted(task.program, {name: found[name][0]}, task.seed)
+    initial = {name: networks[name].variables}
+    variables = fitted(task.program, initial, task.seed)[name]
     dataset = task.dataset
     test = Evaluator(dataset.test, dataset.view, task.problem, task.mesh)
-    results[name] = test(task.program.modules[name], own[name])
+    results[name] = test(task.program.modules[name], variables)
     section = experiment.section(phase, name)
     _check_accuracy(experiment, name, section, results[name])
   return results
@@ -98,10 +116,10 @@ def tested(
 def _check_accuracy(
   experiment: Experiment, name: str, section: Config, result: dict[str, float]
 ) -> None:
-  """Raises ValueError if a network of a file says nothing about the data.
+  """Raises ValueError if a pretrained network is no better than guessing.
 
-  That is what comes out if a file is another network's, or its images are to be
-  normalised in another way, or its classes stand in another order.
+  The usual causes are a file of another network, another normalisation of the
+  images, and another order of the classes.
   """
   dataset, path = experiment.dataset, section.checkpoint
   problem = problems.of(dataset)
@@ -126,80 +144,75 @@ def _check_accuracy(
   )
 
 
-def _load(experiment: Experiment, section: Config, path: str) -> Network:
-  variables, card = load.load(
-    pathlib.Path(path),
-    section.name,
-    experiment.image_shape,
-    width=section.width,
-    **configs.resolved(section.settings),
-  )
-  return variables, {
-    'branches': 1,
-    'read_out': 'softmax',
-    'settings': {},
-    **card,
-  }
-
-
-def _bayes(experiment: Experiment) -> Network:
+def _bayes(experiment: Experiment) -> SavedNetwork:
   """Returns the linear network whose softmax is the data's posterior."""
   dataset = experiment.dataset
   if dataset.bayes is None:
     raise ValueError(
-      f'the posterior of {dataset.name} is not known, so no checkpoint can be'
-      f' {BAYES!r}; gaussian_mixture is a data set where it is'
+      f'the posterior of {dataset.name} is unknown, so no checkpoint can be'
+      f' {BAYES!r}; gaussian_mixture is a data set where it is known'
     )
   kernel, bias = (np.asarray(x, np.float32) for x in dataset.bayes)
   variables: Variables = {
     'params': {'head': {'kernel': kernel, 'bias': bias}},
     'batch_stats': {},
   }
-  card = {
-    'model': 'linear',
-    'width': 1.0,
-    'branches': 1,
-    'read_out': 'softmax',
-    'settings': {},
-    'num_classes': dataset.num_classes,
-    'params': tree.count(variables['params']),
-    'macs': kernel.size,
-    'params_sha256': tree.digest(variables),
-  }
-  return variables, card
+  card = Card(
+    model='linear',
+    num_classes=dataset.num_classes,
+    image_shape=dataset.image_shape,
+    params=tree.count(variables['params']),
+    macs=kernel.size,
+    params_sha256=tree.digest(variables),
+  )
+  return SavedNetwork(variables, card)
 
 
-def _check(
-  experiment: Experiment,
-  name: str,
-  section: Config,
-  path: str,
-  card: dict[str, Any],
-) -> None:
-  """Raises ValueError if a card is not what is said of the network."""
+def _wanted(experiment: Experiment, section: Config) -> dict[str, Any]:
+  """Returns the entries that a card must have for a config's section."""
   wanted = {
     'model': section.name,
     'width': section.width,
     'num_classes': experiment.num_classes,
     'settings': configs.resolved(section.settings),
+    # A single branch can become many, and many can be merged.
+    'branches': section.get('branches', 1),
   }
-  if 1 not in (card['branches'], section.get('branches', 1)):
-    wanted['branches'] = section.branches  # otherwise added or merged
   if section.checkpoint and section.get('read_out'):
     wanted['read_out'] = section.read_out  # otherwise the card's
-  if section.checkpoint and name == 'teacher' and path != BAYES:
-    view = experiment.dataset.view
-    wanted |= {
-      'class_names': list(experiment.dataset.class_names),
-      'mean': list(view.mean),
-      'std': list(view.std),
-      'scale': view.scale,
-    }
-  where = name if name in experiment.config else 'method'
+  return wanted
+
+
+def _wanted_of_guides(experiment: Experiment) -> dict[str, Any]:
+  """Returns further entries of a network that is used as it is."""
+  dataset = experiment.dataset
+  return {
+    'class_names': list(dataset.class_names),
+    'mean': list(dataset.view.mean),
+    'std': list(dataset.view.std),
+    'scale': dataset.view.scale,
+  }
+
+
+def _check(
+  card: Card, wanted: dict[str, Any], where: str, name: str, path: str
+) -> None:
+  """Raises ValueError if an entry of a card is not the wanted one.
+
+  Entries on data that a card does not have are not compared.
+  """
+  entries = {
+    'settings': {},
+    'width': card.width,
+    'branches': card.branches,
+    'read_out': card.read_out,
+    **card.to_json(),
+  }
+  if 1 in (card.branches, wanted['branches']):
+    wanted = {key: x for key, x in wanted.items() if key != 'branches'}
   for key, value in wanted.items():
-    if card.get(key, value) != value:
+    if entries.get(key, value) != value:
       raise ValueError(
-        f'the checkpoint {path} has {key} {card[key]!r}, the config asks for'
-        f' a {name} with {key} {value!r}; change --config.{where} or the'
-        ' checkpoint'
+        f'the checkpoint {path} has {key} {entries[key]!r}, the config asks for'
+        f' a {name} with {key} {value!r}; change {where} or the checkpoint'
       )

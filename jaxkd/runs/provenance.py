@@ -1,4 +1,4 @@
-"""Where a result comes from: versions, devices, commit."""
+"""The provenance of results: versions, devices, commit."""
 
 import importlib.metadata
 import pathlib

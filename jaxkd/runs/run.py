@@ -21,23 +21,24 @@ from typing import Any
 
 from tqdm import tqdm
 
-from jaxkd import config as configs, text
-from jaxkd import models, plots, problems, tree
-from jaxkd.runs import describe
-from jaxkd.checkpoints import native
+from jaxkd import checkpoints, models, plots, problems, text, tree
+from jaxkd import config as configs
 from jaxkd.catalog import lookup
+from jaxkd.checkpoints import Card, SavedNetwork, native
 from jaxkd.disk import PARTIAL, write_json
-from jaxkd.runs.experiment import Experiment
-from jaxkd.runs.pretrained import Network, given, tested
 from jaxkd.graph import Phase
 from jaxkd.problems import Problem
-from jaxkd.train import log
+from jaxkd.runs import describe, layout
+from jaxkd.runs.experiment import Experiment
+from jaxkd.runs.layout import CONFIG
+from jaxkd.runs.pretrained import evaluate_pretrained, load_pretrained
 from jaxkd.runs.provenance import provenance
-from jaxkd.train.phase import train_phase
 from jaxkd.runs.teacher_cache import TeacherCache
+from jaxkd.train import log
+from jaxkd.train.phase import train_phase
 from jaxkd.types import Tree, Variables
 
-CONFIG, DATA, GIVEN = 'config.json', 'data.json', 'given.json'
+DATA, GIVEN = 'data.json', 'given.json'
 
 
 class Run:
@@ -71,11 +72,11 @@ class Run:
       )
     return True
 
-  def _claim(self, found: dict[str, Network]) -> None:
+  def _claim(self, found: dict[str, SavedNetwork]) -> None:
     """Makes the folder this run's, with the networks that it is given."""
     dataset = self.experiment.dataset
     new = {'name': dataset.name, 'fingerprint': dataset.fingerprint}
-    given = {name: card['params_sha256'] for name, (_, card) in found.items()}
+    given = {name: card.params_sha256 for name, (_, card) in found.items()}
     self._check(GIVEN, given, 'checkpoint')
     if self._check(DATA, new, 'data set'):
       return
@@ -102,8 +103,8 @@ class Run:
 
   def finish(self) -> dict[str, Any]:
     """Runs what has not been run yet, and returns the summary."""
-    found = given(self.experiment)
-    measured = tested(self.experiment, found)
+    found = load_pretrained(self.experiment)
+    measured = evaluate_pretrained(self.experiment, found)
     self._claim(found)
     for note in self.experiment.dataset.notes:
       tqdm.write(f'data: {note}')
@@ -118,15 +119,15 @@ class Run:
     return summary
 
   def _folder(self, name: str) -> pathlib.Path:
-    return self.workdir / 'networks' / name
+    return layout.network(self.workdir, name)
 
   def _mark(self, phase: Phase) -> pathlib.Path:
-    return self.workdir / 'phases' / f'{phase.name}.json'
+    return layout.phase(self.workdir, phase.name)
 
   def _finish_phase(
     self,
     phase: Phase,
-    networks: dict[str, Network],
+    networks: dict[str, SavedNetwork],
     frozen: dict[str, dict[str, Any]],
     cost: dict[str, Any],
   ) -> None:
@@ -139,27 +140,27 @@ class Run:
       cost: time and throughput.
     """
     for name, network in networks.items():
-      native.save_network(self._folder(name), *network)
+      checkpoints.save(self._folder(name), *network)
     self._mark(phase).parent.mkdir(exist_ok=True)
     mark = {'networks': list(networks), 'frozen': frozen, **cost}
     write_json(self._mark(phase), mark)
 
   def _done(
-    self, phase: Phase, found: dict[str, Network]
-  ) -> dict[str, Network] | None:
+    self, phase: Phase, found: dict[str, SavedNetwork]
+  ) -> dict[str, SavedNetwork] | None:
     """Returns the networks of a finished phase, None if it is not finished."""
     if not self._mark(phase).exists():
       return None
     mark = json.loads(self._mark(phase).read_text())
     carried = self._mark(phase).with_suffix('.npz')
     if carried.exists():
-      self._carried |= native.load_network(carried)[0]['params']
+      self._carried |= native.load_tree(carried)
     networks = {
-      name: native.load_network(self._folder(name)) for name in mark['networks']
+      name: checkpoints.load(self._folder(name)) for name in mark['networks']
     }
     return networks | _measured(found, mark['frozen'])
 
-  def _cached(self, phase: Phase) -> dict[str, Network] | None:
+  def _cached(self, phase: Phase) -> dict[str, SavedNetwork] | None:
     """Returns a teacher that an earlier run has trained in the same way.
 
     A run whose result is the teacher trains it all the same.
@@ -180,9 +181,9 @@ class Run:
   def _train(
     self,
     phase: Phase,
-    found: dict[str, Network],
+    found: dict[str, SavedNetwork],
     measured: dict[str, dict[str, float]],
-  ) -> dict[str, Network]:
+  ) -> dict[str, SavedNetwork]:
     """Trains a phase; its networks are on disk when this returns.
 
     Args:
@@ -192,18 +193,17 @@ class Run:
     """
     initial = {name: variables for name, (variables, _) in found.items()}
     task = self.experiment.task(phase)
-    trained = train_phase(
-      task, self.workdir, initial, self._carried, measured
-    )
+    trained = train_phase(task, self.workdir, initial, self._carried, measured)
     self._carry(phase, trained.objectives)
     networks, frozen = {}, {}
     for name, variables in trained.variables.items():
       if name in phase.graph.frozen:
         frozen[name] = trained.record.last[name]
       else:
-        card = self._card(phase, name.removesuffix('_ema'), variables)
-        result = trained.results[name]
-        networks[name] = variables, {'network': name, **card, **result}
+        card = self._card(phase, name.removesuffix('_ema'), variables).replace(
+          network=name, results=trained.results[name]
+        )
+        networks[name] = SavedNetwork(variables, card)
     if self.experiment.is_teacher(phase):
       settings = self.experiment.teacher_settings(phase)
       path = self._cache.store(settings, *networks['teacher'])
@@ -233,43 +233,40 @@ class Run:
     kept = {name: own for name, own in learned.items() if name in names}
     if kept:
       path = self._mark(phase).with_suffix('.npz')
-      native.save_file(path, {'params': kept}, {})
+      native.save_tree(path, kept)
     self._carried |= kept
 
-  def _card(
-    self, phase: Phase, name: str, variables: Variables
-  ) -> dict[str, Any]:
-    """Returns what a network is, but for how good it is."""
+  def _card(self, phase: Phase, name: str, variables: Variables) -> Card:
+    """Returns the model card of a network, without its results."""
     section = self.experiment.section(phase, name)
-    particular = {x: section[x].to_dict() for x in ('settings', 'taps')}
     network = phase.graph.networks[name]
     program = self.experiment.program(phase)
     params, macs = describe.sizes(program, name)
-    reused = models.reuses(program.modules[name])
     dataset = self.experiment.dataset
-    return {
-      'phase': phase.name,
-      'model': section.name,
-      'width': section.width * network.width,
-      'branches': getattr(program.modules[name], 'branches', 1),
-      **{key: value for key, value in particular.items() if value},
-      'read_out': models.read_out_of(program.modules[name]),
-      **({'reused': reused} if reused else {}),
-      'compute_dtype': self.experiment.config.compute_dtype,
-      'num_classes': dataset.num_classes,
-      'class_names': list(dataset.class_names),
-      'image_shape': list(dataset.image_shape),
-      'data': dataset.name,
-      'data_fingerprint': dataset.fingerprint,
-      'mean': list(dataset.view.mean),
-      'std': list(dataset.view.std),
-      'scale': dataset.view.scale,
-      'params': params,
-      'macs': macs,
-      'params_sha256': tree.digest(dict(variables)),
-    }
+    return Card(
+      phase=phase.name,
+      model=section.name,
+      width=section.width * network.width,
+      branches=getattr(program.modules[name], 'branches', 1),
+      settings=section.settings.to_dict(),
+      taps=section.taps.to_dict(),
+      read_out=models.read_out_of(program.modules[name]),
+      reused=models.reuses(program.modules[name]) or {},
+      compute_dtype=self.experiment.config.compute_dtype,
+      num_classes=dataset.num_classes,
+      class_names=tuple(dataset.class_names),
+      image_shape=dataset.image_shape,
+      data=dataset.name,
+      data_fingerprint=dataset.fingerprint,
+      mean=tuple(dataset.view.mean),
+      std=tuple(dataset.view.std),
+      scale=dataset.view.scale,
+      params=params,
+      macs=macs,
+      params_sha256=tree.digest(dict(variables)),
+    )
 
-  def _summary(self, cards: dict[str, dict[str, Any]]) -> dict[str, Any]:
+  def _summary(self, cards: dict[str, Card]) -> dict[str, Any]:
     """Returns the run's result; the fields are the design's."""
     config, dataset = self.experiment.config, self.experiment.dataset
     phases = {
@@ -296,30 +293,31 @@ class Run:
         'data_fingerprint': dataset.fingerprint,
         'train_images': len(dataset.train),
         'test_images': len(dataset.test),
-        'teacher_fingerprint': teacher and teacher['params_sha256'],
+        'teacher_fingerprint': teacher and teacher.params_sha256,
       },
     }
 
 
-def _reported(card: dict[str, Any], problem: Problem) -> dict[str, Any]:
+def _reported(card: Card, problem: Problem) -> dict[str, Any]:
   """Returns the part of a network's card that a summary repeats."""
   figures = problem.reported
   always = [name for name, figure in figures.items() if not figure.optional]
   keys = ('model', 'width', 'branches', *always)
   keys += ('params', 'macs', 'params_sha256')
   optional = (*(name for name in figures if name not in always), 'reused')
+  entries = card.to_json()
   return {
-    **{key: card.get(key) for key in keys},
-    **{key: card[key] for key in optional if key in card},
+    **{key: entries.get(key) for key in keys},
+    **{key: entries[key] for key in optional if key in entries},
   }
 
 
 def _measured(
-  found: dict[str, Network], results: dict[str, dict[str, Any]]
-) -> dict[str, Network]:
-  """Returns networks with what has just been measured on their cards."""
+  networks: dict[str, SavedNetwork], results: dict[str, dict[str, Any]]
+) -> dict[str, SavedNetwork]:
+  """Returns the networks that were measured, with the results on their cards."""
   return {
-    name: (found[name][0], {**found[name][1], **result})
+    name: networks[name]._replace(card=networks[name].card.with_results(result))
     for name, result in results.items()
   }
 
@@ -357,7 +355,7 @@ def result_table(summary: dict[str, Any]) -> str:
   rows = [
     (
       name,
-      describe.model_name(network),
+      describe.row_name(network),
       *(figure.show(network.get(key)) for key, figure in figures.items()),
       f'{network["params"]:,}',
       f'{network["macs"] / 1e6:,.1f} M',

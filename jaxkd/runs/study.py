@@ -24,16 +24,17 @@ from typing import Any
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from jaxkd import plots
-from jaxkd.runs import comparison
 from jaxkd import config as configs
+from jaxkd import plots
 from jaxkd.catalog import lookup
 from jaxkd.config import Config
 from jaxkd.disk import PARTIAL, write_json
+from jaxkd.runs import comparison
 from jaxkd.runs.experiment import Experiment, build
-from jaxkd.runs.vmapped import Networks, run_together
-from jaxkd.runs.run import CONFIG, Run
+from jaxkd.runs.layout import CONFIG
 from jaxkd.runs.provenance import provenance
+from jaxkd.runs.run import Run
+from jaxkd.runs.vmapped import Networks, run_together
 
 # What may differ between seeds that are trained together.
 TOGETHER = ('seed', 'teacher.seed', 'data.settings.seed')

@@ -1,4 +1,4 @@
-"""Trained teachers, kept under what determines them."""
+"""A cache of trained teachers, whose keys are all settings of a training."""
 
 import hashlib
 import json
@@ -8,7 +8,8 @@ import shutil
 import uuid
 from typing import Any
 
-from jaxkd.checkpoints import native
+from jaxkd import checkpoints
+from jaxkd.checkpoints import Card, SavedNetwork
 from jaxkd.types import Variables
 
 FORMAT = 1  # raise it when the same settings start to mean another training
@@ -27,26 +28,22 @@ class TeacherCache:
     self._folder = pathlib.Path(folder).expanduser() / 'teachers'
 
   def path(self, settings: dict[str, Any]) -> pathlib.Path:
-    """Returns where the teacher with these settings is or would be."""
+    """Returns the folder of the network with these settings."""
     text = json.dumps({'format': FORMAT, **settings}, sort_keys=True)
     return self._folder / hashlib.sha256(text.encode()).hexdigest()[:20]
 
-  def load(
-    self, settings: dict[str, Any]
-  ) -> tuple[Variables, dict[str, Any]] | None:
-    """Returns the teacher and its card, or None if it is not there."""
+  def load(self, settings: dict[str, Any]) -> SavedNetwork | None:
+    """Returns the network with these settings, or None if it is not there."""
     folder = self.path(settings)
-    if not (folder / native.CARD).exists():
-      return None
-    return native.load_network(folder)
+    return checkpoints.load(folder) if checkpoints.kind_of(folder) else None
 
   def store(
-    self, settings: dict[str, Any], variables: Variables, card: dict[str, Any]
+    self, settings: dict[str, Any], variables: Variables, card: Card
   ) -> pathlib.Path:
-    """Puts a teacher in; of two that finish together, one stays."""
+    """Stores a network; of two that finish at the same time, one stays."""
     folder = self.path(settings)
     partial = folder.with_name(f'{folder.name}.{uuid.uuid4().hex}.partial')
-    native.save_network(partial, variables, card)
+    checkpoints.save(partial, variables, card)
     try:
       os.replace(partial, folder)
     except OSError:

@@ -12,9 +12,9 @@ import jax
 import numpy as np
 
 from jaxkd import problems
-from jaxkd.runs.experiment import Experiment
-from jaxkd.runs.pretrained import given, tested
 from jaxkd.graph import LABELS, Phase, Transfer
+from jaxkd.runs.experiment import Experiment
+from jaxkd.runs.pretrained import evaluate_pretrained, load_pretrained
 from jaxkd.train import mesh as meshes
 from jaxkd.train.evaluation import Evaluator
 from jaxkd.train.vmapped import train_together
@@ -38,9 +38,9 @@ def run_together(experiments: list[Experiment]) -> list[Networks]:
   """
   initial: list[dict[str, Variables]] = []
   for experiment in experiments:
-    networks = given(experiment)
-    tested(experiment, networks)
-    initial.append({name: arrays for name, (arrays, _) in networks.items()})
+    networks = load_pretrained(experiment)
+    evaluate_pretrained(experiment, networks)
+    initial.append({name: x.variables for name, x in networks.items()})
   carried: list[dict[str, Tree]] = [{} for _ in experiments]
   found: list[Networks] = [{} for _ in experiments]
   evaluators = [_evaluators(experiment) for experiment in experiments]

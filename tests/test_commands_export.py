@@ -1,4 +1,4 @@
-"""From a finished run to the network that is used: export, read back, go on."""
+"""Exporting the network of a finished run, reading it back, fine-tuning it."""
 
 import json
 import pathlib
@@ -12,10 +12,8 @@ import tiny
 from scipy.special import softmax
 
 import jaxkd
-from jaxkd import tree
-from jaxkd.checkpoints import card as cards
-from jaxkd.checkpoints import formats
-from jaxkd.checkpoints.native import load_network, save_network
+from jaxkd import checkpoints, tree
+from jaxkd.checkpoints import Card, formats
 from jaxkd.commands import evaluate, export
 from jaxkd.interop import files
 from jaxkd.runs import artifacts
@@ -53,7 +51,7 @@ def exported(workdir):
 
 def test_the_exported_student_is_the_plain_architecture(exported, workdir):
   report, file = exported
-  variables, card = load_network(file)
+  variables, card = checkpoints.load(file)
   plain = tiny.experiment(**NETS, method=dict(name='plain'))
   module = plain.program(plain.phases[0]).modules['student']
   shapes = jax.eval_shape(
@@ -61,33 +59,39 @@ def test_the_exported_student_is_the_plain_architecture(exported, workdir):
   )
   assert tree.differences(variables['params'], shapes['params']) == []
   assert tree.differences(variables['batch_stats'], shapes['batch_stats']) == []
-  assert (
-    card['params'] == tree.count(shapes['params']) < report.before['params']
-  )
-  assert card['branches'] == 1 and report.before['branches'] == 6
-  assert card['macs'] == report.before['macs']
-  assert card['params_sha256'] == tree.digest(variables)
+  before = report.before
+  assert card.params == tree.count(shapes['params']) < before.params
+  assert card.branches == 1 and before.branches == 6
+  assert card.macs == before.macs
+  assert card.params_sha256 == tree.digest(variables)
   trained = json.loads((workdir / 'networks/student/network.json').read_text())
-  assert card['exported_from'] == trained['params_sha256']
-  assert '6' in str(report) and f'{card["params"]:,}' in str(report)
+  assert card.exported_from == trained['params_sha256']
+  assert '6' in str(report) and f'{card.params:,}' in str(report)
 
 
-def test_its_logits_are_those_of_the_trained_student(exported, workdir):
+def test_the_exported_student_has_the_logits_of_the_trained_one(
+  exported, workdir
+):
   report, file = exported
   assert report.images == 21 and report.difference <= 1e-5
   image = np.random.default_rng(0).normal(size=(5, 8, 8, 1))
   logits = []
   for place in (workdir / 'networks/student', file):
-    variables, card = load_network(place)
-    logits.append(cards.module_of(card).apply(variables, image).logits)
+    variables, card = checkpoints.load(place)
+    logits.append(card.module().apply(variables, image).logits)
   np.testing.assert_allclose(*logits, rtol=1e-4, atol=1e-5)
 
 
-def test_what_is_exported_is_measured_again(exported, workdir):
+def results(*arguments, **named):
+  """The results of `evaluate`, with what they are of."""
+  return evaluate.evaluate(*arguments, **named).to_json()
+
+
+def test_an_exported_file_is_evaluated_like_the_run(exported, workdir):
   _, file = exported
-  alone = evaluate.evaluate(file)
-  in_run = evaluate.evaluate(workdir, file=file)
-  trained = evaluate.evaluate(workdir)
+  alone = results(file)
+  in_run = results(workdir, file=file)
+  trained = results(workdir)
   assert alone == in_run and alone['network'] == 'student'
   assert alone['images'] == 21 and alone['top1'] == trained['top1']
   assert alone['nll'] == pytest.approx(trained['nll'], rel=1e-4)
@@ -96,15 +100,15 @@ def test_what_is_exported_is_measured_again(exported, workdir):
 def test_the_dynamic_teacher_is_exported_like_the_student(exported, workdir):
   file = workdir.parent / 'teacher.npz'
   report = export.export(workdir, file, 'dynamic_teacher')
-  _, card = load_network(file)
-  assert card['width'] == 2 * exported[0].after['width']
-  assert card['branches'] == 1 and report.difference <= 1e-5
-  assert card['params'] > 3 * exported[0].after['params']
-  measured = evaluate.evaluate(workdir, 'dynamic_teacher')
-  assert evaluate.evaluate(file)['top1'] == measured['top1']
+  _, card = checkpoints.load(file)
+  assert card.width == 2 * exported[0].after.width
+  assert card.branches == 1 and report.difference <= 1e-5
+  assert card.params > 3 * exported[0].after.params
+  trained = results(workdir, 'dynamic_teacher')
+  assert results(file)['top1'] == trained['top1']
 
 
-def test_a_file_is_an_archive_that_numpy_reads(exported):
+def test_an_npz_file_is_read_by_numpy(exported):
   _, file = exported
   with zipfile.ZipFile(file) as archive:
     assert json.loads(archive.read('network.json'))['model'] == 'vgg8'
@@ -125,60 +129,60 @@ def output(folder, suffix):
 
 
 @each_format
-def test_a_file_of_any_kind_says_what_the_network_says(
+def test_a_file_of_any_format_has_the_logits_of_the_network(
   exported, workdir, tmp_path, suffix
 ):
   file = output(tmp_path, suffix)
   report = export.export(workdir, file)
   assert list(tmp_path.iterdir()) == [file]
   assert 0 <= report.difference <= formats.FORMATS[suffix].tolerance
-  predict, card = formats.read(file)
+  predict, card = checkpoints.load_function(file)
   assert card == report.after == exported[0].after
   image = np.random.default_rng(0).normal(size=(5, 8, 8, 1)).astype(np.float32)
-  variables, trained = load_network(workdir / 'networks/student')
-  want = cards.module_of(trained).apply(variables, image).logits
+  variables, trained = checkpoints.load(workdir / 'networks/student')
+  want = trained.module().apply(variables, image).logits
   np.testing.assert_allclose(predict(image), want, rtol=1e-4, atol=1e-5)
-  measured, reference = evaluate.evaluate(file), evaluate.evaluate(exported[1])
-  assert measured['nll'] == pytest.approx(reference.pop('nll'), rel=1e-5)
-  assert measured['brier'] == pytest.approx(reference.pop('brier'), rel=1e-5)
-  assert measured['ece'] == pytest.approx(reference.pop('ece'), rel=1e-3)
-  assert measured.items() >= reference.items()
+  evaluated, reference = results(file), results(exported[1])
+  assert evaluated['nll'] == pytest.approx(reference.pop('nll'), rel=1e-5)
+  assert evaluated['brier'] == pytest.approx(reference.pop('brier'), rel=1e-5)
+  assert evaluated['ece'] == pytest.approx(reference.pop('ece'), rel=1e-3)
+  assert evaluated.items() >= reference.items()
 
 
-def test_a_file_says_what_it_is(exported):
-  _, card = load_network(exported[1])
-  assert set(card) >= {
+def test_a_file_describes_itself(exported):
+  card = checkpoints.load_card(exported[1])
+  assert set(card.to_json()) >= {
     *('model', 'num_classes', 'class_names', 'image_shape', 'layout'),
     *('mean', 'std', 'scale', 'read_out', 'top1', 'params', 'macs', 'jaxkd'),
   }
-  assert card['layout'] == 'NHWC' and card['jaxkd'] == jaxkd.__version__
+  assert card.layout == 'NHWC' and card.jaxkd == jaxkd.__version__
 
 
 @each_format
-def test_a_file_that_says_something_else_is_not_left(
+def test_a_file_with_other_logits_is_removed(
   workdir, tmp_path, monkeypatch, suffix
 ):
-  """What counts is what has been read back from the disk."""
+  """The logits are those of the file, as it is read back from the disk."""
   file = output(tmp_path, suffix)
-  kind = formats.FORMATS[suffix]
+  load, tolerance = checkpoints.load_function, formats.FORMATS[suffix].tolerance
 
-  def read(path):
-    predict, card = kind.read(path)
+  def load_wrong(path):
+    predict, card = load(path)
 
     def wrong(image):  # in one class of the last image
       logits = np.array(predict(image))
-      logits[-1, 0] += 3 * kind.tolerance * np.abs(logits).max()
+      logits[-1, 0] += 3 * tolerance * np.abs(logits).max()
       return logits
 
     return wrong, card
 
-  monkeypatch.setitem(formats.FORMATS, suffix, kind._replace(read=read))
+  monkeypatch.setattr(checkpoints, 'load_function', load_wrong)
   with pytest.raises(ValueError, match=r'differ .* by [23]\.\de-.* not been'):
     export.export(workdir, file)
   assert not list(tmp_path.iterdir())
 
 
-def test_a_file_that_was_there_stays_if_the_new_one_is_wrong(
+def test_an_existing_file_is_kept_if_the_new_one_is_wrong(
   workdir, tmp_path, monkeypatch
 ):
   file = tmp_path / 'student.npz'
@@ -191,7 +195,9 @@ def test_a_file_that_was_there_stays_if_the_new_one_is_wrong(
   assert list(tmp_path.iterdir()) == [file]
 
 
-def test_formats_are_refused_before_anything_is_read(tmp_path, monkeypatch):
+def test_an_unknown_format_is_refused_before_anything_is_read(
+  tmp_path, monkeypatch
+):
   nowhere = tmp_path / 'nowhere'
   with pytest.raises(KeyError, match="'.tflite'.* Available: .npz, .onnx, "):
     export.export(nowhere, tmp_path / 'student.tflite')
@@ -204,16 +210,16 @@ def test_formats_are_refused_before_anything_is_read(tmp_path, monkeypatch):
     export.export(nowhere, tmp_path / 'student.pth')
 
 
-def test_a_state_dict_of_nobody_knows_what_is_not_run(tmp_path):
+def test_a_state_dict_without_a_card_is_not_evaluated(tmp_path):
   files.write(tmp_path / 'x.safetensors', {'weight': np.zeros(3)}, {})
-  with pytest.raises(ValueError, match='does not say which network it is'):
+  with pytest.raises(ValueError, match='does not name its network'):
     evaluate.evaluate(tmp_path / 'x.safetensors')
 
 
 def test_images_are_compared_alone_and_together(exported):
-  variables, card = load_network(exported[1])
-  module = cards.module_of(card)
-  dataset = artifacts.load_data(card['data_settings'], card)
+  variables, card = checkpoints.load(exported[1])
+  module = card.module()
+  dataset = artifacts.load_data(card.data_settings, card)
   test = artifacts.evaluator(dataset)
   apply, sizes = jax.jit(module.apply), []
 
@@ -228,14 +234,16 @@ def test_images_are_compared_alone_and_together(exported):
   assert (export.COMPARED - 1) % export.BATCH == 0
 
 
-def test_differences_are_those_of_what_a_network_means():
+def test_a_read_out_is_compared_by_probabilities():
   want = np.array([[2.0, -4.0], [0.0, 1.0]])
   got = want + np.array([[0.0, 0.0], [0.0, 0.02]])
-  raw, read = ({'read_out': how} for how in ('softmax', 'clip'))
+  raw, read = (Card('mlp', read_out=how) for how in ('softmax', 'clip'))
   assert export.difference(want, got, raw) == pytest.approx(0.005)
   p, q = softmax(want, -1), softmax(got, -1)
-  apart = np.abs(p - q).max() / p.max()
-  assert export.difference(want, got, read) == pytest.approx(apart, rel=1e-3)
+  difference = np.abs(p - q).max() / p.max()
+  assert export.difference(want, got, read) == pytest.approx(
+    difference, rel=1e-3
+  )
   want[1, 0] = np.nan
   assert not export.difference(want, want, raw) <= 1
 
@@ -246,10 +254,10 @@ def test_unknown_networks_and_runs_are_named(workdir, tmp_path):
   with pytest.raises(FileNotFoundError, match='no run in'):
     evaluate.evaluate(tmp_path)
   (tmp_path / 'broken').write_bytes(b'no archive')
-  with pytest.raises(ValueError, match='broken is damaged'):
+  with pytest.raises(ValueError, match='broken is corrupt'):
     evaluate.evaluate(tmp_path / 'broken')
   np.savez(tmp_path / 'arrays.npz', x=np.zeros(3))
-  with pytest.raises(ValueError, match='arrays.npz is damaged'):
+  with pytest.raises(ValueError, match='arrays.npz does not name its network'):
     evaluate.evaluate(tmp_path / 'arrays.npz')
 
 
@@ -257,7 +265,9 @@ def test_a_run_without_its_student_yet_exports_no_other(workdir, tmp_path):
   networks = tmp_path / 'networks'
   networks.mkdir()
   shutil.copy(workdir / 'config.json', tmp_path)
-  with pytest.raises(FileNotFoundError, match='no network in .* goes on with'):
+  with pytest.raises(
+    FileNotFoundError, match='no network in .* command resumes'
+  ):
     evaluate.evaluate(tmp_path)
   shutil.copytree(workdir / 'networks/dynamic_teacher', networks / 'teacher')
   with pytest.raises(
@@ -267,7 +277,7 @@ def test_a_run_without_its_student_yet_exports_no_other(workdir, tmp_path):
 
 
 def test_other_data_are_refused(exported):
-  _, card = load_network(exported[1])
+  _, card = checkpoints.load(exported[1])
   settings = artifacts.data_settings(exported[1], card)
   more = {**settings, 'settings': {**settings['settings'], 'num_classes': 4}}
   with pytest.raises(ValueError, match='classes 4, the network 3: measure'):
@@ -276,14 +286,14 @@ def test_other_data_are_refused(exported):
     artifacts.load_data({**settings, 'image_size': 10}, card)
 
 
-def test_a_config_says_where_the_data_are_now(exported, workdir):
+def test_the_folder_of_the_data_is_the_config_s(exported, workdir):
   file = exported[1]
-  _, card = load_network(file)
+  _, card = checkpoints.load(file)
   moved = tiny.config(data__dir='elsewhere', data__name='digits')
   for place in (workdir, file):
     settings = artifacts.data_settings(place, card, moved)
     assert (settings['dir'], settings['name']) == ('elsewhere', 'synthetic')
-  bare = {k: v for k, v in card.items() if k != 'data_settings'}
+  bare = card.replace(data_settings={})
   assert artifacts.data_settings(file, bare, moved)['name'] == 'digits'
   with pytest.raises(FileNotFoundError, match='no run in'):
     artifacts.data_settings(file, bare)
@@ -295,21 +305,21 @@ def test_the_gap_is_drawn(workdir):
   assert picture.read_bytes().startswith(b'\x89PNG')
 
 
-# Going on from what has been exported
+# Fine-tuning what has been exported
 
 
 def starts(variables, **changes):
-  """Returns a GPD program and where its networks start from known variables."""
+  """Initial variables and logits of a GPD program from a checkpoint."""
   method = dict(name='gpd', static=None, noise=0.0)
   experiment = tiny.experiment(**NETS, method=method, **changes)
   program = experiment.program(experiment.phases[-1])
-  known = fitted(program, {'student': variables}, seed=0)
+  initial = fitted(program, {'student': variables}, seed=0)
   key = jax.random.key(0)
 
   @jax.jit
-  def logits(known, image):
-    owned = program.initial_variables('dynamic_teacher', key, known)
-    own = program.initial_variables('student', key, known)
+  def logits(initial, image):
+    owned = program.initial_variables('dynamic_teacher', key, initial)
+    own = program.initial_variables('student', key, initial)
     params = program.resolve({'dynamic_teacher': owned['params']})
     stats = {'dynamic_teacher': owned, 'student': own}
     return {
@@ -321,16 +331,16 @@ def starts(variables, **changes):
     }
 
   image = np.random.default_rng(1).normal(size=(5, 8, 8, 1))
-  return known['student'], logits(known, image), image
+  return initial['student'], logits(initial, image), image
 
 
-def test_fine_tuning_starts_where_the_student_was(exported):
-  variables, card = load_network(exported[1])
+def test_fine_tuning_starts_from_the_exported_student(exported):
+  variables, card = checkpoints.load(exported[1])
   student, logits, image = starts(variables, student__branches=6)
-  want = cards.module_of(card).apply(variables, image).logits
+  want = card.module().apply(variables, image).logits
   for got in logits.values():
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
-  # The trained kernels as they are, behind a scale of 1; the rest is silent.
+  # The trained kernels with a scale of 1; the other branches contribute 0.
   for name, leaf in tree.leaves(variables['params']).items():
     np.testing.assert_array_equal(tree.leaves(student['params'])[name], leaf)
   scale = student['params']['stem']['conv0']['branch_scale']
@@ -338,10 +348,10 @@ def test_fine_tuning_starts_where_the_student_was(exported):
   assert np.std(student['params']['stem']['conv0']['branch_square']) > 0.1
 
 
-def test_a_student_with_branches_can_go_on_without(workdir):
-  variables, card = load_network(workdir / 'networks/student')
+def test_branches_of_a_checkpoint_are_merged_for_a_student_without(workdir):
+  variables, card = checkpoints.load(workdir / 'networks/student')
   _, logits, image = starts(variables)
-  want = cards.module_of(card).apply(variables, image).logits
+  want = card.module().apply(variables, image).logits
   np.testing.assert_allclose(logits['student'], want, rtol=1e-4, atol=1e-5)
 
 
@@ -350,16 +360,15 @@ def test_a_read_out_is_exported_and_does_not_magnify_rounding(
   exported, workdir, tmp_path, suffix
 ):
   """Outputs around 0 have logits that jump, and are compared otherwise."""
-  variables, card = load_network(workdir / 'networks/student')
-  _, deployed = load_network(exported[1])
-  dataset = artifacts.load_data(deployed['data_settings'], card)
-  test = artifacts.evaluator(dataset)
-  raw = test.logits(cards.module_of(card), variables, 3)
+  variables, card = checkpoints.load(workdir / 'networks/student')
+  settings = checkpoints.load_card(exported[1]).data_settings
+  test = artifacts.evaluator(artifacts.load_data(settings, card))
+  raw = test.logits(card.module(), variables, 3)
   variables['params']['head']['bias'] -= np.diagonal(raw)
-  card |= {'read_out': 'clip', 'data_settings': deployed['data_settings']}
-  save_network(tmp_path / 'student', variables, card)
+  card = card.replace(read_out='clip', data_settings=settings)
+  checkpoints.save(tmp_path / 'student', variables, card)
   file = tmp_path / f'file{suffix}'
   report = export.export(tmp_path / 'student', file)
-  assert report.difference <= 1e-5 and report.after['read_out'] == 'clip'
+  assert report.difference <= 1e-5 and report.after.read_out == 'clip'
   assert 'the same probabilities' in str(report)
-  assert evaluate.evaluate(file)['top1'] == report.after['top1']
+  assert results(file)['top1'] == report.after.results['top1']

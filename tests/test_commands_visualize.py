@@ -1,45 +1,31 @@
-"""Pictures of two runs: what is measured, what is drawn, what is refused."""
+"""Pictures of two runs: their numbers, their panels, and refusals."""
 
 import json
-import pathlib
 import shutil
-import subprocess
-import sys
 
+import finished
 import numpy as np
 import PIL.Image
 import pytest
 import tiny
 
-from jaxkd import plots
-from jaxkd.checkpoints import card as cards
-from jaxkd.checkpoints.native import load_network
+from jaxkd import checkpoints, plots
+from jaxkd.checkpoints import Card, SavedNetwork
 from jaxkd.commands import visualize
-from jaxkd.runs.run import Run
-
-ROOT = pathlib.Path(__file__).parents[1]
+from jaxkd.runs import artifacts
 
 
-@pytest.fixture(scope='session')
-def runs(tmp_path_factory):
+@pytest.fixture(scope='module')
+def runs():
   """A run with a teacher, 'kd', and one without, 'plain', of the same data."""
-  folder = tmp_path_factory.mktemp('runs')
-  for name in ('kd', 'plain'):
-    experiment = tiny.experiment(
-      epochs=1,
-      data__settings__train_size=40,
-      data__settings__test_size=60,
-      student__width=0.5,
-      method=dict(name=name),
-    )
-    Run(experiment, folder / name).finish()
-  return folder
+  assert finished.run('kd').parent == finished.run('plain').parent
+  return finished.folder()
 
 
-@pytest.fixture(scope='session')
-def drawn(runs):
-  """Both runs side by side, in a folder that was not there before."""
-  output = runs.parent / 'both' / 'drawn'
+@pytest.fixture(scope='module')
+def drawn(runs, tmp_path_factory):
+  """Both runs side by side, in a folder that did not exist before."""
+  output = tmp_path_factory.mktemp('both') / 'drawn'
   return visualize.draw(runs / 'kd', runs / 'plain', output)
 
 
@@ -57,30 +43,28 @@ def edit(file, change):
 
 
 def outputs(place):
-  """What a network says of the 60 test images, without the evaluator."""
-  variables, card = load_network(place)
-  dataset = tiny.experiment(
-    data__settings__train_size=40, data__settings__test_size=60
-  ).dataset
+  """A network's outputs on the 60 test images, without the evaluator."""
+  variables, card = checkpoints.load(place)
+  dataset = tiny.experiment(**finished.DATA).dataset
   image = dataset.test.image.astype(np.float32) / 255
   image = (image - dataset.view.mean) / dataset.view.std
-  said = cards.module_of(card).apply(variables, image.astype(np.float32))
-  return said, dataset.test.label
+  outputs = card.module().apply(variables, image.astype(np.float32))
+  return outputs, dataset.test.label
 
 
 def test_the_numbers_are_those_of_the_networks(runs, drawn):
   teacher, labels = outputs(runs / 'kd/networks/teacher')
-  for name, seen in zip(('kd', 'plain'), drawn.students, strict=True):
+  for name, portrait in zip(('kd', 'plain'), drawn.students, strict=True):
     student, _ = outputs(runs / name / 'networks/student')
     summary = json.loads((runs / name / 'summary.json').read_text())
-    assert seen.name == f'{name}/student' and seen.model == 'mlp x0.5'
-    assert seen.top1 == summary['networks']['student']['top1']
-    np.testing.assert_array_equal(seen.labels, labels)
+    assert portrait.name == f'{name}/student' and portrait.model == 'mlp x0.5'
+    assert portrait.top1 == summary['networks']['student']['top1']
+    np.testing.assert_array_equal(portrait.labels, labels)
     pooled = np.asarray(student.taps['pooled'])
     want = plots.neighbour_accuracy(pooled, labels)
-    assert seen.neighbours == pytest.approx(want, abs=1.5 / 60)
+    assert portrait.neighbours == pytest.approx(want, abs=1.5 / 60)
     want = np.abs(np.corrcoef(student.logits.T) - np.corrcoef(teacher.logits.T))
-    np.testing.assert_allclose(seen.difference, want, atol=1e-4)
+    np.testing.assert_allclose(portrait.difference, want, atol=1e-4)
   first, second = drawn.students
   assert not np.allclose(first.difference, second.difference, atol=1e-3)
   assert (first.teacher, second.teacher) == ('mlp', 'mlp of kd')
@@ -95,28 +79,12 @@ def test_both_pictures_have_two_panels(drawn):
 
 
 def test_the_numbers_are_printed(drawn):
-  for seen in drawn.students:
-    difference = plots.mean_difference(seen.difference)
-    assert f'{100 * seen.neighbours:.2f} %' in str(drawn)
-    assert f'{100 * seen.top1:.2f} %' in str(drawn)
+  for portrait in drawn.students:
+    difference = plots.mean_difference(portrait.difference)
+    assert f'{100 * portrait.neighbours:.2f} %' in str(drawn)
+    assert f'{100 * portrait.top1:.2f} %' in str(drawn)
     assert f'{difference:.4f}' in str(drawn)
   assert str(drawn.tsne) in str(drawn) and '60 test images' in str(drawn)
-
-
-def test_the_command_prints_them_too(runs, drawn):
-  done = subprocess.run(
-    [
-      *(sys.executable, '-m', 'jaxkd.main', '--mode=pictures'),
-      *(f'--workdir={runs / "kd"}', f'--against={runs / "plain"}'),
-      f'--output={drawn.tsne.parent}',
-    ],
-    capture_output=True,
-    text=True,
-    check=False,
-    cwd=ROOT,
-  )
-  assert done.returncode == 0, done.stderr
-  assert done.stdout.split() == str(drawn).split()
 
 
 def test_one_run_has_one_panel(runs, tmp_path):
@@ -138,6 +106,7 @@ def test_a_teacher_by_checkpoint(runs, drawn, changed, tmp_path):
   edit(
     changed / 'config.json', lambda x: x['teacher'].update(checkpoint=teacher)
   )
+  edit(changed / 'phases/train.json', lambda x: x['frozen'].update(teacher={}))
   results = json.loads((runs / 'kd/summary.json').read_text())['networks']
   edit(
     changed / 'summary.json',
@@ -146,6 +115,26 @@ def test_a_teacher_by_checkpoint(runs, drawn, changed, tmp_path):
   (alone,) = visualize.draw(changed, None, tmp_path / 'out').students
   assert alone.teacher == 'mlp'
   np.testing.assert_array_equal(alone.difference, drawn.students[1].difference)
+
+
+def test_the_teacher_of_a_chain_is_its_first_guide(runs, changed):
+  for name in ('teacher', 'assistant'):
+    shutil.copytree(runs / 'kd/networks/teacher', changed / 'networks' / name)
+  mark = {'networks': ['assistant'], 'frozen': {'teacher': {}}}
+  (changed / 'phases/assistant.json').write_text(json.dumps(mark))
+  edit(
+    changed / 'phases/train.json', lambda x: x['frozen'].update(assistant={})
+  )
+  edit(changed / 'summary.json', lambda x: x['phases'].update(assistant={}))
+  edit(
+    changed / 'summary.json',
+    lambda x: x.update(phases=dict(reversed(x['phases'].items()))),
+  )
+  student = checkpoints.load_card(changed)
+  assert list(artifacts.guides(changed, student)) == ['assistant']
+  teacher = artifacts.first_guide(changed, student)
+  assert teacher is not None and teacher.card.network == 'teacher'
+  assert artifacts.first_guide(changed, teacher.card) is None
 
 
 @pytest.mark.parametrize('alone', ['plain', 'kd/networks/teacher'])
@@ -177,7 +166,7 @@ def test_other_data_are_refused(runs, changed, tmp_path, key, value, message):
 
 def test_other_test_images_are_refused(runs, changed, tmp_path):
   edit(changed / 'config.json', lambda x: x['data'].update(validation=9))
-  message = 'kd/student and changed/student have other test images'
+  message = 'kd/student and changed/student have different test images'
   with pytest.raises(ValueError, match=message):
     visualize.draw(runs / 'kd', changed, tmp_path / 'out')
   assert not (tmp_path / 'out').exists()
@@ -188,9 +177,7 @@ def test_a_network_that_diverged_is_refused(runs, changed, tmp_path):
   with np.load(file) as arrays:
     broken = {name: np.full_like(x, np.nan) for name, x in arrays.items()}
   np.savez(file, **broken)
-  with pytest.raises(
-    ValueError, match='changed/student says what is not finit'
-  ):
+  with pytest.raises(ValueError, match='of changed/student on .* are NaN or'):
     visualize.draw(runs / 'kd', changed, tmp_path / 'out')
 
 
@@ -199,8 +186,9 @@ def test_a_folder_without_a_run_is_named(runs, tmp_path):
     visualize.draw(runs / 'kd', tmp_path, tmp_path / 'out')
 
 
-def test_a_run_of_a_study_is_called_by_its_recipe(tmp_path):
+def test_a_run_of_a_study_is_named_by_its_variant(tmp_path):
   run = tmp_path / 'runs' / 'MSE' / 'seed1'
-  student = visualize.Student(run, ({}, {'network': 'student'}), None)
+  network = SavedNetwork({}, Card('mlp', network='student'))
+  student = visualize.Student(run, network, None)
   assert student.name == 'MSE/seed1/student'
   assert student._replace(run=tmp_path / 'seeds').name == 'seeds/student'

@@ -1,0 +1,35 @@
+"""The messages of mistakes that a user can put right."""
+
+import errno
+
+MISTAKES = (
+  AttributeError,
+  ImportError,  # of what an extra would install
+  KeyError,
+  OSError,
+  TypeError,
+  ValueError,
+)
+
+
+def explain(error: BaseException, parsed: bool = True) -> str:
+  """Returns an error's message, with a remedy where it has none.
+
+  Args:
+    error: one of `MISTAKES`.
+    parsed: False if the command line could not be parsed.
+  """
+  if isinstance(error, KeyError) and not parsed:
+    return (
+      f'--config... names a section that the config does not have: {error}. A'
+      ' new one is set as a whole, like'
+      " --config.method.objective=\"{'kd': 0.9, 'crd': 0.8}\""
+    )
+  if not isinstance(error, OSError) or error.errno is None:
+    return str(error)
+  if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    return (
+      f'{error}. What has been saved is intact: make room, and the same command'
+      ' resumes the run'
+    )
+  return f'{error}. Is the path right, and may you write there?'

@@ -1,0 +1,1 @@
+"""Runs: a config becomes values, values become a folder of results."""
