@@ -56,8 +56,11 @@ def test_several_objectives_have_weights_and_arguments():
     ({'kdd': 1.0}, "no objective 'kdd'. .*Did you mean 'kd'"),
     ({'temperature': 2.0}, "one with arguments needs its 'name'"),
     ({'kd': {'temprature': 2.0}}, "takes no setting 'temprature'"),
-    ({'kd': 'dkd'}, "a weight .* is a finite number, 0 or more; got 'dkd'"),
-    ({'kd': {'weight': '2'}}, "0 or more; got '2'"),
+    (
+      {'kd': 'dkd'},
+      "a weight .* must be a finite number, 0 or more, got 'dkd'",
+    ),
+    ({'kd': {'weight': '2'}}, "0 or more, got '2'"),
     ({'kd': {'warmup_epochs': 1.5}}, 'warmup_epochs must be .* got 1.5'),
     ({'kd': {'warmup_epochs': '2'}}, "warmup_epochs must be .* got '2'"),
     ({'kd': {'weight': {'shedule': 'cosine'}}}, "mapping with a 'schedule'"),
