@@ -114,8 +114,35 @@ def initial(family, *path):
 
 
 @functools.cache
+def passed(family):
+  """Results of one program in eval mode, called twice, and its tracings.
+
+  Returns:
+    outputs, what became of the statistics, the gradient of a loss by the
+    parameters, and how often the program was traced.
+  """
+  net, traces = SMALL[family], []
+
+  @jax.jit
+  def run(variables, x):
+    traces.append(x)
+
+    def loss(params):
+      outputs, moved = net.apply(
+        {**variables, 'params': params}, x, mutable=['batch_stats']
+      )
+      return jnp.mean(jnp.square(outputs.logits - 1)), (outputs, moved)
+
+    grad, aux = jax.grad(loss, has_aux=True)(variables['params'])
+    return *aux, grad
+
+  results = run(fresh(family), images())
+  run(fresh(family), images() + 1)
+  return *results, len(traces)
+
+
 def evaluated(family):
-  return jax.jit(SMALL[family].apply)(fresh(family), images())
+  return passed(family)[0]
 
 
 @functools.cache
@@ -278,13 +305,8 @@ def test_the_pooled_tap_is_the_mean_of_the_last_stage(family):
 
 @small
 def test_a_gradient_reaches_every_parameter(family):
-  net, variables = SMALL[family], fresh(family)
-
-  def loss(params):
-    logits = net.apply({**variables, 'params': params}, images()).logits
-    return jnp.mean(jnp.square(logits - 1))
-
-  for path, g in leaves(jax.jit(jax.grad(loss))(variables['params'])).items():
+  _, _, grad, _ = passed(family)
+  for path, g in leaves(grad).items():
     assert np.all(np.isfinite(g)), path
     assert np.any(g != 0), path
 
@@ -308,16 +330,7 @@ def test_half_precision_stays_inside(family):
 
 @small
 def test_traces_once(family):
-  traces = []
-
-  @jax.jit
-  def apply(variables, x):
-    traces.append(x)
-    return SMALL[family].apply(variables, x)
-
-  apply(fresh(family), images())
-  apply(fresh(family), images() + 1)
-  assert len(traces) == 1
+  assert passed(family)[-1] == 1
 
 
 # BatchNorm
@@ -336,13 +349,10 @@ def test_training_moves_all_statistics(family):
 
 @normalised
 def test_evaluation_moves_nothing(family):
-  variables = fresh(family)
-  apply = functools.partial(SMALL[family].apply, mutable=['batch_stats'])
-  _, after = jax.jit(apply)(variables, images())
   jax.tree.map(
     np.testing.assert_array_equal,
-    after['batch_stats'],
-    variables['batch_stats'],
+    passed(family)[1]['batch_stats'],
+    fresh(family)['batch_stats'],
   )
 
 
