@@ -9,9 +9,10 @@ CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet \
   --disable-pip-version-check $(addprefix --constraint ,$(CONSTRAINTS))
-# The tests of a file share what they compute: one worker runs them all.
+# Each worker has a run of files, whose tests share what they compute, until it
+# takes over half of what another one has left.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 \
-  --dist loadfile
+  --dist worksteal
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

@@ -26,10 +26,6 @@ from jaxkd.reparam import Axis
 BRANCHED = ['resnet8', 'wrn_16_1', 'vgg8', 'imagenet_resnet50']
 BRANCHED += ['mobilenet_v2', 'imagenet_mobilenet_v1', 'rvt_tiny']
 BRANCHED += ['shufflenet_v1', 'shufflenet_v2']
-# The shallowest of each kind of block: the others have more of the same.
-SHALLOW = {'resnet8', 'wrn_16_1', 'vgg8', 'resnet18', 'imagenet_resnet50'}
-SHALLOW |= {'mobilenet_v2', 'imagenet_mobilenet_v1', 'vit_tiny', 'rvt_tiny'}
-SHALLOW |= {'shufflenet_v1', 'shufflenet_v2', 'mlp'}
 
 
 @functools.cache
@@ -75,7 +71,7 @@ def unless(quick, *case):
 @pytest.mark.parametrize(
   ('name', 'branches'),
   [
-    unless(name in SHALLOW, name, 1)
+    unless(name in model_counts.SHALLOW, name, 1)
     for name in sorted(set(models.CATALOG) - model_counts.FIXED)
   ]
   + [
