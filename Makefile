@@ -9,21 +9,31 @@ CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet \
   --disable-pip-version-check $(addprefix --constraint ,$(CONSTRAINTS))
+# Each worker has a run of files, whose tests share what they compute, until it
+# takes over half of what another one has left.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 \
+  --dist worksteal
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint types format clean
+.PHONY: help demo test slow test-all lint types format clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' \
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' \
 	  $(MAKEFILE_LIST)
 
 demo: $(VENV)/installed ## gap preserving distillation on digits (RUN=folder)
 	$(BIN)/python -m jaxkd.main --config=configs/gpd_digits.py --workdir=$(RUN)
 
 test: lint types ## check the format, the lint rules and the types; run the tests
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+	$(PYTEST) -m 'not slow'
+
+slow: $(VENV)/installed-dev ## run the tests that `make test` leaves out
+	$(PYTEST) -m slow
+
+test-all: lint types ## check as `make test` does; run all tests
+	$(PYTEST)
 
 lint: $(VENV)/installed-dev ## check the format and the lint rules
 	$(BIN)/ruff format --check

@@ -109,6 +109,23 @@ MACS = {
   'linear': 307_200,  # 3072 x 100
 }
 
+# The shallowest of each kind of block; the others have more of the same blocks.
+SHALLOW = {
+  'resnet8',
+  'wrn_16_1',
+  'vgg8',
+  'resnet18',
+  'imagenet_resnet50',
+  'mobilenet_v2',
+  'imagenet_mobilenet_v1',
+  'shufflenet_v1',
+  'shufflenet_v2',
+  'vit_tiny',
+  'rvt_tiny',
+  'mlp',
+  'linear',
+}
+
 # Nothing between image and head that could be wider.
 FIXED = {'linear'}
 

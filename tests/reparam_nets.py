@@ -209,6 +209,7 @@ def images(batch=3, dtype=np.float32, seed=0):
   return np.random.default_rng(seed).normal(size=(batch, *SHAPE)).astype(dtype)
 
 
+@functools.cache
 def shapes(net):
   """The shapes of 'params' and 'batch_stats'."""
   image = jax.ShapeDtypeStruct((1, *SHAPE), jnp.float32)

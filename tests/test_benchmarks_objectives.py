@@ -63,6 +63,7 @@ def test_ratios_are_of_rounds_and_the_dearest_comes_first():
   ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('clock', bench.CLOCKS)
 def test_the_command_prints_a_row_for_each(clock, capsys):
   arguments = '--pair=mlp:mlp --only=pkt --batch=8 --rounds=2 --image_size=8'

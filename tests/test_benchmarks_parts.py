@@ -33,6 +33,7 @@ def test_the_ratio_is_of_rounds():
   assert found['memory_mib']['step'] == {'arguments': 1, 'temporary': 0}
 
 
+@pytest.mark.slow
 def test_the_command_ends_with_json(capsys):
   arguments = '--pair=mlp:mlp --method=gpd --batch=8 --steps=2 --image_size=8'
   parts.main(parts.parse([*arguments.split(), '--num_classes=5', '--json']))

@@ -30,10 +30,6 @@ LEVEL = {
 MAX_LINES_OF_FILE = 400
 MAX_LINES_OF_FUNCTION = 60
 
-each_file = pytest.mark.parametrize(
-  'path', FILES, ids=lambda path: str(path.relative_to(ROOT))
-)
-
 
 def unit(module: str) -> str:
   """Returns what LEVEL knows a module by: jaxkd.losses.logits is in losses."""
@@ -70,12 +66,17 @@ def complaints(own: str, imported: set[str]) -> list[str]:
   ]
 
 
-@each_file
-def test_imports_only_lower_levels(path):
-  parts = path.relative_to(ROOT).with_suffix('').parts
-  own = '.'.join(parts).removesuffix('.__init__')
-  imported = imports(path.read_text(), '.'.join(parts[:-1]))
-  assert complaints(unit(own), imported) == []
+def test_modules_import_only_lower_levels():
+  left = []
+  for path in FILES:
+    parts = path.relative_to(ROOT).with_suffix('').parts
+    own = '.'.join(parts).removesuffix('.__init__')
+    imported = imports(path.read_text(), '.'.join(parts[:-1]))
+    left += [
+      f'{path.relative_to(ROOT)}: {line}'
+      for line in complaints(unit(own), imported)
+    ]
+  assert left == []
 
 
 @pytest.mark.parametrize(
@@ -101,15 +102,35 @@ def test_a_wrong_import_is_seen(own, source, want):
   assert len(found) == want, found
 
 
-@each_file
-def test_is_short(path):
-  source = path.read_text()
+def too_long(source: str) -> list[str]:
+  """Returns one sentence for each length above its limit."""
   lines = len(source.splitlines())
-  assert lines <= MAX_LINES_OF_FILE, f'{path.name} has {lines} lines'
+  long = [f'{lines} lines'] if lines > MAX_LINES_OF_FILE else []
   for node in ast.walk(ast.parse(source)):
     if isinstance(node, ast.FunctionDef):
       lines = node.end_lineno - node.lineno + 1
-      assert lines <= MAX_LINES_OF_FUNCTION, f'{node.name} has {lines} lines'
+      if lines > MAX_LINES_OF_FUNCTION:
+        long.append(f'{node.name} has {lines} lines')
+  return long
+
+
+def test_files_and_functions_are_short():
+  left = [
+    f'{path.relative_to(ROOT)}: {line}'
+    for path in FILES
+    for line in too_long(path.read_text())
+  ]
+  assert left == []
+
+
+def test_a_long_file_and_a_long_function_are_seen():
+  def body(lines):
+    return 'def f():\n' + '  pass\n' * (lines - 1)
+
+  assert too_long(body(MAX_LINES_OF_FUNCTION)) == []
+  assert too_long(body(MAX_LINES_OF_FUNCTION + 1)) == ['f has 61 lines']
+  assert too_long('x = 1\n' * MAX_LINES_OF_FILE) == []
+  assert too_long('x = 1\n' * (MAX_LINES_OF_FILE + 1)) == ['401 lines']
 
 
 def test_nothing_is_left_to_do():

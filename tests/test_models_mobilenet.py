@@ -1,5 +1,7 @@
 """What the MobileNets have that no other network has."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,9 +19,11 @@ def test_an_inverted_block_adds_its_input_where_the_shapes_agree(
 ):
   x = np.random.default_rng(0).normal(size=(1, 4, 4, 6)).astype(np.float32)
   block = Inverted(2, features, stride)
-  variables = jax.jit(block.init, static_argnums=2)(jax.random.key(0), x, False)
-  variables = jax.tree.map(jnp.zeros_like, variables)  # nothing but the input
-  y = np.asarray(block.apply(variables, x, False))
+  init = functools.partial(block.init, train=False)
+  shapes = jax.eval_shape(init, jax.random.key(0), x)
+  # Nothing but the input.
+  zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+  y = np.asarray(jax.jit(functools.partial(block.apply, train=False))(zeros, x))
   assert y.shape == (1, 4 // stride, 4 // stride, features)
   np.testing.assert_array_equal(y, added * x if added else np.zeros(y.shape))
 

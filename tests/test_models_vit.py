@@ -213,15 +213,17 @@ def test_macs_of_a_vit_are_those_of_its_linear_layers(name, d):
   assert got == patches + 12 * block + 1000 * d
 
 
+@functools.cache
+def on_cifar(name, width):
+  image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+  net = models.build(name, 10, width=width)
+  return jax.eval_shape(net.init_with_output, jax.random.key(0), image)
+
+
 @pytest.mark.parametrize('name', ['vit_small', 'rvt_tiny', 'rvt_small'])
 @pytest.mark.parametrize('width', [2, 1.5, 0.5])
 def test_width_multiplies_heads_and_not_their_size(name, width):
-  image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
-  key = jax.random.key(0)
-  narrow, wide = (
-    jax.eval_shape(models.build(name, 10, width=w).init_with_output, key, image)
-    for w in (1, width)
-  )
+  narrow, wide = on_cifar(name, 1), on_cifar(name, width)
   for tap, array in narrow[0].taps.items():
     assert wide[0].taps[tap].shape[-1] == width * array.shape[-1]
   old, new = (

@@ -65,10 +65,21 @@ def shared(plan):
   return tuple(np.sum(sizes, axis=0))
 
 
+def unless(quick, *case):
+  """A case of the default tier or, without being quick, of the slow one."""
+  return pytest.param(*case, marks=() if quick else pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
   ('name', 'branches'),
-  [(name, 1) for name in sorted(set(models.CATALOG) - model_counts.FIXED)]
-  + [(name, 6) for name in BRANCHED],
+  [
+    unless(name in model_counts.SHALLOW, name, 1)
+    for name in sorted(set(models.CATALOG) - model_counts.FIXED)
+  ]
+  + [
+    unless(name in ('resnet8', 'imagenet_mobilenet_v1'), name, 6)
+    for name in BRANCHED
+  ],
 )
 def test_every_network_sits_in_one_of_twice_the_width(name, branches):
   student, teacher, image = pair(name, 2, branches)
@@ -136,7 +147,10 @@ def narrow_results(family):
 @pytest.mark.parametrize(
   ('family', 'ratio'),
   [(family, 3) for family in nets.FAMILIES]
-  + [(family, 4) for family in ('mlp', 'mobilenet_v1', 'resnet', 'vgg', 'vit')]
+  + [
+    unless(family == 'mlp', family, 4)
+    for family in ('mlp', 'mobilenet_v1', 'resnet', 'vgg', 'vit')
+  ]
   + [(family, 2) for family in ('bottleneck', 'mobilenet_v2', 'wide_resnet')],
 )
 def test_a_wide_network_begins_as_the_narrow_one(family, ratio):

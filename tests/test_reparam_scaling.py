@@ -25,6 +25,7 @@ def first(array):
   return tuple(slice(n) for n in array.shape)
 
 
+@functools.cache
 def mixed(ratio, scaling='copy'):
   """The narrow network, the wide one and the plan."""
   narrow, wide = nets.Mixed(), nets.Mixed(ratio)

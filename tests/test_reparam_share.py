@@ -23,6 +23,7 @@ EXACT = 1e-12
 CASES = [('mixed', 2), ('mixed', 4), *((name, 3) for name in nets.MODULES)]
 
 
+@functools.cache
 def pair(name, ratio, **kwargs):
   """The narrow network, the wide one and the plan."""
   make, rules = nets.MODULES[name]
