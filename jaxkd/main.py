@@ -60,7 +60,8 @@ MISTAKES = (
 
 def _train() -> None:
   from jaxkd.runs.experiment import build
-  from jaxkd.runs.run import Run, draw, result_table
+  from jaxkd.runs.results import result_table
+  from jaxkd.runs.run import Run
   from jaxkd.runs.study import is_study
 
   config = _config()
@@ -75,7 +76,7 @@ def _train() -> None:
     summary = run.finish()
     print(f'\nFinished. Results: {path}\n')
   print(result_table(summary))
-  picture = draw(run.workdir)
+  picture = run.draw()
   if picture:
     print(f'\nAccuracy, loss and gap by epoch: {picture}')
 
@@ -192,7 +193,7 @@ def _explain(error: Exception) -> str:
     return (
       f'--config... names a section that the config does not have: {error}. One'
       ' that is new to it is given as a whole, like'
-      " --config.method.objectives=\"{'kd': 0.9, 'crd': 0.8}\""
+      " --config.method.objective=\"{'kd': 0.9, 'crd': 0.8}\""
     )
   if not isinstance(error, OSError) or error.errno is None:
     return str(error)

@@ -47,7 +47,7 @@ def test_the_file_describes_an_experiment(path):
   for phase in made.phases:
     assert f': {phase.name} (' in text
     for name in phase.graph.networks:
-      model = made.section(phase, name).name
+      model = phase.models[name].name
       assert any(
         line.split()[:2] == [name, model] for line in text.splitlines()
       ), f'{name} ({model}) is not in the description'

@@ -301,7 +301,7 @@ def starts(variables, **changes):
   """Returns a GPD program and where its networks start from known variables."""
   method = dict(name='gpd', static=None, noise=0.0)
   experiment = tiny.experiment(**NETS, method=method, **changes)
-  program = experiment.program(experiment.phases[-1])
+  program = experiment.phases[-1].program
   known = fitted(program, {'student': variables}, seed=0)
   key = jax.random.key(0)
 

@@ -76,7 +76,7 @@ def test_the_graph_is_described_without_data():
       "'temprature'. Did you mean 'temperature'?",
     ),
     (
-      ['--workdir=x', '--config.method.objectives.crd=0.8'],
+      ['--workdir=x', '--config.method.objective.crd=0.8'],
       'One that is new to it is given as a whole, like',
     ),
     (['--workdir=x', '--config.epochs=three'], '--config.epochs=three'),

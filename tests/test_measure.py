@@ -14,7 +14,8 @@ from jaxkd.checkpoints import card as cards
 from jaxkd.checkpoints.native import load_checkpoint
 from jaxkd.commands import evaluate
 from jaxkd.commands.export import export
-from jaxkd.runs.run import Run, result_table
+from jaxkd.runs.results import result_table
+from jaxkd.runs.run import Run
 
 MEASURED = {'top1', 'top5', 'nll', 'brier', 'ece'}
 

@@ -14,7 +14,8 @@ import tiny
 from jaxkd.checkpoints import native
 from jaxkd.checkpoints.native import load_checkpoint
 from jaxkd.commands.evaluate import evaluate
-from jaxkd.runs.run import Run, result_table
+from jaxkd.runs.results import result_table
+from jaxkd.runs.run import Run
 from jaxkd.train import checkpoint, log
 from jaxkd.train.loop import DivergedError
 

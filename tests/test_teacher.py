@@ -15,8 +15,8 @@ from jaxkd.commands import evaluate, export
 from jaxkd.graph.program import predict
 from jaxkd.models.read_out import READ_OUTS
 from jaxkd.runs import pretrained as networks_given
+from jaxkd.runs.cache import Cache, settings_of
 from jaxkd.runs.run import Run
-from jaxkd.runs.teacher_cache import TeacherCache
 from jaxkd.train import log
 from jaxkd.train.checkpoint import Checkpoints
 
@@ -72,14 +72,14 @@ class TestReadOut:
   def test_fits_the_loss_or_is_chosen(self, changes, want):
     made = tiny.experiment(**changes)
     for phase, name in zip(made.phases, ('teacher', 'student'), strict=True):
-      modules = made.program(phase).modules
+      modules = phase.program.modules
       assert models.read_out_of(modules['teacher']) == want
       assert name in modules
     assert ('read by' in made.describe()) == (want != 'softmax')
 
   def test_networks_like_the_teacher_are_read_as_logits(self):
     made = tiny.experiment(method=dict(name='slkd'), **SQUARE)
-    modules = made.program(made.phases[-1]).modules
+    modules = made.phases[-1].program.modules
     read = {n: models.read_out_of(m) for n, m in modules.items()}
     assert read.pop('teacher') == 'clip'
     assert set(read) == {'slt0', 'slt1', 'student'}
@@ -98,7 +98,7 @@ class TestReadOut:
       dict(teacher__checkpoint=str(exported)),
     ):
       made = tiny.experiment(cache=cache, **given)
-      program = made.program(made.phases[-1])
+      program = made.phases[-1].program
       both = {
         name: program.init_network(name, jax.random.key(0))
         for name in ('teacher', 'student')
@@ -199,9 +199,9 @@ class TestCache:
 
   def key(self, **changes) -> str:
     made = tiny.experiment(**changes)
-    settings = made.teacher_settings(made.phases[0])
+    settings = settings_of(made, made.phases[0])
     settings['fingerprint'] = ''  # of the data, which is not the subject
-    return TeacherCache('x').path(settings).name
+    return Cache('x').path(settings).name
 
   def test_teachers_of_old_are_found(self):
     """The names that they had before there were a start, a stop and so on."""

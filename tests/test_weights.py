@@ -9,7 +9,6 @@ import tiny
 from jaxkd.graph import Timed
 from jaxkd.methods import weights
 from jaxkd.methods.weights import (
-  Kept,
   Planned,
   Ramp,
   WarmUp,
@@ -175,18 +174,5 @@ def test_a_graph_lasts_as_long_as_its_stage():
   spec = dict(schedule='linear', start=1.0, end=0.0)
   made = tiny.experiment(method=dict(name='kd', guide_weight=spec), epochs=6)
   assert '1 to 0, from 0 to the end' in made.describe()
-  (_, guided) = made.program(made.phases[-1]).graph.transfers
+  (_, guided) = made.phases[-1].program.graph.transfers
   assert guided.weight == Ramp(1.0, 0.0, 0.0, 6)
-
-
-# By chance
-
-
-def test_some_of_several_are_dropped_on_each_batch():
-  keys = jax.random.split(jax.random.key(0), 2000)
-  found = np.stack(
-    [jax.vmap(Kept(place, among=3, dropped=1))(keys) for place in range(3)]
-  )
-  np.testing.assert_array_equal(found.sum(axis=0), 2)
-  # Four standard deviations of the mean of 2000 draws.
-  assert np.all(np.abs(found.mean(axis=1) - 2 / 3) < 0.042)

@@ -21,8 +21,8 @@ from jaxkd.runs.artifacts import (
   find,
   guide_of,
 )
+from jaxkd.runs.folder import CONFIG
 from jaxkd.runs.pretrained import Network
-from jaxkd.runs.run import CONFIG
 from jaxkd.types import Variables
 
 ENSEMBLE = 'ensemble'  # what several networks are called

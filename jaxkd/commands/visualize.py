@@ -16,8 +16,8 @@ from ml_collections import ConfigDict
 from jaxkd import plots, text
 from jaxkd.checkpoints.card import fitted, module_of
 from jaxkd.runs import artifacts, describe
+from jaxkd.runs.folder import CONFIG
 from jaxkd.runs.pretrained import Network
-from jaxkd.runs.run import CONFIG
 from jaxkd.train.evaluation import Evaluator, Examples
 
 EXAMPLES = 2000  # test images: t-SNE of so many takes seconds

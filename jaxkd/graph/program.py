@@ -52,7 +52,7 @@ class Program:
     """Returns the network whose start network `name` has: mostly its own."""
     network = self.graph.networks.get(name)
     if isinstance(network, Learner) and network.like:
-      if network.same_start or network.growing:
+      if network.same_start or network.expander:
         return network.like
     return name
 
@@ -234,8 +234,8 @@ class Program:
       metrics[f'loss/{name}'] = value = _mean(value, batch['mask'])
       weight = transfer.weight
       weight = weight(epoch) if callable(weight) else weight
-      if transfer.chance:
-        weight *= transfer.chance(fold_in(key, 'chance'))
+      if transfer.dropout:
+        weight *= transfer.dropout(fold_in(key, 'chance'))
       total += weight * value
     return total, memory, {'loss': total, **metrics}
 
@@ -266,13 +266,13 @@ def bind(
     if isinstance(network, Shared):
       owner = modules[network.owner]
       takes[name] = network.sharing(modules[name], owner, input_shape)
-    elif isinstance(network, Learner) and network.growing and network.like:
+    elif isinstance(network, Learner) and network.expander and network.like:
       del starts[name]
       like = network.like
       if like not in modules:
         starts[like] = build(like, 1.0, network.branches)
-      growth = network.growing(starts[like], modules[name], input_shape)
-      takes[name], grows[name] = growth.read, growth.grow
+      expansion = network.expander(starts[like], modules[name], input_shape)
+      takes[name], grows[name] = expansion.parameters, expansion.expand
   return Program(graph, modules, takes, grows, starts, input_shape)
 
 

@@ -8,7 +8,6 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from jaxkd.catalog import call, check_whole, is_number, lookup
@@ -219,34 +218,6 @@ def times(first: Weight, second: Weight) -> Weight:
 def lasting(weight: Weight, epochs: int) -> Weight:
   """Returns a weight as it is in a training of so many epochs."""
   return weight.over(epochs) if isinstance(weight, Timed) else weight
-
-
-@dataclasses.dataclass(frozen=True)
-class Kept:
-  """The chance of one of several transfers, of which some are dropped.
-
-  On each batch so many of them have the factor 0, drawn at random without
-  replacement, and the others 1.
-
-  place: of this one among them, from 0.
-  among: how many they are.
-  dropped: how many of them on each batch.
-
-  >>> str(Kept(0, among=3, dropped=1))
-  '1 of 3 dropped'
-  """
-
-  place: int
-  among: int
-  dropped: int
-
-  def __call__(self, key: Array) -> Array:
-    """Returns 0 or 1, float32; `key` is the same for all of them."""
-    order = jax.random.permutation(key, self.among)
-    return jnp.float32(order[self.place] >= self.dropped)
-
-  def __str__(self) -> str:
-    return f'{self.dropped} of {self.among} dropped'
 
 
 def _ramp(shape: str) -> Callable[..., Planned]:

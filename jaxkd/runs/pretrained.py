@@ -8,9 +8,10 @@ import numpy as np
 
 from jaxkd import config as configs
 from jaxkd import tree
-from jaxkd.config import BAYES, Config
+from jaxkd.config import BAYES
 from jaxkd.runs.experiment import Experiment
-from jaxkd.graph import Phase
+from jaxkd.runs.phases import ResolvedPhase
+from jaxkd.graph import Model
 from jaxkd.checkpoints import load
 from jaxkd.train.evaluation import Evaluator
 from jaxkd.train.phase import fitted
@@ -31,20 +32,20 @@ def given(experiment: Experiment) -> dict[str, Network]:
       know their posterior.
   """
   found = {}
-  for name, section in _sections(experiment).items():
-    path = section.checkpoint or section.get('start', '')
+  for name, model in _models(experiment).items():
+    path = model.checkpoint or model.start
     if path:
       if path == BAYES:
         network = _bayes(experiment)
       else:
-        network = _load(experiment, section, path)
-      _check(experiment, name, section, path, network[1])
+        network = _load(experiment, model, path)
+      _check(experiment, name, model, path, network[1])
       found[name] = network
   return found
 
 
-def _sections(experiment: Experiment) -> dict[str, Config]:
-  """Returns what is said of each network that may have a checkpoint."""
+def _models(experiment: Experiment) -> dict[str, Model]:
+  """Returns the model of each network that may have a checkpoint."""
   networks = {
     name: (phase, network)
     for phase in experiment.phases
@@ -52,12 +53,12 @@ def _sections(experiment: Experiment) -> dict[str, Config]:
   }
   used = {network.like or name for name, (_, network) in networks.items()}
   own = {
-    name: experiment.section(phase, name)
+    name: phase.models[name]
     for name, (phase, network) in networks.items()
     if getattr(network, 'model', None)
   }
-  config = experiment.config
-  return {n: config[n] for n in ('teacher', 'student') if n in used} | own
+  sections = experiment.models.items()
+  return {name: model for name, model in sections if name in used} | own
 
 
 def tested(
@@ -79,37 +80,38 @@ def tested(
     ValueError: one of them is no better than guessing.
   """
   learning = {n for phase in experiment.phases for n in phase.graph.trained}
-  phases: dict[str, Phase] = {}
+  phases: dict[str, ResolvedPhase] = {}
   for phase in reversed(experiment.phases):
     phases |= dict.fromkeys(
       (set(phase.graph.frozen) & set(found)) - learning, phase
     )
   results = {}
   for name, phase in phases.items():
-    task = experiment.task(phase)
+    task = phase.task(experiment.dataset)
     known = fitted(task.program, {name: found[name][0]}, task.seed)
     test = Evaluator(task.dataset, task.mesh)
     results[name] = test(task.program.modules[name], known[name])
-    section = experiment.section(phase, name)
-    _check_accuracy(experiment, name, section, results[name]['top1'])
+    _check_accuracy(
+      experiment, name, phase.models[name], results[name]['top1']
+    )
   return results
 
 
 def _check_accuracy(
-  experiment: Experiment, name: str, section: Config, top1: float
+  experiment: Experiment, name: str, model: Model, top1: float
 ) -> None:
   """Raises ValueError if a network of a file says nothing about the data.
 
   That is what comes out if a file is another network's, or its images are to be
   normalised in another way, or its classes stand in another order.
   """
-  dataset, path = experiment.dataset, section.checkpoint
+  dataset, path = experiment.dataset, model.checkpoint
   guess, size = 1 / dataset.num_classes, len(dataset.test)
   # Three standard deviations of what guessing gives on so many images.
   luck = 3 * math.sqrt(guess * (1 - guess) / size)
   if path == BAYES or top1 > guess + luck:
     return
-  own = name in experiment.config
+  own = name in experiment.models
   where = f'--config.{name}.checkpoint' if own else 'checkpoint'
   mean, std = (
     ', '.join(f'{x:.4g}' for x in values)
@@ -124,13 +126,13 @@ def _check_accuracy(
   )
 
 
-def _load(experiment: Experiment, section: Config, path: str) -> Network:
+def _load(experiment: Experiment, model: Model, path: str) -> Network:
   variables, card = load.load(
     pathlib.Path(path),
-    section.name,
+    model.name,
     experiment.image_shape,
-    width=section.width,
-    **configs.resolved(section.settings),
+    width=model.width,
+    **configs.as_json(model.settings),
   )
   return variables, {
     'branches': 1,
@@ -170,22 +172,22 @@ def _bayes(experiment: Experiment) -> Network:
 def _check(
   experiment: Experiment,
   name: str,
-  section: Config,
+  model: Model,
   path: str,
   card: dict[str, Any],
 ) -> None:
   """Raises ValueError if a card is not what is said of the network."""
   wanted = {
-    'model': section.name,
-    'width': section.width,
+    'model': model.name,
+    'width': model.width,
     'num_classes': experiment.num_classes,
-    'settings': configs.resolved(section.settings),
+    'settings': configs.as_json(model.settings),
   }
-  if 1 not in (card['branches'], section.get('branches', 1)):
-    wanted['branches'] = section.branches  # otherwise added or merged
-  if section.checkpoint and section.get('read_out'):
-    wanted['read_out'] = section.read_out  # otherwise the card's
-  if section.checkpoint and name == 'teacher' and path != BAYES:
+  if 1 not in (card['branches'], model.branches):
+    wanted['branches'] = model.branches  # otherwise added or merged
+  if model.checkpoint and model.read_out:
+    wanted['read_out'] = model.read_out  # otherwise the card's
+  if model.checkpoint and name == 'teacher' and path != BAYES:
     view = experiment.dataset.view
     wanted |= {
       'class_names': list(experiment.dataset.class_names),
@@ -193,7 +195,7 @@ def _check(
       'std': list(view.std),
       'scale': view.scale,
     }
-  where = name if name in experiment.config else 'method'
+  where = name if name in experiment.models else 'method'
   for key, value in wanted.items():
     if card.get(key, value) != value:
       raise ValueError(

@@ -121,7 +121,8 @@ def _losses(
     seen.key,
   )
   parts, memory, metrics = [], state.memory, {}
-  for transfers in update.apart() if two else (update.transfers,):
+  split = update.from_labels, update.from_networks
+  for transfers in split if two else (update.transfers,):
     loss, memory, found = program.losses(
       params.get(OBJECTIVES, {}),
       memory,
