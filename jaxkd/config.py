@@ -193,7 +193,6 @@ LIMITS: dict[str, tuple[float, float | None]] = {
   'schedule.warmup_epochs': (0, None),
 }
 TYPES = {  # as messages call them
-  bool: 'True or False',
   float: 'a number',
   int: 'a whole number',
   str: 'a string',
@@ -315,15 +314,19 @@ def _compare(config: Mapping[str, Any], tree: Mapping[str, Any], at: str):
       if name not in FREE:
         _compare(value, wanted, f'{name}.')
     elif not _fits(value, wanted):
-      raise ValueError(
-        f'{name} must be {TYPES[type(wanted)]} like {wanted!r}, got {value!r}'
-      )
+      raise ValueError(f'{name} must be {_kind(wanted)}, got {value!r}')
   for key in tree:
     if key not in config:
       raise UnknownNameError(
         f'the setting {at + key!r} is missing: a config file starts from'
         f' jaxkd.config.default()'
       )
+
+
+def _kind(wanted: Any) -> str:
+  if isinstance(wanted, bool):
+    return 'True or False'
+  return f'{TYPES[type(wanted)]} like {wanted!r}'
 
 
 def _fits(value: Any, wanted: Any) -> bool:

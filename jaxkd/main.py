@@ -176,7 +176,7 @@ def main() -> None:
   --debug shows a traceback instead.
   """
   try:
-    app.run(_main)
+    app.run(_main, flags_parser=_parse)
   except MISTAKES as error:
     if '--debug' in sys.argv:  # flags may not have been parsed
       raise
@@ -187,9 +187,28 @@ def main() -> None:
     sys.exit(130)
 
 
+def _parse(argv: list[str]) -> list[str]:
+  """Parses the flags; returns the arguments that are not flags.
+
+  Raises:
+    ValueError: a flag that does not exist, or with a value of another type.
+  """
+  try:
+    return flags.FLAGS(argv)
+  except flags.Error as error:
+    hint = ''
+    if 'as a ConfigDict' in str(error):
+      hint = (
+        '. The config file has a mapping there, which only another mapping'
+        " replaces, like \"{'name': 'dkd'}\" or \"{'kd': 0.9, 'crd': 0.8}\""
+      )
+    raise ValueError(f'{error}{hint}. (--helpshort lists the flags)') from error
+
+
 def _explain(error: Exception) -> str:
   """Returns the message, with a remedy where the system has given none."""
-  if isinstance(error, KeyError) and not flags.FLAGS.is_parsed():
+  keys = isinstance(error, KeyError | TypeError)
+  if keys and not flags.FLAGS.is_parsed():
     return (
       f'--config... names a section that the config does not have: {error}. One'
       ' that is new to it is given as a whole, like'

@@ -74,7 +74,7 @@ def config_of(name, pair=DEFAULT):
 
 
 def transfers(config, guide):
-  """Returns what a guide teaches in the last stage that has a teacher."""
+  """Returns the transfers of a guide in the last phase with a teacher."""
   graphs = [phase.graph.transfers for phase in sections.phases_of(config)]
   taught = [ts for ts in graphs if any(t.guide == 'teacher' for t in ts)]
   return [t for t in taught[-1] if t.guide == guide]
@@ -132,8 +132,8 @@ def test_settings_of_a_pair_are_the_authors(pair):
   ('student', 'rate'), [('wrn_40_1', 0.01), ('vgg8', 0.05), ('resnet8', 0.01)]
 )
 def test_a_paraphraser_has_the_rate_of_the_students_family(student, rate):
-  stages = sections.phases_of(config_of('ft', f'vgg13,{student}'))
-  assert stages[1].name == 'paraphrase' and stages[1].learning_rate == rate
+  phases = sections.phases_of(config_of('ft', f'vgg13,{student}'))
+  assert phases[1].name == 'paraphrase' and phases[1].learning_rate == rate
 
 
 @each
@@ -143,7 +143,7 @@ def test_its_tables_are_of_pairs_of_the_benchmark(name):
 
 
 @each
-def test_its_docstring_says_what_is_to_be_known(name):
+def test_its_docstring_is_complete(name):
   text = file(name)['__doc__']
   assert table.paper(name).address in text
   assert f'--config=configs/{name}_cifar.py ' in text
@@ -182,7 +182,7 @@ def test_it_is_defined_for_each_pair(name):
     assert shape_of_loss(config_of(name, pair)) in ((2,), ())
 
 
-def test_fsp_says_where_it_is_not_defined():
+def test_fsp_explains_where_it_is_not_defined():
   for pair in PAIRS:
     config = config_of('fsp', pair)
     if pair in OTHER_CHANNELS:
