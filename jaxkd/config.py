@@ -354,7 +354,7 @@ def method_settings(config: Config) -> dict[str, Any]:
   config has a string again.
 
   Raises:
-    ValueError: a string with the brace of a mapping that is none.
+    ValueError: a string that begins like a mapping but is not one.
   """
   return {k: _mapping(k, x) for k, x in config.method.to_dict().items()}
 

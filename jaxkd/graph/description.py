@@ -206,8 +206,8 @@ class Graph:
     network = self.networks[name]
     if isinstance(network, Shared) or network.model is None:
       like = network.like or name
-      known = like != name and like in self.networks
-      return self.architecture(like) if known else like
+      follow = like != name and like in self.networks
+      return self.architecture(like) if follow else like
     return network.model
 
   def lasting(self, epochs: int) -> 'Graph':

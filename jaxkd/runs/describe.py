@@ -1,4 +1,4 @@
-"""What a run will train, as text: phases, networks, transfers."""
+"""Descriptions of phases, networks and transfers, as text."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -42,7 +42,7 @@ def phase_text(number: int, phase: ResolvedPhase) -> str:
 
   Args:
     number: counted from 1.
-    phase: what to describe.
+    phase: the one to describe.
   """
   networks = [('network', 'model', 'role', 'parameters', 'MACs')]
   for name, network in phase.graph.networks.items():

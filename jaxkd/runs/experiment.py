@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from jaxkd import config as configs
 from jaxkd import data, models
-from jaxkd.catalog import UnknownNameError, lookup, suggestion
+from jaxkd.catalog import UnknownNameError, suggestion
 from jaxkd.config import Config
 from jaxkd.data.base import Dataset
 from jaxkd.graph import OBJECTIVES, Model, Phase
@@ -98,7 +98,7 @@ class Experiment:
 
 
 def build(config: Config) -> Experiment:
-  """Checks a config and builds what can be built before data is read.
+  """Checks a config and builds its experiment; no data is read if avoidable.
 
   Raises:
     KeyError: an unknown setting, method, model, data set or network, with
@@ -106,8 +106,6 @@ def build(config: Config) -> Experiment:
     ValueError: a setting of a wrong type or value.
   """
   configs.check(config)
-  if config.teacher.read_out:
-    lookup('read-out', models.READ_OUTS, config.teacher.read_out)
   phases = sections.phases_of(config)
   _check_rates(config, phases)
   if any(phase.reusable for phase in phases):

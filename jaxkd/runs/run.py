@@ -11,7 +11,7 @@ A run lives in its workdir:
   checkpoints/PHASE  states of the training, to resume from
   networks/NAME      trained networks: variables.npz and network.json
   phases/PHASE.json  a finished phase: its networks, time and throughput
-  phases/PHASE.npz   what its objectives have learned, for the phases behind it
+  phases/PHASE.npz   parameters of its objectives, for the phases behind it
   summary.json       the result; the run is finished when it exists
 
 See `folder` for the names that version 0.1 gave to some of them.
@@ -135,7 +135,7 @@ class Run:
     return folder.place(self.workdir, 'phases') / f'{phase.name}.json'
 
   def _learned(self, phase: ResolvedPhase) -> pathlib.Path:
-    """Returns the file of what a phase's objectives have learned."""
+    """Returns the file of parameters of a phase's objectives."""
     return self._record(phase).with_suffix('.npz')
 
   def _finish_phase(

@@ -36,7 +36,7 @@ from jaxkd.runs.provenance import provenance
 from jaxkd.runs.run import Run
 from jaxkd.runs.vmapped import Networks, run_together
 
-# What may differ between seeds that are trained together.
+# Settings that may differ between seeds that are trained together.
 TOGETHER = ('seed', 'teacher.seed', 'data.settings.seed')
 
 

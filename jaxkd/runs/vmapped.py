@@ -34,8 +34,8 @@ def run_together(experiments: list[Experiment]) -> list[Networks]:
     For each seed, by network, the metrics of an `Evaluator`, and under
     'train_...' those on the training split. 'NAME_best' is a trained network at
     its best epoch on the validation split. 'target', where it is defined, is
-    the mean of the guides of the run's result, as if it were a network; there
-    is none where this result is reusable, such as a teacher.
+    the mean of the guides of the run's result, as if it were a network; it is
+    not defined where this result is reusable, such as a teacher.
   """
   initial: list[dict[str, Tree]] = []
   for experiment in experiments:
@@ -85,7 +85,7 @@ def _on_train(metrics: Metrics, size: int) -> Metrics:
 
 
 def _evaluators(experiment: Experiment) -> tuple[Evaluator, Evaluator]:
-  """Returns what measures networks on the test and on the training split."""
+  """Returns evaluators on the test split and on the training split."""
   dataset = experiment.dataset
   train = dataclasses.replace(dataset, test=dataset.train)
   mesh = meshes.make_mesh()
