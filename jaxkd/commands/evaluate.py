@@ -21,7 +21,7 @@ from jaxkd.runs.artifacts import (
   find,
   guide_of,
 )
-from jaxkd.runs.folder import CONFIG
+from jaxkd.runs.layout import CONFIG
 from jaxkd.runs.pretrained import Network
 from jaxkd.types import Variables
 

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from jaxkd import plots, text
 from jaxkd.checkpoints.card import fitted, module_of
 from jaxkd.runs import artifacts, describe
-from jaxkd.runs.folder import CONFIG
+from jaxkd.runs.layout import CONFIG
 from jaxkd.runs.pretrained import Network
 from jaxkd.train.evaluation import Evaluator, Examples
 

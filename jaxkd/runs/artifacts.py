@@ -15,7 +15,7 @@ from jaxkd import data, models, tree
 from jaxkd.checkpoints import native
 from jaxkd.runs.pretrained import Network
 from jaxkd.checkpoints import load
-from jaxkd.runs.folder import CONFIG
+from jaxkd.runs.layout import CONFIG
 from jaxkd.train import mesh
 from jaxkd.train.evaluation import Evaluator
 from jaxkd.types import Variables

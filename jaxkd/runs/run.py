@@ -14,7 +14,7 @@ A run lives in its workdir:
   phases/PHASE.npz   parameters of its objectives, for the phases behind it
   summary.json       the result; the run is finished when it exists
 
-See `folder` for the names that version 0.1 gave to some of them.
+See `layout` and `folder` for the names that version 0.1 gave to some of them.
 """
 
 import json
@@ -29,10 +29,9 @@ from jaxkd import plots
 from jaxkd.checkpoints import native
 from jaxkd.disk import write_json
 from jaxkd.graph import OBJECTIVES, Graph, Learner
-from jaxkd.runs import folder, results
+from jaxkd.runs import folder, layout, results
 from jaxkd.runs.cache import Cache, settings_of
 from jaxkd.runs.experiment import Experiment
-from jaxkd.runs.folder import CONFIG
 from jaxkd.runs.phases import ResolvedPhase
 from jaxkd.runs.pretrained import Network, given, tested
 from jaxkd.runs.provenance import provenance
@@ -79,7 +78,7 @@ class Run:
         or self._train(phase, networks, pretrained_results)
       )
     summary = self._summary({name: card for name, (_, card) in networks.items()})
-    write_json(self.workdir / 'summary.json', summary)
+    write_json(self.workdir / layout.SUMMARY, summary)
     return summary
 
   def draw(self) -> pathlib.Path | None:
@@ -121,18 +120,18 @@ class Run:
         old, new = json.loads(path.read_text()), records[name]
         folder.check_same(self.workdir, [old], [new], 'a run', what)
     self.workdir.mkdir(parents=True, exist_ok=True)
-    for name, record in {CONFIG: self._config, **records}.items():
+    for name, record in {layout.CONFIG: self._config, **records}.items():
       path = folder.place(self.workdir, name)
       if not path.exists():
         write_json(path, record)
 
   def _network(self, name: str) -> pathlib.Path:
     """Returns the folder of a trained network."""
-    return self.workdir / 'networks' / name
+    return layout.network(self.workdir, name)
 
   def _record(self, phase: ResolvedPhase) -> pathlib.Path:
     """Returns the file that exists when a phase is finished."""
-    return folder.place(self.workdir, 'phases') / f'{phase.name}.json'
+    return layout.phase(self.workdir, phase.name)
 
   def _learned(self, phase: ResolvedPhase) -> pathlib.Path:
     """Returns the file of parameters of a phase's objectives."""

@@ -30,7 +30,7 @@ from jaxkd import plots
 from jaxkd.catalog import lookup
 from jaxkd.config import Config
 from jaxkd.disk import write_json
-from jaxkd.runs import comparison, folder
+from jaxkd.runs import comparison, folder, layout
 from jaxkd.runs.experiment import Experiment, build
 from jaxkd.runs.provenance import provenance
 from jaxkd.runs.run import Run
@@ -211,7 +211,7 @@ class Study:
       ValueError: a run has failed; the message names its recipe.
     """
     self.workdir.mkdir(parents=True, exist_ok=True)
-    write_json(self.workdir / folder.CONFIG, self._config)
+    write_json(self.workdir / layout.CONFIG, self._config)
     one = self._together if self.settings.together else self._alone
     recipes = {}
     for name, runs in self._runs.items():
@@ -228,7 +228,7 @@ class Study:
       'recipes': recipes,
       'provenance': provenance(),
     }
-    write_json(self.workdir / 'summary.json', summary)
+    write_json(self.workdir / layout.SUMMARY, summary)
     (self.workdir / 'study.png').unlink(missing_ok=True)
     return summary
 
