@@ -183,6 +183,15 @@ def test_traces_once(name):
   assert traces == [(8,)]
 
 
+@pytest.mark.parametrize('name', sorted(methods.CATALOG))
+def test_the_result_is_the_last_network_that_is_trained(name):
+  settings = NEEDED.get(name, {})
+  phases = methods.phases(name, settings, teacher_settings={})
+  want = 'teacher' if name == 'teacher' else 'student'
+  assert phases[-1].graph.result == want
+  assert {p.name for p in phases if p.reusable} <= {'teacher'}
+
+
 def test_every_method_is_documented():
   for name, method in methods.CATALOG.items():
     assert method.__doc__, name
