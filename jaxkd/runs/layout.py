@@ -1,0 +1,20 @@
+"""Where things lie in the folder of a run."""
+
+import pathlib
+
+CONFIG = 'config.json'
+SUMMARY = 'summary.json'  # the run is finished when it is there
+NETWORKS = 'networks'
+
+
+def network(workdir: pathlib.Path, name: str) -> pathlib.Path:
+  """Returns the folder of a trained network."""
+  return workdir / NETWORKS / name
+
+
+def phase(workdir: pathlib.Path, name: str) -> pathlib.Path:
+  """Returns the file that marks a phase as finished."""
+  folder = workdir / 'stages'  # as version 0.1 called phases
+  if not folder.exists():
+    folder = workdir / 'phases'
+  return folder / f'{name}.json'
