@@ -26,7 +26,7 @@ import jax
 from jaxkd import config as configs
 from jaxkd import models
 from jaxkd.catalog import lookup
-from jaxkd.runs.experiment import Experiment, phases_of
+from jaxkd.runs.experiment import bound
 from jaxkd.text import table
 from jaxkd.train import mesh as meshes
 from jaxkd.train import state as states
@@ -164,9 +164,9 @@ def last_task(
     train_size=examples * -(-sizes.num_classes // examples),
     test_size=1,
   )
-  experiment = Experiment(config, phases_of(config))
+  experiment = bound(config)
   meshes.check_batch_size(meshes.make_mesh(), sizes.batch)
-  return experiment.task(experiment.phases[-1])
+  return experiment.phases[-1].task(experiment.dataset)
 
 
 def start(task: Task) -> states.State:

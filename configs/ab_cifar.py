@@ -1,7 +1,7 @@
 """Activation boundaries on CIFAR-100: a start for training on labels.
 
 Paper: Heo et al., AAAI 2019, https://arxiv.org/abs/1811.03233. Connectors,
-scale and the first stage, 30 epochs at the student's learning rate, are those
+scale and the first phase, 30 epochs at the student's learning rate, are those
 of the CIFAR-100 distillation benchmark (Tian, Krishnan, Isola, 2020,
 https://arxiv.org/abs/1910.10699), the same for all pairs.
 
@@ -11,7 +11,7 @@ Command:
   python -m jaxkd.main --config=configs/ab_cifar.py:vgg13,mobilenet_v2 \
     --workdir=runs/ab_mobilenet
 
-After its first stage the student learns from labels alone.
+After its first phase the student learns from labels alone.
 
 Control: kd_cifar.py and, in the same run, --config.baseline=True, the student
 without a teacher.

@@ -2,7 +2,7 @@
 
 Paper: Wang et al., ICML 2025, https://arxiv.org/abs/2505.04560. For
 resnet56,resnet20 exponents and weight are the published code's
-(https://github.com/ghwang-s/abkd). For other pairs they are not known here:
+(https://github.com/ghwang-s/abkd). For other pairs they are unpublished:
 exponents are its defaults, and the weight is that of the first pair, which is
 also that of 2 T² KL, its control.
 
@@ -14,12 +14,12 @@ Command:
     --workdir=runs/alpha_beta_resnet20
 
 Control: kd_cifar.py with --config.method.label_weight=1 and
---config.method.guide_weight=2, which is what the published code compares with.
+--config.method.guide_weight=2, the comparison of the published code.
 
 Cost: not run to its end here.
 
-Expected: no figure of this recipe is known here; the published code reports the
-best epoch on the test set.
+Expected: no published figure with these settings; the published code reports
+the best epoch on the test set.
 """
 
 from jaxkd.config import benchmark

@@ -1,8 +1,8 @@
 """Born-again networks on CIFAR-100: three generations of wrn_40_2.
 
 Paper: Furlanello et al., ICML 2018, https://arxiv.org/abs/1805.04770. A student
-of the teacher's own architecture learns what the teacher says, then teaches the
-next one.
+of the teacher's own architecture is distilled from the teacher, then teaches
+the next one.
 
 Command:
 
@@ -16,13 +16,13 @@ With labels (BAN+L): --config.method.label_weight=1. The last generation is
   python -m jaxkd.main --workdir=runs/ban --mode=eval \
     --network=generation1,generation2,student
 
-Deviation: the recipe is the benchmark's, and so are the networks; the paper's
-are larger.
+Deviation: the settings are the benchmark's, and so are the networks; the
+paper's are larger.
 
 Cost: a teacher's training, and for each generation one more with the forward
 pass of the generation before it. Not run to its end here.
 
-Expected: no figure, since the recipe is another one.
+Expected: no figure, since the settings differ from the paper's.
 """
 
 from jaxkd.config import benchmark

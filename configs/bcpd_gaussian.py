@@ -19,11 +19,11 @@ differ, so any teacher can be judged by adding one to `recipes`.
                    the controls that a comparison of losses calls for
   noisy targets    K=10, the student learns from eta one-hot + (1 - eta) p*
 
-Columns: 'target' is what the student is taught (the teacher's probabilities, or
-the noisy ones), 'train_frobenius' its distance from p* over the training split,
+Columns: 'target' are the student's targets (the teacher's probabilities, or the
+noisy ones), 'train_frobenius' its distance from p* over the training split,
 the paper's L2; 'posterior_square' is the teacher's mean squared distance on the
-test split; 'student_best' is the student at the epoch that the validation split
-chooses, as in the released code, 'student' that of the last epoch.
+test split; 'student_best' is the student at its best epoch on the validation
+split, as in the released code, 'student' that of the last epoch.
 
 The data are those of seeds 0 to 5; the released code does not seed its means.
 

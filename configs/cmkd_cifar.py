@@ -1,7 +1,7 @@
 """Correlation matching on CIFAR-100: values and ranks of the logits.
 
 Paper: Niu et al., 2024, https://arxiv.org/abs/2410.06561. Its equations and
-constants are not known here. Choices: Spearman's correlation counts for hard
+constants were not available. Choices: Spearman's correlation counts for hard
 examples, both weights are those of DIST, and so is the temperature; see
 jaxkd/losses/ranks.py.
 
@@ -15,7 +15,7 @@ Control: --config.method.objective.hard=pearson, and dist_cifar.py.
 
 Cost: not run to its end here.
 
-Expected: no figure, since the recipe is not the paper's.
+Expected: no figure, since the settings are not the paper's.
 """
 
 from jaxkd.config import benchmark

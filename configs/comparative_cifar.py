@@ -11,7 +11,7 @@ Command:
   python -m jaxkd.main --config=configs/comparative_cifar.py:vgg13,vgg8 \
     --workdir=runs/comparative_vgg
 
-Deviation: all pairs of a batch are compared, and the recipe is the benchmark's.
+Deviation: all pairs of a batch are compared, with the benchmark's settings.
 Triples are --config.method.objective.positives=2, and likewise for labels.
 
 The paper is about few images, 2,000 to 6,000: --config.data.few_shot=20 keeps
@@ -22,7 +22,7 @@ without a teacher.
 
 Cost: not run to its end here.
 
-Expected: no figure, since the recipe is the benchmark's.
+Expected: no figure, since the settings are the benchmark's.
 """
 
 from jaxkd.config import benchmark

@@ -10,8 +10,8 @@ Command:
     --workdir=runs/crd_vgg
 
 Deviation: negatives are drawn with replacement, see jaxkd/objectives/crd.py.
-With KD beside it, as published with a weight of 1, in a config of your own:
-objectives={'crd': 0.8, 'kd': 1.0} in the place of objective.
+With KD beside it, as published with a weight of 1:
+--config.method.objective="{'crd': 0.8, 'kd': 1.0}".
 
 Control: kd_cifar.py and, in the same run, --config.baseline=True, the student
 without a teacher.

@@ -1,8 +1,8 @@
 """Densely guided distillation on CIFAR-100: resnet110 to resnet8 by steps.
 
 Paper: Son et al., ICCV 2021, https://arxiv.org/abs/2009.08825. Each network is
-taught by the teacher and by all assistants before it, of which one, drawn at
-random, is silent on each batch.
+taught by the teacher and by all assistants before it, of which one, chosen at
+random, is dropped on each batch.
 
 Command:
 
@@ -10,19 +10,20 @@ Command:
   python -m jaxkd.main --config=configs/dgkd_cifar.py:resnet56,resnet14 \
     --config.method.assistants="('resnet32','resnet20')" --workdir=runs/dgkd_2
 
-No guide is silent by --config.method.dropped=0. Controls: takd_cifar.py with
+No guide is dropped by --config.method.dropped=0. Controls: takd_cifar.py with
 the same assistants; kd_cifar.py without any.
 
 T = 5 and the guides alone, without labels, are the released code's defaults.
 Deviation: there the divergences are also averaged over the 100 classes, and the
-training has 160 epochs in batches of 128; the recipe here is the benchmark's.
-The losses of several guides add up: if a training is lost, lower
+training has 160 epochs in batches of 128; the settings here are the
+benchmark's.
+The losses of several guides add up: if the loss diverges, lower
 --config.method.guide_weight.
 
 Cost: the sum of the trainings, and in each the forward passes of all networks
 before it. Not run to its end here.
 
-Expected: no figure, since the recipe is another one.
+Expected: no figure, since the settings differ from the paper's.
 """
 
 from jaxkd.config import benchmark

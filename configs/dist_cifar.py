@@ -15,7 +15,7 @@ without a teacher.
 
 Cost: not run to its end here.
 
-Expected: no figure of this recipe is known here.
+Expected: no published figure with these settings.
 """
 
 from jaxkd.config import benchmark

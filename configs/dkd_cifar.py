@@ -26,7 +26,7 @@ Expected (published by the authors, epoch not stated): resnet32x4 -> resnet8x4
 
 from jaxkd.config import benchmark
 
-# Weights of what the teacher says of the other classes. Of other pairs: 8.
+# Weights of the other classes' part. Of other pairs: 8.
 BETAS = {
   'resnet110,resnet32': 2.0,
   'resnet56,resnet20': 2.0,

@@ -1,8 +1,8 @@
 """Deep mutual learning on CIFAR-100: two resnet32 teach each other.
 
 Paper: Zhang et al., CVPR 2018, https://arxiv.org/abs/1706.00384. There is no
-teacher: both networks start from random values, and each learns from the labels
-and from what the other one says.
+teacher: both networks are initialised at random, and each learns from the
+labels and from the other's outputs.
 
 Command:
 
@@ -14,11 +14,11 @@ Peers are models, or 'student' for one more of the student's. Updates of a batch
 take turns, as in the paper; --config.method.order=parallel makes them at once,
 which runs each network once instead of once for each turn. The control is the
 student alone: plain_cifar.py with --config.student.name=resnet32 and the
-recipe of this file.
+other settings of this file.
 
-The recipe is the paper's as we remember it: 200 epochs, Nesterov momentum, the
-rate 0.1 divided by 10 every 60 epochs. Its weight decay is not known to us; it
-is the benchmark's.
+The settings are the paper's as we remember them: 200 epochs, Nesterov momentum,
+the rate 0.1 divided by 10 every 60 epochs. The weight decay is the benchmark's,
+since the paper's was not available.
 
 Cost: not run to its end here.
 

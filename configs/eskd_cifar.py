@@ -10,24 +10,24 @@ Command:
   python -m jaxkd.main --config=configs/eskd_cifar.py:resnet56,resnet8 \
     --config.teacher.epochs=60 --workdir=runs/eskd_60
 
-What there is to choose:
+Settings to vary:
   --config.teacher.epochs=N     a whole, shorter training: its learning rate
                                 falls at the same fractions of N epochs
-  --config.teacher.stop=N       the long training, broken off after N epochs
+  --config.teacher.stop=N       the long training, stopped after N epochs
                                 (with --config.teacher.epochs=0)
   --config.method.guide_weight.epoch=0.75
-                                when the teacher falls silent: a fraction of the
-                                training or, from 1 on, an epoch; the labels'
-                                is --config.method.label_weight.epoch
+                                when the teacher's weight becomes 0: a fraction
+                                of the training or, from 1 on, an epoch; the
+                                labels' is --config.method.label_weight.epoch
 
 Choice: half of the epochs for the teacher, and the first decay of the learning
-rate (epoch 150 of 240) for its silence, at which the labels' weight goes from
-0.1 to 1, so that the loss stays as large. The paper's are found by search.
+rate (epoch 150 of 240) for the end of its guidance, at which the labels' weight
+goes from 0.1 to 1, so that the loss stays as large. The paper searches both.
 Controls: kd_cifar.py, with --config.teacher.epochs=120 and without.
 
 Cost: that of kd_cifar.py, and half of its teacher. Not run to its end here.
 
-Expected: no figure, since the recipe is the benchmark's.
+Expected: no figure, since the settings are the benchmark's.
 """
 
 from jaxkd.config import benchmark

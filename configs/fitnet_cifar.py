@@ -12,8 +12,8 @@ Command:
 
 As in the benchmark, the hint is learned together with the labels. In the paper
 it comes first, and then KD, which is dict(name='pretrained',
-objective='fitnet', objectives={'kd': 0.9}, label_weight=0.1) as the method in a
-config of your own.
+objective='fitnet', training_objective={'kd': 0.9}, label_weight=0.1) as the
+method in a config of your own.
 
 Control: kd_cifar.py and, in the same run, --config.baseline=True, the student
 without a teacher.

@@ -2,7 +2,7 @@
 
 Paper: Yim et al., CVPR 2017,
 https://openaccess.thecvf.com/content_cvpr_2017/html/Yim_A_Gift_From_CVPR_2017_paper.html.
-Taps and the first stage, 30 epochs at the student's learning rate, are those of
+Taps and the first phase, 30 epochs at the student's learning rate, are those of
 the CIFAR-100 distillation benchmark (Tian, Krishnan, Isola, 2020,
 https://arxiv.org/abs/1910.10699), the same for all pairs.
 

@@ -18,7 +18,8 @@ with its weights (0.1 on the labels, 0.9 at temperature 4). DKD instead:
 
 The authors' own setting is DKD with alpha = 1, T = 1, weights of 1, and beta =
 0.5 or 2: configs/gpd_imagenet.py. The student moves r^2 times as far as its
-gradient says, since its kernels are r times a block of the dynamic teacher's.
+gradient alone would move it, since its kernels are r times a block of the
+dynamic teacher's.
 
 Cost: 240 epochs of the default pair have not been run. A step costs as much as
 its parts: a plain step of the dynamic teacher (four times the student's

@@ -7,8 +7,8 @@ Command, with the workdir of an earlier run that has trained the student:
   python -m jaxkd.main --config=configs/gpd_finetune_cifar.py \
     --workdir=runs/gpd_finetune --config.student.checkpoint=runs/plain
 
-The student gets branches that do not change what it does, the dynamic teacher
-is grown out of it and is as accurate as it from the start, and both go on from
+The student gets branches that do not change its function, the dynamic teacher
+is expanded from it and starts as accurate as it, and both are trained from
 there. As in the authors' code for CNNs, half the epochs at a tenth of the rate,
 which falls once more after 0.6 of them (30 of 50), without warm-up; the rest as
 in configs/gpd_scratch_cifar.py. To compare with: as long a training of the same
@@ -22,7 +22,7 @@ from jaxkd.config import REQUIRED, default
 
 
 def get_config():
-  """A trained resnet8x4 and the dynamic teacher that is grown out of it."""
+  """A trained resnet8x4 and the dynamic teacher that is expanded from it."""
   config = default()
   config.epochs = 120
   config.student.branches = 6

@@ -2,7 +2,7 @@
 
 Paper: Zhao et al., AAAI 2023, https://arxiv.org/abs/2304.04462. Weights,
 temperature and warm-up are the published code's for faces; for CIFAR-100 none
-are known here.
+are published.
 
 Command:
 

@@ -1,8 +1,8 @@
 """Hinton distillation on CIFAR-100: resnet32x4 teaches resnet8x4.
 
 Paper: Hinton, Vinyals, Dean, 2015, https://arxiv.org/abs/1503.02531, with the
-weights and the recipe of the CIFAR-100 distillation benchmark (Tian, Krishnan,
-Isola, 2020, https://arxiv.org/abs/1910.10699).
+weights and the settings of the CIFAR-100 distillation benchmark (Tian,
+Krishnan, Isola, 2020, https://arxiv.org/abs/1910.10699).
 
 Command:
 

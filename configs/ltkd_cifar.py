@@ -1,7 +1,7 @@
 """Long-tailed knowledge distillation on CIFAR-100.
 
 Paper: Kim, CVPR 2026, https://arxiv.org/abs/2506.18496. Its weights and
-temperature are not known here. Choices: weights of 1, the temperature of the
+temperature were not available. Choices: weights of 1, the temperature of the
 benchmark.
 
 Command:

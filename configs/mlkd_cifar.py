@@ -11,7 +11,7 @@ Command:
   python -m jaxkd.main --config=configs/mlkd_cifar.py:vgg13,vgg8 \
     --workdir=runs/mlkd_vgg
 
-Deviation: 240 epochs of the benchmark's recipe and one view of each image,
+Deviation: the benchmark's 240 epochs and one view of each image,
 where the published code has 480 epochs and two views.
 
 Control: kd_cifar.py and, in the same run, --config.baseline=True, the student

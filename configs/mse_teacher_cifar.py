@@ -2,8 +2,8 @@
 
 Paper: Hamidi et al., ECCV 2024, https://arxiv.org/abs/2407.18041: a teacher
 whose loss is the squared error between its probabilities and the one-hot label
-estimates the Bayes posterior better, and teaches better for it. The recipe is
-that of teacher_cifar.py.
+estimates the Bayes posterior better, and teaches better for it. The other
+settings are those of teacher_cifar.py.
 
 Command:
 
@@ -13,7 +13,7 @@ Deviation: squared errors are summed over the classes; the released toy code
 averages them, which at 100 classes makes steps 100 times smaller
 (--config.teacher.reduction=mean, with --config.teacher.scale to make up).
 
-Other readings of the recipe: --config.teacher.loss=square_logits (of the raw
+Other readings of the paper: --config.teacher.loss=square_logits (of the raw
 outputs, which are then read by clipping); --config.teacher.start=RUN, from a
 teacher by cross-entropy; --config.teacher.cross_entropy_epochs=30 with
 --config.teacher.blend_epochs=30, from cross-entropy to squared errors.

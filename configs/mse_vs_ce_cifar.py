@@ -16,9 +16,9 @@ below; another one, also with another method, is one more line there.
 The MSE teacher is trained by the Brier score: squared errors of probabilities,
 summed over the classes. At a uniform output of 100 classes its gradient is 50
 times smaller than cross-entropy's, so that it hardly starts at the benchmark's
-rate; the scale of 50 makes up for that. What scale the paper had is not known:
+rate; the scale of 50 makes up for that. The scale of the paper is unpublished:
 its released code trains by cross-entropy (see mse_teacher_cifar.py). For
-going on from a trained teacher (--config.teacher.start=RUN) it is far too
+training on from a trained teacher (--config.teacher.start=RUN) it is far too
 large; 2 is not.
 
 'CE, early' (stopped between the first two drops of the rate) and 'CE, low rate'
@@ -28,7 +28,7 @@ teacher (configs/bcpd_gaussian.py).
 
 Cost: four teachers, and four students for each seed. Not run at 240 epochs.
 Expected: students up to 2.67 points better with MSE teachers (published; which
-pair is not known). Measured by this code: docs/results.md.
+pair is not stated). Measured by this code: docs/results.md.
 """
 
 from jaxkd.config import benchmark

@@ -3,7 +3,7 @@
 Paper: Yang et al., ICCV 2023, https://arxiv.org/abs/2303.13005. Weights and
 temperature are the published code's on CIFAR-100
 (https://github.com/yzd-v/cls_KD), for resnet34 -> resnet18; those of the
-benchmark's pairs are not known here.
+benchmark's pairs are unpublished.
 
 Command:
 
@@ -16,7 +16,7 @@ without a teacher.
 
 Cost: not run to its end here.
 
-Expected: no figure of the benchmark's pairs is known here.
+Expected: no published figure of the benchmark's pairs.
 """
 
 from jaxkd.config import benchmark

@@ -1,6 +1,6 @@
 """Plain training of a student on CIFAR-100, to compare with.
 
-Recipe: the CIFAR-100 distillation benchmark's (Tian, Krishnan, Isola, 2020,
+Settings: the CIFAR-100 distillation benchmark's (Tian, Krishnan, Isola, 2020,
 https://arxiv.org/abs/1910.10699).
 
 Command:

@@ -1,8 +1,9 @@
 """Pro-KD on CIFAR-100: resnet8x4 follows resnet32x4 along its training.
 
 Paper: Rezagholizadeh et al., 2021, https://arxiv.org/abs/2110.08532. In the
-first phase the student is taught by the teacher as it then is, without labels
-and at a temperature that falls to 1; in the second it is tuned on labels.
+first phase the student is taught by the teacher as it is at that step, without
+labels and at a temperature that falls to 1; in the second it is tuned on
+labels.
 
 Command:
 
@@ -11,16 +12,16 @@ Command:
     --workdir=runs/prokd_56
 
 Deviation: teacher and student are trained in the same steps; see
-jaxkd/methods/following.py for why. Choice: the temperature falls from 4 to 1,
+jaxkd/methods/pro_kd.py for why. Choice: the temperature falls from 4 to 1,
 and the second phase takes 30 epochs at a tenth of the learning rate; the
-paper's values are not known to us. --config.epochs=N is the first phase's
+paper's values are not in print. --config.epochs=N is the first phase's
 length, which the temperature follows. Checkpoints of a teacher's training are
 followed by the method's argument `checkpoints`.
 
 Cost: in each step of the first phase, a training step of both networks. Not run
 to its end here.
 
-Expected: no figure, since the recipe is the benchmark's.
+Expected: no figure, since the settings are the benchmark's.
 """
 
 from jaxkd.config import benchmark

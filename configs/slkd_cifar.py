@@ -12,7 +12,7 @@ The pair stands behind the colon, TEACHER,STUDENT. With it comes the learning
 rate, which is the student's and its SL-Ts': 0.01 for mobilenet_v2,
 shufflenet_v1 and shufflenet_v2, 0.05 for the others. (A student named by
 --config.student.name leaves the rate as it is.) The weights and the temperature
-are the released code's. What the paper varies:
+are the released code's. Variants of the paper:
 
   one SL-T                                   --config.method.members=1
   table 7: SL-Ts, but no teacher             --config.method.use_teacher=False
@@ -28,8 +28,8 @@ rate. The control is KD of the same total weight:
   python -m jaxkd.main --config=configs/kd_cifar.py --workdir=runs/kd_heavy \
     --config.method.label_weight=1.1 --config.method.guide_weight=1.9
 
-Cost: 240 epochs have not been run. A step costs what its parts cost: a training
-step of each SL-T and of the student, and the teacher's forward pass.
+Cost: 240 epochs have not been run. A step costs as much as its parts: a
+training step of each SL-T and of the student, and the teacher's forward pass.
 
 Expected (published, 240 epochs, epoch not stated), KD and SLKD:
   resnet32x4,resnet8x4      73.33, 76.85 %   resnet56,resnet8       60.17, 62.05

@@ -13,13 +13,13 @@ Command:
 Assistants are named from large to small; they have the student's learning rate.
 The control is KD without them: kd_cifar.py with the same pair.
 
-Deviation: recipe, weights and temperature are those of the CIFAR-100 benchmark.
-The paper searches weight and temperature for each network, trains for 200
-epochs at weight decay 1e-4, and keeps the best epoch on the test set.
+Deviation: schedule, weights and temperature are those of the CIFAR-100
+benchmark. The paper searches weight and temperature for each network, trains
+for 200 epochs at weight decay 1e-4, and keeps the best epoch on the test set.
 
 Cost: the sum of the trainings. Not run to its end here.
 
-Expected: no figure, since the recipe is another one.
+Expected: no figure, since the settings differ from the paper's.
 """
 
 from jaxkd.config import benchmark

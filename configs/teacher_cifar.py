@@ -1,6 +1,6 @@
 """A teacher for CIFAR-100, trained by cross-entropy.
 
-Recipe: the CIFAR-100 distillation benchmark's (Tian, Krishnan, Isola, 2020,
+Settings: the CIFAR-100 distillation benchmark's (Tian, Krishnan, Isola, 2020,
 https://arxiv.org/abs/1910.10699): 240 epochs of SGD at 0.05, a tenth of it
 after 150, 180 and 210; weight decay 5e-4 on everything.
 

@@ -4,6 +4,7 @@
 keyword arguments of its method. Any other key is an error.
 """
 
+import ast
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -39,7 +40,7 @@ SCHEDULE = dict(
 # Many runs in one command; see jaxkd/runs/study.py.
 STUDY = dict(
   seeds=(),  # a run for each; (): one, of `seed`
-  vary=('seed',),  # the settings that a seed is given to
+  vary=('seed',),  # the settings that take the value of a seed
   recipes=dict(),  # name -> a tree of settings that differ
   only=(),  # names of the recipes to run; (): all
   together=False,  # all seeds at once, in memory: for small networks
@@ -51,7 +52,7 @@ STUDY = dict(
 
 
 def default() -> Config:
-  """Returns the tree, with the CIFAR-100 benchmark's recipe in it."""
+  """Returns the tree, with the settings of the CIFAR-100 benchmark."""
   return ConfigDict(
     dict(
       seed=0,
@@ -85,7 +86,7 @@ def default() -> Config:
         settings=dict(),
         taps=dict(),
         checkpoint='',  # '': trained first, or from the cache; 'bayes': p*(y|x)
-        # How it is trained, where it has to be.
+        # How it is trained, where it has no checkpoint.
         loss='cross_entropy',  # brier square_logits (of outputs, no softmax)
         reduction='sum',  # of squared errors over the classes; or mean
         scale=1.0,  # factor on the loss
@@ -93,7 +94,7 @@ def default() -> Config:
         cross_entropy_epochs=0,  # first, by cross-entropy in the loss's place
         blend_epochs=0,  # then, from cross-entropy to the loss
         epochs=0,  # 0: as the student
-        stop=0.0,  # broken off there; a fraction, or epochs; 0: never
+        stop=0.0,  # the training ends early; a fraction, or epochs; 0: never
         learning_rate=0.0,  # 0: as the student
         start='',  # a checkpoint to start from; '': random values
         seed=0,  # its own, so that students of several seeds share it
@@ -106,7 +107,7 @@ def default() -> Config:
   )
 
 
-# The checkpoint of a teacher that is the Bayes posterior, where data know it.
+# The checkpoint of a teacher that is the data's Bayes posterior.
 BAYES = 'bayes'
 
 # Networks that the CIFAR-100 benchmark trains at a lower rate.
@@ -138,7 +139,7 @@ def benchmark(pair: str) -> Config:
   return config
 
 
-# What a config file gives a setting that its user has to give.
+# The value, in a config file, of a setting that its user must set.
 REQUIRED = '(required)'
 
 # Their keys are arguments of functions, or names of networks or taps.
@@ -154,7 +155,7 @@ FREE = (
 )
 
 
-# What a network's `settings` cannot say, and where it is said.
+# Arguments of networks that are not in `settings`, and where they are.
 ELSEWHERE = {
   'num_classes': 'the data set',
   'width': '{}.width',
@@ -164,33 +165,39 @@ ELSEWHERE = {
   'taps': '{}.taps',
 }
 
-# Where things lie does not change what a run is.
+# Places on disk do not make another run.
 PLACES = ('cache', 'data.dir')
 
-MINIMA = {
-  'seed': 0,
-  'epochs': 1,
-  'batch_size': 1,
-  'save_every_steps': 0,
-  'data.few_shot': 0,
-  'data.validation': 0,
-  'data.image_size': 0,
-  'student.branches': 1,
-  'teacher.scale': 0,
-  'teacher.cross_entropy_epochs': 0,
-  'teacher.blend_epochs': 0,
-  'teacher.epochs': 0,
-  'teacher.stop': 0,
-  'teacher.learning_rate': 0,
-  'teacher.seed': 0,
-  'optimizer.learning_rate': 0,
-  'optimizer.weight_decay': 0,
-  'optimizer.clip_norm': 0,
-  'optimizer.ema': 0,
-  'optimizer.delta': 0,
-  'schedule.warmup_epochs': 0,
+# The least and the greatest value of settings; None: no limit.
+LIMITS: dict[str, tuple[float, float | None]] = {
+  'seed': (0, None),
+  'epochs': (1, None),
+  'batch_size': (1, None),
+  'save_every_steps': (0, None),
+  'data.few_shot': (0, None),
+  'data.validation': (0, None),
+  'data.image_size': (0, None),
+  'student.branches': (1, 6),  # as many as reparam.branches has
+  'teacher.scale': (0, None),
+  'teacher.cross_entropy_epochs': (0, None),
+  'teacher.blend_epochs': (0, None),
+  'teacher.epochs': (0, None),
+  'teacher.stop': (0, None),
+  'teacher.learning_rate': (0, None),
+  'teacher.seed': (0, None),
+  'optimizer.learning_rate': (0, None),
+  'optimizer.weight_decay': (0, None),
+  'optimizer.clip_norm': (0, None),
+  'optimizer.ema': (0, None),
+  'optimizer.delta': (0, None),
+  'schedule.warmup_epochs': (0, None),
 }
-MAXIMA = {'student.branches': 6}  # as many as reparam.branches has
+TYPES = {  # as messages call them
+  float: 'a number',
+  int: 'a whole number',
+  str: 'a string',
+  tuple: 'a tuple',
+}
 
 
 def check(config: Config) -> None:
@@ -199,7 +206,7 @@ def check(config: Config) -> None:
   Raises:
     KeyError: a key that is missing from the tree or from the config.
     ValueError: a value of another type than the tree's, or outside its limits;
-      a value that the config file leaves to its user and that is not given.
+      a value that the config file leaves to its user and that is not set.
   """
   for key in missing(config):
     raise ValueError(f'this config needs --config.{key}=...')
@@ -207,74 +214,73 @@ def check(config: Config) -> None:
   for section in ('student', 'teacher'):
     for key in ELSEWHERE.keys() & config[section].settings.keys():
       raise ValueError(
-        f'{section}.settings has {key!r}, which is a matter of'
+        f'{section}.settings must not have {key!r}: it follows from'
         f' {ELSEWHERE[key].format(section)}'
       )
   flat = dict(_flat(config.to_dict()))
-  for key, least in MINIMA.items():
+  for key, (least, greatest) in LIMITS.items():
     if flat[key] < least:
-      raise ValueError(f'{key} is {flat[key]}, the least is {least}')
-  for key, most in MAXIMA.items():
-    if flat[key] > most:
-      raise ValueError(f'{key} is {flat[key]}, the most is {most}')
+      raise ValueError(f'{key} must be at least {least}, got {flat[key]}')
+    if greatest is not None and flat[key] > greatest:
+      raise ValueError(f'{key} must be at most {greatest}, got {flat[key]}')
 
 
 def check_start(config: Config, trains: bool) -> None:
-  """Tells a teacher's checkpoint from a start of its training.
+  """Checks that a teacher's checkpoint and the start of its training fit.
 
   Args:
-    config: whose teacher it is.
-    trains: whether the run is nothing but the teacher's training.
+    config: with the section on the teacher.
+    trains: whether the run trains nothing but the teacher.
 
   Raises:
-    ValueError: one is given where the other is meant.
+    ValueError: one is set where the other is meant.
   """
   section = config.teacher
   if section.start == BAYES:
     raise ValueError(
-      f'teacher.start={section.start!r}: the posterior is no network to go on'
-      ' training; it is a teacher as it is, by teacher.checkpoint'
+      f'teacher.start must be a checkpoint, got {section.start!r}: a posterior'
+      ' cannot be trained; set teacher.checkpoint to it'
     )
   if section.checkpoint and trains:
     raise ValueError(
       f'teacher.checkpoint={section.checkpoint!r} is a teacher that is used as'
-      ' it is, and the method teacher trains one; if its training starts there,'
-      ' give teacher.start instead'
+      ' it is, and this run trains one; if its training starts there, set'
+      ' teacher.start instead'
     )
   if section.checkpoint and section.start:
     raise ValueError(
       f'teacher.start={section.start!r} is where the training of a teacher'
       f' starts, and teacher.checkpoint={section.checkpoint!r} is trained'
-      ' already; leave one of them empty'
+      " already: set one of them to ''"
     )
 
 
-def stop(config: Config) -> int:
-  """Returns how many epochs the teacher's training stops after, or 0."""
+def teacher_stop(config: Config) -> int:
+  """Returns after how many epochs the teacher's training ends early, or 0."""
   at, epochs = config.teacher.stop, config.teacher.epochs or config.epochs
   return max(1, round(at * epochs)) if 0 < at < 1 else round(at)
 
 
-def check_recipe(config: Config) -> None:
-  """Looks at a training of the teacher.
+def check_teacher(config: Config) -> None:
+  """Checks the durations of a teacher's training.
 
   Raises:
-    ValueError: it ends before its parts do, or after its end.
+    ValueError: it ends before its parts do, or later than it can.
   """
   section = config.teacher
   epochs = section.epochs or config.epochs
   if section.stop >= 1 and section.stop != round(section.stop):
     raise ValueError(
-      f'teacher.stop is {section.stop:g}: below 1 it is a fraction of the'
-      ' epochs, from 1 on a whole number of them'
+      'teacher.stop must be a fraction of the epochs below 1, or a whole number'
+      f' of them, got {section.stop:g}'
     )
   if section.stop > epochs:
     raise ValueError(
-      f'teacher.stop is {section.stop:g}, after the end of its {epochs} epochs;'
-      ' the most is their number, and 0 never stops'
+      f'teacher.stop must be at most the {epochs} epochs of the training, got'
+      f' {section.stop:g}: 0 trains to the end'
     )
   first = section.cross_entropy_epochs
-  last, end = first + section.blend_epochs, stop(config) or epochs
+  last, end = first + section.blend_epochs, teacher_stop(config) or epochs
   if first >= end or last > end:
     raise ValueError(
       f'teacher.cross_entropy_epochs={first} and'
@@ -288,29 +294,39 @@ def missing(config: Config) -> list[str]:
   return [key for key, value in _flat(config.to_dict()) if value == REQUIRED]
 
 
-def _compare(given: Mapping[str, Any], tree: Mapping[str, Any], at: str):
-  for key, value in given.items():
+def _compare(config: Mapping[str, Any], tree: Mapping[str, Any], at: str):
+  """Compares a section with the tree's; see `check`.
+
+  Args:
+    config: the section.
+    tree: the same section of the tree.
+    at: the section's name and a dot, or ''.
+  """
+  for key, value in config.items():
     name = f'{at}{key}'
     if key not in tree:
-      known = [f'{at}{k}' for k in tree]
-      raise UnknownNameError(f'no setting {name!r}. {suggestion(name, known)}')
+      names = [f'{at}{k}' for k in tree]
+      raise UnknownNameError(f'no setting {name!r}. {suggestion(name, names)}')
     wanted = tree[key]
     if isinstance(wanted, Mapping) != isinstance(value, Mapping):
-      raise ValueError(f'{name} is {value!r}, expected a value like {wanted!r}')
+      raise ValueError(f'{name} must be a value like {wanted!r}, got {value!r}')
     if isinstance(wanted, Mapping):
       if name not in FREE:
         _compare(value, wanted, f'{name}.')
     elif not _fits(value, wanted):
-      raise ValueError(
-        f'{name} is {value!r}, a {type(value).__name__}; expected a'
-        f' {type(wanted).__name__} like {wanted!r}'
-      )
+      raise ValueError(f'{name} must be {_kind(wanted)}, got {value!r}')
   for key in tree:
-    if key not in given:
+    if key not in config:
       raise UnknownNameError(
         f'the setting {at + key!r} is missing: a config file starts from'
         f' jaxkd.config.default()'
       )
+
+
+def _kind(wanted: Any) -> str:
+  if isinstance(wanted, bool):
+    return 'True or False'
+  return f'{TYPES[type(wanted)]} like {wanted!r}'
 
 
 def _fits(value: Any, wanted: Any) -> bool:
@@ -321,21 +337,50 @@ def _fits(value: Any, wanted: Any) -> bool:
   return type(value) is type(wanted)
 
 
+def as_json(value: Any) -> Any:
+  """Returns a value as it is after JSON: tuples are lists."""
+  return json.loads(json.dumps(value))
+
+
 def resolved(config: Config) -> dict[str, Any]:
   """Returns the config as plain JSON values, to be kept with the run."""
-  return json.loads(json.dumps(config.to_dict()))
+  return as_json({**config.to_dict(), 'method': method_settings(config)})
+
+
+def method_settings(config: Config) -> dict[str, Any]:
+  """Returns the section `method`, with its mappings as mappings.
+
+  Where the flag --config.method.objective="{'kd': 0.9}" replaces a string, the
+  config has a string again.
+
+  Raises:
+    ValueError: a string that begins like a mapping but is not one.
+  """
+  return {k: _mapping(k, x) for k, x in config.method.to_dict().items()}
+
+
+def _mapping(key: str, value: Any) -> Any:
+  if not (isinstance(value, str) and value.lstrip().startswith('{')):
+    return value
+  try:
+    return ast.literal_eval(value.strip())
+  except (SyntaxError, ValueError) as error:
+    raise ValueError(
+      f'method.{key} must be a name or a mapping like'
+      f" {{'kd': 0.9, 'crd': 0.8}}, got {value!r}"
+    ) from error
 
 
 def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
   """Returns a line for each setting that differs: 'key: old -> new'.
 
-  Where files lie does not count. A setting that did not exist yet had its
+  Places on disk are not compared. A setting that did not exist yet had its
   default.
   """
   flat_new = dict(_flat(new))
   since = {
     key: value
-    for key, value in _flat(json.loads(json.dumps(default().to_dict())))
+    for key, value in _flat(as_json(default().to_dict()))
     if key in flat_new and not key.startswith(FREE)
   }
   flat_old = {**since, **dict(_flat(old))}

@@ -111,7 +111,7 @@ def main(argv: list[str] | None = None) -> None:
   """
   argv = sys.argv if argv is None else argv
   try:
-    app.run(_main, argv)
+    app.run(_main, argv, flags_parser=_parse)
   except MISTAKES as error:
     if '--debug' in argv:  # flags may not have been parsed
       raise
@@ -121,6 +121,24 @@ def main(argv: list[str] | None = None) -> None:
   except KeyboardInterrupt:
     print('\njaxkd: interrupted; the same command resumes it', file=sys.stderr)
     sys.exit(130)
+
+
+def _parse(argv: list[str]) -> list[str]:
+  """Parses the flags; returns the arguments that are not flags.
+
+  Raises:
+    ValueError: a flag that does not exist, or with a value of another type.
+  """
+  try:
+    return flags.FLAGS(argv)
+  except flags.Error as error:
+    hint = ''
+    if 'as a ConfigDict' in str(error):
+      hint = (
+        '. The config file has a mapping there, which only another mapping'
+        " replaces, like \"{'name': 'dkd'}\" or \"{'kd': 0.9, 'crd': 0.8}\""
+      )
+    raise ValueError(f'{error}{hint}. (--helpshort lists the flags)') from error
 
 
 if __name__ == '__main__':

@@ -21,13 +21,13 @@ GUIDED = dict(name='kd', temperature=2.0)
 
 def program_of(dtype=jnp.float32, student_branches=1, **settings):
   """The method's graph with small networks in it."""
-  (stage,) = methods.gpd(**{'static': GUIDED, 'noise': 0.0} | settings)
+  (phase,) = methods.gpd(**{'static': GUIDED, 'noise': 0.0} | settings)
 
   def build(like, width, branches):
     branches = student_branches if branches is None else branches
     return nets.Branched(width, branches, dtype=dtype)
 
-  return bind(stage.graph, build, SHAPE)
+  return bind(phase.graph, build, SHAPE)
 
 
 def batch_of(seed=0, size=BATCH, dtype=np.float32):
@@ -40,8 +40,8 @@ def batch_of(seed=0, size=BATCH, dtype=np.float32):
   }
 
 
-def known_to(program, dtype=np.float32):
-  """Random arrays for the student's start and the frozen teacher."""
+def initial_of(program, dtype=np.float32):
+  """Random variables of the student and of the frozen teacher."""
   return {
     name: nets.random_variables(program.init_modules[name], seed, dtype)
     for seed, name in enumerate(('student', 'teacher'))
@@ -49,9 +49,9 @@ def known_to(program, dtype=np.float32):
   }
 
 
-def start(program, optimizer, known, **kwargs):
+def start(program, optimizer, initial, **kwargs):
   return states.init(
-    program, optimizer, KEY(0), known, examples=BATCH, **kwargs
+    program, optimizer, KEY(0), initial, examples=BATCH, **kwargs
   )
 
 
@@ -62,12 +62,12 @@ def run(program, steps, rate=0.1, dtype=np.float32, batch=None, **kwargs):
     program, optimizer, seed=0, steps_per_epoch=10, epochs=1, **kwargs
   )
 
-  def train(known, batch):
-    first = start(program, optimizer, known, ema='ema' in kwargs)
+  def train(initial, batch):
+    first = start(program, optimizer, initial, ema='ema' in kwargs)
     last, metrics = jax.lax.scan(
       lambda state, _: step(state, batch), first, length=steps
     )
     return first, last, metrics
 
-  found = nets.compiled(train)(known_to(program, dtype), batch)
-  return jax.tree.map(np.asarray, found)
+  states_and_metrics = nets.compiled(train)(initial_of(program, dtype), batch)
+  return jax.tree.map(np.asarray, states_and_metrics)

@@ -19,6 +19,7 @@ from jaxkd.commands.export import export
 from jaxkd.graph import LABELS, Graph, Learner, Transfer
 from jaxkd.graph.program import bind
 from jaxkd.objectives import cross_entropy
+from jaxkd.runs.cache import settings_of
 from jaxkd.runs.run import Run
 
 SHAPE = (8, 8, 1)
@@ -266,17 +267,17 @@ class TestConfig:
 
   def test_settings_are_the_architecture_s(self):
     made = tiny.experiment(student__settings=dict(features=(5, 4)))
-    student = made.program(made.phases[-1]).modules['student']
+    student = made.phases[-1].program.modules['student']
     assert student.features == (5, 4)
     assert 'student  mlp    learns' in made.describe()
 
   def test_teachers_are_found_under_their_old_keys(self):
     """New settings are in the key only where they are not at their defaults."""
     plain = tiny.experiment()
-    key = plain.teacher_settings(plain.phases[0])['teacher']
+    key = settings_of(plain, plain.phases[0])['teacher']
     assert not {'settings', 'taps', 'source'} & set(key)
     named = tiny.experiment(**PAIR)
-    key = named.teacher_settings(named.phases[0])['teacher']
+    key = settings_of(named, named.phases[0])['teacher']
     assert key['settings'] == {'channels': 1, 'rate': 0.1}
     assert key['source'] == models.source_digest('foreign:Nnx')
 

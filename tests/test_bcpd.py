@@ -41,7 +41,7 @@ def bench(tmp_path_factory):
 
 
 def of(recipe, key):
-  return np.array(comparison.figure_of(recipe, key))
+  return np.array(comparison.values_of(recipe, key))
 
 
 def test_students_follow_the_squared_distance_of_their_targets(bench):

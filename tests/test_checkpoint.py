@@ -12,7 +12,7 @@ import pytest
 
 from jaxkd import checkpoints, tree
 from jaxkd.checkpoints import Card, native
-from jaxkd.runs.teacher_cache import TeacherCache
+from jaxkd.runs.cache import Cache
 from jaxkd.train import mesh
 from jaxkd.train.checkpoint import Checkpoints
 from jaxkd.train.state import State
@@ -111,28 +111,28 @@ def variants() -> list[dict]:
   return [*changed, {**SETTINGS, 'extra': 0}]
 
 
-class TestTeacherCache:
+class TestCache:
   def test_returns_what_was_stored(self, tmp_path):
-    cache = TeacherCache(tmp_path)
+    cache = Cache(tmp_path)
     assert cache.load(SETTINGS) is None
     folder = cache.store(SETTINGS, network(), CARD)
     assert folder == cache.path(SETTINGS)
-    found, card = TeacherCache(tmp_path).load(SETTINGS)
+    found, card = Cache(tmp_path).load(SETTINGS)
     assert card == CARD
     assert tree.digest(found) == tree.digest(network())
 
   def test_every_setting_counts(self, tmp_path):
-    cache = TeacherCache(tmp_path)
+    cache = Cache(tmp_path)
     paths = {cache.path(settings) for settings in [SETTINGS, *variants()]}
     assert len(paths) == 1 + len(variants())
 
   def test_the_order_of_settings_does_not_count(self, tmp_path):
-    cache = TeacherCache(tmp_path)
+    cache = Cache(tmp_path)
     turned = {name: SETTINGS[name] for name in reversed(SETTINGS)}
     assert cache.path(turned) == cache.path(SETTINGS)
 
   def test_the_first_teacher_is_kept(self, tmp_path):
-    cache = TeacherCache(tmp_path)
+    cache = Cache(tmp_path)
     for seed in (0, 1):
       folder = cache.store(SETTINGS, network(seed), card_of(seed))
     assert cache.load(SETTINGS).card == card_of(0)
@@ -140,7 +140,7 @@ class TestTeacherCache:
 
   def test_two_writers_at_once(self, tmp_path, monkeypatch):
     """Both have seen an empty cache, and have written their teacher."""
-    cache, barrier = TeacherCache(tmp_path), threading.Barrier(2)
+    cache, barrier = Cache(tmp_path), threading.Barrier(2)
     pids, replace = iter((11, 12)), os.replace
 
     def wait_and_replace(source, target):
@@ -165,7 +165,7 @@ class TestTeacherCache:
     assert len(list(cache.path(SETTINGS).parent.iterdir())) == 1
 
   def test_an_unfinished_store_is_invisible(self, tmp_path, monkeypatch):
-    cache = TeacherCache(tmp_path)
+    cache = Cache(tmp_path)
 
     def killed(path, value):
       raise KeyboardInterrupt
@@ -182,7 +182,7 @@ class TestTeacherCache:
   @pytest.mark.parametrize('folder', [None, ''])
   def test_the_environment_sets_its_folder(self, tmp_path, monkeypatch, folder):
     monkeypatch.setenv('JAXKD_CACHE', str(tmp_path))
-    assert TeacherCache(folder).path(SETTINGS).is_relative_to(tmp_path)
+    assert Cache(folder).path(SETTINGS).is_relative_to(tmp_path)
 
 
 def make_state(step: int) -> State:

@@ -312,7 +312,7 @@ def starts(variables, **changes):
   """Initial variables and logits of a GPD program from a checkpoint."""
   method = dict(name='gpd', static=None, noise=0.0)
   experiment = tiny.experiment(**NETS, method=method, **changes)
-  program = experiment.program(experiment.phases[-1])
+  program = experiment.phases[-1].program
   initial = fitted(program, {'student': variables}, seed=0)
   key = jax.random.key(0)
 

@@ -47,19 +47,19 @@ def test_the_file_describes_an_experiment(path):
   for phase in made.phases:
     assert f': {phase.name} (' in text
     for name in phase.graph.networks:
-      model = made.section(phase, name).name
+      model = phase.models[name].name
       assert any(
         line.split()[:2] == [name, model] for line in text.splitlines()
       ), f'{name} ({model}) is not in the description'
 
 
 @each_file
-def test_the_file_says_what_it_is(path):
+def test_the_file_has_a_docstring(path):
   paper = runpy.run_path(str(path))['__doc__']
   assert paper and len(paper.splitlines()[0]) > 20
 
 
-def test_a_run_from_before_a_setting_existed_is_the_same_run():
+def test_a_setting_that_did_not_exist_had_its_default():
   new = configs.resolved(configs.default())
   old = json.loads(json.dumps(new))
   del old['kd_baseline'], old['student']['branches']
@@ -68,13 +68,13 @@ def test_a_run_from_before_a_setting_existed_is_the_same_run():
   assert configs.differing(old, new) == ['student.branches: 1 -> 6']
 
 
-def test_what_a_file_leaves_to_its_user_is_asked_for():
+def test_a_required_setting_is_asked_for():
   config = changed('student.checkpoint', configs.REQUIRED)
   with pytest.raises(ValueError, match='needs --config.student.checkpoint='):
     configs.check(config)
 
 
-def test_the_default_is_right():
+def test_the_default_is_valid():
   configs.check(configs.default())
 
 
@@ -97,14 +97,18 @@ def test_a_misspelt_key_gets_a_suggestion(name, suggestion):
 @pytest.mark.parametrize(
   ('name', 'value', 'message'),
   [
-    ('epochs', 1.5, 'epochs is 1.5, a float; expected a int like 240'),
-    ('epochs', True, 'epochs is True, a bool'),
-    ('baseline', 1, 'baseline is 1, a int; expected a bool like False'),
-    ('student.width', '2', "student.width is '2', a str; expected a float"),
-    ('student.width', True, 'student.width is True, a bool'),
-    ('schedule.milestones', 0.5, 'expected a tuple like'),
-    ('student', 'resnet8', "student is 'resnet8', expected a value like {"),
-    ('seed', {'a': 1}, "seed is {'a': 1}, expected a value like 0"),
+    ('epochs', 1.5, 'epochs must be a whole number like 240, got 1.5'),
+    ('epochs', True, 'epochs must be a whole number like 240, got True'),
+    ('baseline', 1, 'baseline must be True or False, got 1'),
+    ('student.width', '2', "student.width must be a number like 1.0, got '2'"),
+    (
+      'student.width',
+      True,
+      'student.width must be a number like 1.0, got True',
+    ),
+    ('schedule.milestones', 0.5, 'schedule.milestones must be a tuple like'),
+    ('student', 'resnet8', "student must be a value like {.*got 'resnet8'"),
+    ('seed', {'a': 1}, "seed must be a value like 0, got {'a': 1}"),
   ],
 )
 def test_a_wrong_type_is_explained(name, value, message):
@@ -122,7 +126,7 @@ def test_a_wrong_type_is_explained(name, value, message):
     ('data.settings', {'num_classes': 3}),
   ],
 )
-def test_what_is_allowed(name, value):
+def test_a_valid_value_is_accepted(name, value):
   configs.check(changed(name, value))
 
 
@@ -131,7 +135,7 @@ def test_what_is_allowed(name, value):
   [('epochs', 0, 1), ('seed', -1, 0), ('optimizer.ema', -0.5, 0)],
 )
 def test_a_value_below_its_minimum_is_refused(name, value, least):
-  message = f'{name} is {value}, the least is {least}'
+  message = f'{name} must be at least {least}, got {value}'
   with pytest.raises(ValueError, match=message):
     configs.check(changed(name, value))
 
@@ -167,7 +171,7 @@ def test_differing_has_a_line_for_each_value():
 
 
 @pytest.mark.parametrize('name', ['cache', 'data.dir'])
-def test_where_files_lie_is_no_difference(name):
+def test_places_on_disk_are_not_compared(name):
   old = configs.resolved(configs.default())
   new = configs.resolved(changed(name, 'elsewhere'))
   assert configs.differing(old, new) == []
@@ -187,6 +191,18 @@ def test_where_files_lie_is_no_difference(name):
 def test_build_explains_a_wrong_value(name, value, message):
   with pytest.raises((KeyError, ValueError), match=message):
     experiment.build(changed(name, value))
+
+
+def test_a_mapping_that_replaces_a_string_is_a_mapping():
+  """As --config.method.objective="{'kd': 0.9}" does where it was a name."""
+  config = changed('method', dict(name='distil', objective='kd'))
+  config.method.objective = "{'kd': 0.9, 'at': 10.0}"
+  want = {'name': 'distil', 'objective': {'kd': 0.9, 'at': 10.0}}
+  assert configs.method_settings(config) == want
+  assert configs.resolved(config)['method'] == want
+  config.method.objective = "{'kd': 0.9"
+  with pytest.raises(ValueError, match='method.objective must be a name or a'):
+    configs.resolved(config)
 
 
 def test_build_explains_a_batch_that_cannot_be_split():

@@ -15,7 +15,7 @@ from jaxkd import models, objectives
 from jaxkd.methods.weights import WarmUp
 from jaxkd.models import norms
 from jaxkd.objectives import table
-from jaxkd.runs import experiment
+from jaxkd.runs import sections
 from jaxkd.types import Batch
 
 FOLDER = pathlib.Path(__file__).parents[1] / 'configs'
@@ -74,8 +74,8 @@ def config_of(name, pair=DEFAULT):
 
 
 def transfers(config, guide):
-  """Returns what a guide teaches in the last stage that has a teacher."""
-  graphs = [phase.graph.transfers for phase in experiment.phases_of(config)]
+  """Returns the transfers of a guide in the last phase with a teacher."""
+  graphs = [phase.graph.transfers for phase in sections.phases_of(config)]
   taught = [ts for ts in graphs if any(t.guide == 'teacher' for t in ts)]
   return [t for t in taught[-1] if t.guide == guide]
 
@@ -128,8 +128,8 @@ def test_settings_of_a_pair_are_the_authors(pair):
   ('student', 'rate'), [('wrn_40_1', 0.01), ('vgg8', 0.05), ('resnet8', 0.01)]
 )
 def test_a_paraphraser_has_the_rate_of_the_students_family(student, rate):
-  stages = experiment.phases_of(config_of('ft', f'vgg13,{student}'))
-  assert stages[1].name == 'paraphrase' and stages[1].learning_rate == rate
+  phases = sections.phases_of(config_of('ft', f'vgg13,{student}'))
+  assert phases[1].name == 'paraphrase' and phases[1].learning_rate == rate
 
 
 @each
@@ -139,7 +139,7 @@ def test_its_tables_are_of_pairs_of_the_benchmark(name):
 
 
 @each
-def test_the_docstring_has_command_cost_and_expectation(name):
+def test_its_docstring_is_complete(name):
   text = file(name)['__doc__']
   assert table.paper(name).address in text
   assert f'--config=configs/{name}_cifar.py ' in text

@@ -14,6 +14,7 @@ from test_graph import SHAPE, batch, build, labels_to
 from jaxkd import objectives, tree
 from jaxkd.graph import Frozen, Graph, Learner, Transfer
 from jaxkd.graph.program import bind
+from jaxkd.runs.cache import settings_of
 from jaxkd.train import optimizer
 from jaxkd.train import state as states
 from jaxkd.train.dot import Parts, TwoGradients
@@ -262,6 +263,6 @@ def test_is_sgd_where_only_labels_teach():
   for made in (dot, sgd):
     optimizer = made.optimizer(made.phases[0], 1)
     assert not isinstance(optimizer, TwoGradients)
-  settings = [x.teacher_settings(x.phases[0]) for x in (dot, sgd)]
+  settings = [settings_of(x, x.phases[0]) for x in (dot, sgd)]
   assert settings[0] == settings[1]
   assert 'delta' not in settings[0]['optimizer']

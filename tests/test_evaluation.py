@@ -41,7 +41,7 @@ class Case:
 @pytest.fixture(scope='module')
 def case():
   experiment = tiny.experiment(student__width=2.0)
-  program = experiment.program(experiment.phases[-1])
+  program = experiment.phases[-1].program
   dataset = experiment.dataset
   rng = np.random.default_rng(0)
   posterior = rng.dirichlet(np.ones(3), len(dataset.test)).astype(np.float32)

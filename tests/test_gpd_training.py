@@ -13,7 +13,7 @@ import reparam_nets as nets
 from gpd_programs import (
   KEY,
   batch_of,
-  known_to,
+  initial_of,
   program_of,
   run,
 )
@@ -68,23 +68,23 @@ def three_copies():
     optimizer = optax.sgd(0.1)
     step = make_step(plain, optimizer, seed=0, steps_per_epoch=10, epochs=1)
 
-    def train(theta, known, batch):
-      state = states.init(plain, optimizer, KEY(0), known, examples=8)
+    def train(theta, initial, batch):
+      state = states.init(plain, optimizer, KEY(0), initial, examples=8)
       state = state._replace(params={'dynamic_teacher': theta})
       return jax.lax.scan(lambda s, _: step(s, batch), state, length=10)[0]
 
-    known, batch = known_to(plain, np.float64), batch_of(dtype=np.float64)
+    initial, batch = initial_of(plain, np.float64), batch_of(dtype=np.float64)
     train, found = nets.compiled(train), []
     for program in (plain, noisy):
       start = functools.partial(program.start, 'dynamic_teacher', KEY(0))
-      theta = nets.compiled(start)(known)['params']
-      last = train(theta, known, batch).params['dynamic_teacher']
+      theta = nets.compiled(start)(initial)['params']
+      last = train(theta, initial, batch).params['dynamic_teacher']
       found.append(blocks(jax.tree.map(np.asarray, last), 3))
   return found
 
 
 @pytest.mark.parametrize('noise', [False, True])
-def test_only_noise_tells_apart_the_copies_that_are_not_shared(noise):
+def test_only_noise_makes_unshared_copies_differ(noise):
   found = three_copies()[noise]
   assert difference(found[1, 1], found[0, 0]) > 1e-3
   for a, b in (((1, 1), (2, 2)), ((1, 2), (2, 1)), ((0, 1), (0, 2))):
@@ -102,7 +102,7 @@ def trained():
   return program, *run(program, 100, rate=0.05, ema=0.9)
 
 
-def test_sharing_tells_two_copies_apart(trained):
+def test_sharing_makes_two_copies_differ(trained):
   found = blocks(trained[2].params['dynamic_teacher'], 2)
   apart = np.linalg.norm(found[0, 0] - found[1, 1])
   assert apart / np.linalg.norm(found[0, 0]) > 1e-2
@@ -238,12 +238,12 @@ def digits():
 def results(method, seed, epochs=3, batch=64):
   """Test accuracies, and the last epoch's losses against the labels."""
   shown = digits()
-  (stage,) = method()
+  (phase,) = method()
 
   def build(like, width, branches):
     return nets.Branched(2 * width, classes=shown.classes)
 
-  program = bind(stage.graph, build, shown.shape)
+  program = bind(phase.graph, build, shown.shape)
   size = len(shown.label['train']) // batch * batch
   rng = np.random.default_rng(seed)
   order = np.stack(

@@ -1,4 +1,4 @@
-"""Graphs: what is refused, what is bound, how parameters are shared."""
+"""Graphs: invalid ones, bound ones, and how parameters are shared."""
 
 import chex
 import flax.linen as nn
@@ -50,7 +50,7 @@ def batch(size=6, seed=0):
     ({'labels': Learner()}, (), "'labels' cannot be the name"),
     ({'a/b': Learner()}, (), "'a/b' cannot be the name of a network, which"),
     ({'a': Learner()}, labels_to('b'), "no network 'b'"),
-    ({'a': Learner()}, (), "nobody teaches 'a'"),
+    ({'a': Learner()}, (), "nothing teaches 'a'"),
     ({'a': Frozen()}, labels_to('a'), 'the learner is frozen'),
     ({'a': Learner()}, labels_to('a', 'a'), 'two transfers are called'),
     ({'a': Shared('b')}, labels_to('a'), "no network 'b'"),
@@ -61,7 +61,7 @@ def batch(size=6, seed=0):
     ),
   ],
 )
-def test_refuses(networks, transfers, message):
+def test_an_invalid_graph_is_refused(networks, transfers, message):
   with pytest.raises((KeyError, ValueError), match=message):
     Graph(networks, transfers)
 
@@ -115,7 +115,7 @@ def test_a_sharing_network_is_a_slice_of_its_owner(shared):
     np.testing.assert_array_equal(small, corner_of_big)
 
 
-def test_a_sharing_network_pulls_only_its_slice(shared):
+def test_a_sharing_networks_gradient_is_in_its_slice(shared):
   params, stats = init(shared)
 
   def loss(params):
@@ -131,7 +131,7 @@ def test_a_sharing_network_pulls_only_its_slice(shared):
   assert any(np.any(g) for g in jax.tree.leaves(grads))
 
 
-def test_networks_differ_unless_they_start_the_same():
+def test_networks_differ_unless_they_have_the_same_start():
   graph = Graph(
     {
       'student': Learner(),
@@ -146,7 +146,7 @@ def test_networks_differ_unless_they_start_the_same():
   assert not np.allclose(*kernels)
 
 
-def test_a_start_does_not_depend_on_the_rest_of_the_graph():
+def test_initial_variables_do_not_depend_on_other_networks():
   alone = Graph({'student': Learner()}, labels_to('student'))
   among = Graph(
     {'slt': Learner(like='student'), 'student': Learner()},
@@ -167,7 +167,7 @@ def two_learners(detach):
 
 
 @pytest.mark.parametrize('detach', [True, False])
-def test_a_guide_gets_a_gradient_only_if_asked(detach):
+def test_only_an_attached_guide_has_a_gradient(detach):
   program = two_learners(detach)
   params, stats = init(program)
 
@@ -193,7 +193,7 @@ def outputs_of(seed, width=5):
   )
 
 
-def test_a_fusion_sums_logits_and_the_taps_that_fit():
+def test_a_fusion_sums_logits_and_taps_of_one_shape():
   seen = {}
 
   def spy(learner, guide, batch):
@@ -312,9 +312,11 @@ def test_objectives_own_parameters_and_memory():
   transfer = Transfer('teacher', 'student', counting())
   graph = Graph({'teacher': Frozen(), 'student': Learner()}, (transfer,))
   program = bind(graph, build, SHAPE)
-  known = {'teacher': program.init_network('teacher', jax.random.key(1))}
+  initial = {'teacher': program.init_network('teacher', jax.random.key(1))}
   optimizer = optax.sgd(0.1)
-  state = states.init(program, optimizer, jax.random.key(0), known, examples=9)
+  state = states.init(
+    program, optimizer, jax.random.key(0), initial, examples=9
+  )
   name = 'teacher->student:counting'
   assert state.memory[name]['bank'].shape == (9, 2)
   assert state.objectives[name]['scale'] == 1
@@ -338,8 +340,8 @@ def test_in_turns_each_objective_learns_with_its_learner():
   states_of = {}
   for turns in ((), (('b',), ('a',))):
     program = bind(Graph(networks, transfers, turns), build, SHAPE)
-    known = {'teacher': program.init_network('teacher', jax.random.key(1))}
-    state = states.init(program, optimizer, key, known, examples=9)
+    initial = {'teacher': program.init_network('teacher', jax.random.key(1))}
+    state = states.init(program, optimizer, key, initial, examples=9)
     assert len(state.opt) == (2 if turns else 1)
     step = make_step(
       program,
@@ -354,8 +356,8 @@ def test_in_turns_each_objective_learns_with_its_learner():
     states_of[turns], metrics = step(state, batch(seed=1))
     assert {f'top1/{n}' for n in names} < set(metrics)
   # Neither teaches the other, so turns change nothing.
-  together, apart = (s._replace(opt=()) for s in states_of.values())
-  chex.assert_trees_all_close(together, apart, rtol=1e-5, atol=1e-6)
+  once, in_turns = (s._replace(opt=()) for s in states_of.values())
+  chex.assert_trees_all_close(once, in_turns, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize('turns', [(('a',),), (('a', 'b'), ('a',)), (('c',),)])

@@ -1,4 +1,4 @@
-"""What holds for every method of the catalogue."""
+"""Properties of every method of the catalogue."""
 
 import dataclasses
 import functools
@@ -19,10 +19,10 @@ from jaxkd.train.feed import Feed
 from jaxkd.train.state import trainable
 from jaxkd.train.step import make_step
 
-# In the place of every network: with BatchNorm, so that its statistics are seen
-# to stay or to move, and with one stage.
+# In the place of every network: with BatchNorm, whose statistics must move or
+# stay, and with one stage.
 NET = MobileNetV1(4, (((8, 1, 2),),), num_classes=3)
-# What a method needs, besides its name; and methods in other ways.
+# Settings that a method needs besides its name; and variants of methods.
 NEEDED = {
   'dgkd': dict(assistants=('mlp',)),
   'pro_kd': dict(objective='kd', tune_epochs=1),
@@ -34,7 +34,7 @@ OTHER = {
     method=dict(
       name='distil',
       teachers={'teacher': 0.5, 'second': {'name': 'mlp'}},
-      objectives={
+      objective={
         'kd': 0.5,
         'fitnet': {'stage': 'last', 'weight': 0.1, 'warmup_epochs': 2},
       },
@@ -48,14 +48,14 @@ CASES = {
   },
   **OTHER,
 }
-STAGES = {'pro_kd': 0}  # of several stages it is the last, unless it is here
+PHASES = {'pro_kd': 0}  # the phase that is tested, if it is not the last
 each = pytest.mark.parametrize('name', sorted(CASES))
 
 
 @functools.cache
 def task_of(name):
   experiment = tiny.experiment(**CASES[name])
-  task = experiment.task(experiment.phases[STAGES.get(name, -1)])
+  task = experiment.phases[PHASES.get(name, -1)].task(experiment.dataset)
 
   def build(_, width, branches):
     return NET.clone(width=width, branches=branches or 1)
@@ -65,7 +65,7 @@ def task_of(name):
 
 
 class NoCheckpoints:
-  """No save to go on from."""
+  """No save to resume from."""
 
   def latest(self):
     return None
@@ -81,9 +81,9 @@ def start(task):
     names = program.graph.frozen
     return {name: program.init_network(name, key) for name in names}
 
-  known = frozen(jax.random.key(7, impl='rbg'))
+  initial = frozen(jax.random.key(7, impl='rbg'))
   task = dataclasses.replace(task, mesh=mesh)
-  state, _ = phases.start(task, known, NoCheckpoints())
+  state, _ = phases.start(task, initial, NoCheckpoints())
   return feed_of(task, mesh), state
 
 
@@ -102,7 +102,7 @@ def feed_of(task, mesh):
 
 @functools.cache
 def first_state(name):
-  """Returns the first state as NumPy arrays, which steps spare."""
+  """Returns the first state as NumPy arrays, which steps do not donate."""
   _, state = start(task_of(name))
   return jax.tree.map(np.array, state)
 
@@ -184,6 +184,15 @@ def test_traces_once(name):
   run_of(name)
   _, _, traces = started(name, 1)
   assert traces == [(8,)]
+
+
+@pytest.mark.parametrize('name', sorted(methods.CATALOG))
+def test_the_result_is_the_last_network_that_is_trained(name):
+  settings = NEEDED.get(name, {})
+  phases = methods.phases(name, settings, teacher_settings={})
+  want = 'teacher' if name == 'teacher' else 'student'
+  assert phases[-1].graph.result == want
+  assert {p.name for p in phases if p.reusable} <= {'teacher'}
 
 
 def test_every_method_is_documented():

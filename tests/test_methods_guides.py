@@ -8,14 +8,14 @@ from quick import compilation  # noqa: F401
 
 from jaxkd import methods
 from jaxkd.graph import Frozen, Fusion, Learner, Model
-from jaxkd.methods.arrows import parts
-from jaxkd.methods.networks import node
+from jaxkd.methods.network_specs import network
+from jaxkd.methods.transfers import weighted_objectives
 from jaxkd.methods.weights import Product, Ramp, WarmUp
 from jaxkd.runs.run import Run
 
 
-def arrows(stage):
-  return {t.name: t.weight for t in stage.graph.transfers}
+def weights_of(phase):
+  return {t.name: t.weight for t in phase.graph.transfers}
 
 
 # Objectives
@@ -23,16 +23,16 @@ def arrows(stage):
 
 def test_one_objective_is_a_name_or_a_mapping_with_it():
   for spec in ('dkd', {'name': 'dkd', 'beta': 2.0}):
-    ((objective, weight),) = parts(spec)
+    ((objective, weight),) = weighted_objectives(spec)
     assert objective.name == 'dkd' and weight == 1.0
-  ((objective, weight),) = parts({'name': 'kd', 'weight': 0.5})
+  ((objective, weight),) = weighted_objectives({'name': 'kd', 'weight': 0.5})
   assert str(objective) == 'kd(temperature=4.0)' and weight == 0.5
 
 
 def test_several_objectives_have_weights_and_arguments():
   found = {
     objective.name: (str(objective), weight)
-    for objective, weight in parts(
+    for objective, weight in weighted_objectives(
       {
         'kd': 0.9,
         'dkd': {'weight': 2.0, 'beta': 6.0, 'warmup_epochs': 20},
@@ -51,7 +51,7 @@ def test_several_objectives_have_weights_and_arguments():
 @pytest.mark.parametrize(
   ('spec', 'message'),
   [
-    ({}, 'no objective at all'),
+    ({}, 'objective must name one objective or more, got {}'),
     ({'name': 3}, 'an objective is a name, like'),
     ({'kdd': 1.0}, "no objective 'kdd'. .*Did you mean 'kd'"),
     ({'temperature': 2.0}, "one with arguments needs its 'name'"),
@@ -66,77 +66,99 @@ def test_several_objectives_have_weights_and_arguments():
     ({'kd': {'weight': {'shedule': 'cosine'}}}, "mapping with a 'schedule'"),
   ],
 )
-def test_no_objectives_are_refused(spec, message):
+def test_an_invalid_objective_is_refused(spec, message):
   with pytest.raises((KeyError, ValueError), match=message):
-    parts(spec)
+    weighted_objectives(spec)
 
 
-def test_a_weight_may_be_the_benchmarks():
+def test_a_weight_can_be_that_of_the_benchmark():
   late = {'name': 'fitnet', 'weight': 'benchmark', 'warmup_epochs': 3}
-  found = parts({'crd': 'benchmark', 'late': late})
+  found = weighted_objectives({'crd': 'benchmark', 'late': late})
   assert [weight for _, weight in found] == [0.8, WarmUp(100.0, 3)]
   with pytest.raises(KeyError, match="published weight 'cmkd'"):
-    parts({'cmkd': 'benchmark'})
+    weighted_objectives({'cmkd': 'benchmark'})
 
 
-def test_labels_may_be_taught_by_another_objective():
-  (stage,) = methods.distil(
+def test_another_objective_can_compare_with_labels():
+  (phase,) = methods.distil(
     'comparative', label_objective={'name': 'comparative'}, label_weight=0.5
   )
-  assert arrows(stage) == {
+  assert weights_of(phase) == {
     'labels->student:comparative': 0.5,
     'teacher->student:comparative': 1.0,
   }
 
 
-def test_several_objectives_are_several_arrows_of_each_method():
+def test_each_of_several_objectives_has_a_transfer_in_each_method():
   both = {'kd': 0.9, 'dkd': {'weight': 2.0, 'warmup_epochs': 5}}
-  (stage,) = methods.distil(objectives=both, guide_weight=0.5)
-  assert arrows(stage) == {
+  (phase,) = methods.distil(both, guide_weight=0.5)
+  assert weights_of(phase) == {
     'labels->student:cross_entropy': 1.0,
     'teacher->student:kd': 0.45,
     'teacher->student:dkd': Product(0.5, WarmUp(2.0, 5)),
   }
-  (stage,) = methods.slkd(objectives=both, members=1)
+  (phase,) = methods.slkd(both, members=1)
   fused = '1 slt0->student'
-  assert arrows(stage)[f'{fused}:kd'] == 0.9
-  assert arrows(stage)[f'{fused}:dkd'] == WarmUp(2.0, 5)
-  assert arrows(stage)['teacher->slt0:kd'] == 0.9 * 0.9
-  (stage,) = methods.gpd(static=both, dynamic={'kd': 2.0, 'fitnet': 5.0})
-  assert arrows(stage)['teacher->dynamic_teacher:dkd'] == WarmUp(2.0, 5)
-  assert arrows(stage)['dynamic_teacher->student:fitnet'] == 15.0
+  assert weights_of(phase)[f'{fused}:kd'] == 0.9
+  assert weights_of(phase)[f'{fused}:dkd'] == WarmUp(2.0, 5)
+  assert weights_of(phase)['teacher->slt0:kd'] == 0.9 * 0.9
+  (phase,) = methods.gpd(static=both, dynamic={'kd': 2.0, 'fitnet': 5.0})
+  assert weights_of(phase)['teacher->dynamic_teacher:dkd'] == WarmUp(2.0, 5)
+  assert weights_of(phase)['dynamic_teacher->student:fitnet'] == 15.0
 
 
-def test_several_objectives_take_the_place_of_one():
+def test_one_argument_takes_one_objective_or_several():
   both = {'kd': 0.9, 'crd': 0.8}
   for method in (methods.distil, methods.slkd, methods.ban, methods.dml):
-    stages = method(objective='dkd', objectives=both)
-    taught = {t.objective.name for s in stages for t in s.graph.transfers}
-    assert taught == {'cross_entropy', 'kd', 'crd'}
-  (stage,) = methods.kd(temperature=2.0, guide_weight=0.5, objectives=both)
-  assert arrows(stage) == {
+    phases = method(objective=both)
+    names = {t.objective.name for s in phases for t in s.graph.transfers}
+    assert names == {'cross_entropy', 'kd', 'crd'}
+  (phase,) = methods.kd(temperature=2.0, guide_weight=0.5, objective=both)
+  assert weights_of(phase) == {
     'labels->student:cross_entropy': 0.1,
     'teacher->student:kd': 0.9,
     'teacher->student:crd': 0.8,
   }
-  (stage,) = methods.gpd(static='dkd', objectives=both)
-  taught = [name for name in arrows(stage) if name.startswith('teacher->')]
-  assert taught == [
+  (phase,) = methods.gpd(static=both)
+  names = [name for name in weights_of(phase) if name.startswith('teacher->')]
+  assert names == [
     f'teacher->{learner}:{name}'
     for learner in ('dynamic_teacher', 'student')
     for name in both
   ]
 
 
-def test_every_weight_may_have_a_schedule():
+@pytest.mark.parametrize(
+  ('name', 'today'),
+  [
+    ('kd', 'objective'),
+    ('distil', 'objective'),
+    ('gpd', 'static'),
+    ('pretrained', 'training_objective'),
+  ],
+)
+def test_the_former_argument_of_several_objectives_is_refused(name, today):
+  settings = {'objectives': {'kd': 0.9, 'crd': 0.8}}
+  with pytest.raises(
+    ValueError, match=f"no setting 'objectives': set '{today}'"
+  ):
+    methods.phases(name, settings, teacher_settings={})
+  assert methods.renamed({'name': name, **settings}) == {
+    'name': name,
+    today: settings['objectives'],
+  }
+
+
+def test_every_weight_can_have_a_schedule():
   schedule = {'schedule': 'step', 'start': 0.9, 'end': 0.0, 'epoch': 0.5}
   ramp = Ramp(0.9, 0.0, 0.5, 0.5)
-  (stage,) = methods.kd(label_weight=schedule, guide_weight=schedule)
-  assert set(arrows(stage).values()) == {ramp}
-  (stage,) = methods.gpd(weight=schedule)
-  assert arrows(stage)['dynamic_teacher->student:soft_cross_entropy'] == ramp
-  (stage,) = methods.dml(('student', 'student'), guide_weight=schedule)
-  assert arrows(stage)['peer0->student:kd'] == Product(ramp, 0.5)
+  (phase,) = methods.kd(label_weight=schedule, guide_weight=schedule)
+  assert set(weights_of(phase).values()) == {ramp}
+  (phase,) = methods.gpd(weight=schedule)
+  name = 'dynamic_teacher->student:soft_cross_entropy'
+  assert weights_of(phase)[name] == ramp
+  (phase,) = methods.dml(('student', 'student'), guide_weight=schedule)
+  assert weights_of(phase)['peer0->student:kd'] == Product(ramp, 0.5)
   with pytest.raises(ValueError, match='warmup_epochs=3 and a weight with a'):
     methods.distil(guide_weight=schedule, warmup_epochs=3)
 
@@ -144,18 +166,18 @@ def test_every_weight_may_have_a_schedule():
 # Teachers
 
 
-def test_a_network_is_the_configs_or_has_a_model_of_its_own():
-  assert node(Learner, 'teacher') == Learner(like='teacher')
-  assert node(Frozen, 'resnet14') == Frozen(model=Model('resnet14'))
+def test_a_network_has_a_section_or_a_model_of_its_own():
+  assert network(Learner, 'teacher') == Learner(like='teacher')
+  assert network(Frozen, 'resnet14') == Frozen(model=Model('resnet14'))
   spec = {'name': 'vit_tiny', 'width': 2.0, 'settings': {'patch_size': 4}}
   model = Model('vit_tiny', 2.0, {'patch_size': 4})
-  assert node(Learner, spec) == Learner(model=model)
+  assert network(Learner, spec) == Learner(model=model)
   with pytest.raises(ValueError, match="no setting 'widht'. Did you mean"):
-    node(Learner, {'name': 'vit_tiny', 'widht': 2.0})
+    network(Learner, {'name': 'vit_tiny', 'widht': 2.0})
 
 
-def test_each_teacher_has_arrows_of_its_weight():
-  stages = methods.distil(
+def test_each_teacher_has_transfers_of_its_weight():
+  phases = methods.distil(
     teachers={
       'teacher': 0.5,
       'resnet56': {'weight': 0.25, 'checkpoint': 'runs/56'},
@@ -163,27 +185,27 @@ def test_each_teacher_has_arrows_of_its_weight():
     },
     guide_weight=2.0,
   )
-  (third, stage) = stages
+  (third, phase) = phases
   assert third.name == 'third'
   assert third.graph.networks == {'third': Learner(model=Model('resnet14'))}
-  assert arrows(stage) == {
+  assert weights_of(phase) == {
     'labels->student:cross_entropy': 1.0,
     'teacher->student:kd': 1.0,
     'resnet56->student:kd': 0.5,
     'third->student:kd': 2.0,
   }
-  networks = stage.graph.networks
+  networks = phase.graph.networks
   assert networks['resnet56'].model.checkpoint == 'runs/56'
   assert networks['third'] == Frozen(model=Model('resnet14'))
 
 
-def test_teachers_may_be_fused_to_one_guide():
-  given = {'checkpoint': 'runs/56', 'weight': 0.3}
-  teachers = {'teacher': 0.7, 'resnet56': given}
-  (stage,) = methods.distil(teachers=teachers, fuse=True)
-  (guide,) = {str(t.guide) for t in stage.graph.transfers[1:]}
+def test_teachers_can_be_fused_into_one_guide():
+  settings = {'checkpoint': 'runs/56', 'weight': 0.3}
+  teachers = {'teacher': 0.7, 'resnet56': settings}
+  (phase,) = methods.distil(teachers=teachers, fuse=True)
+  (guide,) = {str(t.guide) for t in phase.graph.transfers[1:]}
   assert guide == str(Fusion({'teacher': 0.7, 'resnet56': 0.3}))
-  given['weight'] = {'schedule': 'linear', 'start': 1, 'end': 0}
+  settings['weight'] = {'schedule': 'linear', 'start': 1, 'end': 0}
   with pytest.raises(ValueError, match="teacher 'resnet56' has a schedule"):
     methods.distil(teachers=teachers, fuse=True)
 
@@ -197,7 +219,7 @@ def test_teachers_may_be_fused_to_one_guide():
     ({'teacher': -1.0}, '0 or more, got -1.0'),
   ],
 )
-def test_teachers_that_cannot_be_are_refused(teachers, message):
+def test_invalid_teachers_are_refused(teachers, message):
   with pytest.raises(ValueError, match=message):
     methods.distil(teachers=teachers)
 
@@ -225,12 +247,12 @@ def summary(folder):
 
 
 def test_a_teacher_without_a_checkpoint_is_trained_first(summary):
-  assert list(summary['stages']) == ['teacher', 'second', 'distil']
+  assert list(summary['phases']) == ['teacher', 'second', 'distil']
   sizes = {n: x['params'] for n, x in summary['networks'].items()}
   assert sizes['second'] < sizes['teacher'] == sizes['student']
 
 
-def test_a_second_teacher_may_be_given_by_a_checkpoint(folder, summary, capsys):
+def test_a_second_teacher_can_come_from_a_checkpoint(folder, summary, capsys):
   place = str(folder / 'two/networks/second')
   method = dict(
     name='distil',
@@ -239,8 +261,8 @@ def test_a_second_teacher_may_be_given_by_a_checkpoint(folder, summary, capsys):
       'second': {'name': 'linear', 'checkpoint': place},
     },
   )
-  again = finish(folder, 'given', method=method)
-  assert list(again['stages']) == ['teacher', 'distil']
+  again = finish(folder, 'again', method=method)
+  assert list(again['phases']) == ['teacher', 'distil']
   for name in ('second', 'student'):
     digests = {x['networks'][name]['params_sha256'] for x in (summary, again)}
     assert len(digests) == 1
@@ -258,14 +280,14 @@ def test_a_checkpoint_of_another_network_is_refused(folder):
     finish(folder, 'refused', method=method)
 
 
-def test_a_network_of_its_own_has_a_section_and_is_described():
+def test_a_network_with_its_own_model_is_described():
   second = {'name': 'mlp128', 'width': 2.0, 'weight': 0.5}
   made = tiny.experiment(
     method=dict(name='distil', teachers={'teacher': 1.0, 'second': second})
   )
-  section = made.section(made.phases[-1], 'second')
-  assert (section.name, section.width, section.checkpoint) == ('mlp128', 2, '')
-  assert made.section(made.phases[-1], 'teacher') is made.config.teacher
+  models = made.phases[-1].models
+  assert models['second'] == Model('mlp128', 2.0)
+  assert models['teacher'] is made.models['teacher']
   text = made.describe()
   lines = [x.split() for x in text.splitlines() if 'second ' in x]
   assert ['second', 'mlp128', 'x2', 'frozen'] in [line[:4] for line in lines]

@@ -18,8 +18,8 @@ from jaxkd.train.step import make_step
 SHAPE, B = (8, 8, 3), 8
 KEY = jax.random.key(0, impl='rbg')
 METHODS = {
-  'distil': lambda spec: methods.distil(objectives=spec),
-  'slkd': lambda spec: methods.slkd(objectives=spec, members=2),
+  'distil': lambda spec: methods.distil(spec),
+  'slkd': lambda spec: methods.slkd(spec, members=2),
   'gpd': lambda spec: methods.gpd(static=spec, dynamic=spec),
 }
 # Of different families: (teacher, student).
@@ -55,26 +55,26 @@ def program_of(method, spec, pair=None):
     net = SMALL[networks[like]]
     return net.clone(width=net.width * width, branches=branches or 1)
 
-  (stage,) = METHODS[method](spec)
-  return bind(stage.graph, build, SHAPE)
+  (phase,) = METHODS[method](spec)
+  return bind(phase.graph, build, SHAPE)
 
 
 def guided(program):
-  """Returns by objective how many arrows there are from networks."""
+  """Returns the number of transfers from networks, by objective."""
   names = [t.objective.name for t in program.graph.transfers if t.guides]
   return {name: names.count(name) for name in names}
 
 
 @each_method
 @pytest.mark.parametrize('name', sorted(objectives.CATALOG))
-def test_an_objective_may_be_alone(method, name):
+def test_each_objective_works_alone(method, name):
   program = program_of(method, {name: ALL[name]})
   assert set(guided(program)) == {name}
   program.check_objectives(CLASSIFICATION.batch_spec(SHAPE, 2), epochs=1)
 
 
 @each_method
-def test_all_objectives_may_be_together(method):
+def test_all_objectives_work_together(method):
   program = program_of(method, ALL)
   counts = guided(program)
   assert set(counts) == set(ALL)
@@ -106,9 +106,7 @@ def test_all_objectives_may_be_together(method):
     ),
   ],
 )
-def test_where_a_pair_is_not_defined_it_is_said_what_is_missing(
-  method, pair, spec, message
-):
+def test_an_undefined_pair_is_explained(method, pair, spec, message):
   spec = {'name': spec} if isinstance(spec, str) else spec
   program = program_of(method, spec, pair)
   with pytest.raises((KeyError, ValueError), match=message):

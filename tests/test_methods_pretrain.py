@@ -1,4 +1,4 @@
-"""Stages of features before the training: what learns, and what goes on."""
+"""Phases before the training: which parameters learn, and which are kept."""
 
 import functools
 
@@ -21,14 +21,14 @@ from jaxkd.train.vmapped import train_together
 FT = 'teacher->student:ft'
 
 
-def arrows(stage):
-  return {t.name: t.weight for t in stage.graph.transfers}
+def weights_of(phase):
+  return {t.name: t.weight for t in phase.graph.transfers}
 
 
 def test_features_come_first_and_labels_next():
   first, second = methods.pretrained('fsp', pretraining_rate=0.2)
-  assert arrows(first) == {'teacher->student:fsp': 1.0}
-  assert arrows(second) == {'labels->student:cross_entropy': 1.0}
+  assert weights_of(first) == {'teacher->student:fsp': 1.0}
+  assert weights_of(second) == {'labels->student:cross_entropy': 1.0}
   assert (first.epochs, first.learning_rate, first.schedule) == (
     30,
     0.2,
@@ -36,9 +36,9 @@ def test_features_come_first_and_labels_next():
   )
   assert (second.epochs, second.learning_rate, second.schedule) == (None,) * 3
   _, second = methods.pretrained(
-    {'fitnet': 2.0, 'ab': {}}, objectives={'kd': 0.9}, label_weight=0.1
+    {'fitnet': 2.0, 'ab': {}}, training_objective={'kd': 0.9}, label_weight=0.1
   )
-  assert arrows(second) == {
+  assert weights_of(second) == {
     'labels->student:cross_entropy': 0.1,
     'teacher->student:kd': 0.9,
   }
@@ -46,12 +46,12 @@ def test_features_come_first_and_labels_next():
 
 def test_the_paraphraser_comes_first_and_the_student_next():
   first, second = methods.ft(stage='stage2', guide_stage='stage3', rate=0.25)
-  assert arrows(first) == {FT: 1.0}
-  assert arrows(second) == {'labels->student:cross_entropy': 1.0, FT: 200.0}
+  assert weights_of(first) == {FT: 1.0}
+  assert weights_of(second) == {'labels->student:cross_entropy': 1.0, FT: 200.0}
   assert (first.epochs, first.learning_rate) == (30, 0.01)
   ends = dict(stage='stage2', guide_stage='stage3', rate=0.25)
-  for stage in (first, second):
-    settings = stage.graph.transfers[-1].objective.settings
+  for phase in (first, second):
+    settings = phase.graph.transfers[-1].objective.settings
     assert {key: settings[key] for key in ends} == ends
   assert settings['reconstruction'] == 0
 
@@ -62,7 +62,7 @@ def test_a_stage_has_an_epoch(method):
     method(pretraining_epochs=0)
 
 
-def test_the_first_stage_has_a_constant_rate():
+def test_the_first_phase_has_a_constant_rate():
   method = dict(name='pretrained', pretraining_epochs=4)
   experiment = tiny.experiment(method=method, schedule__milestones=(0.5,))
   lines = [x for x in experiment.describe().splitlines() if 'Phase' in x]
@@ -70,7 +70,7 @@ def test_the_first_stage_has_a_constant_rate():
   assert lines[2].endswith('(2 epochs, sgd at 0.05, milestones schedule)')
   sizes = []
   for phase in experiment.phases[1:]:
-    optimizer = experiment.optimizer(phase, steps_per_epoch=1)
+    optimizer = phase.make_optimizer(1)
     state, params = optimizer.init(jnp.ones(())), jnp.ones(())
     for _ in range(2):
       change, state = optimizer.update(jnp.ones(()), state, params)
@@ -78,15 +78,15 @@ def test_the_first_stage_has_a_constant_rate():
   assert sizes[0] > 5 * sizes[1]
 
 
-# What learns.
+# Which parameters learn
 
 
 @functools.cache
 def moved(index, **method):
-  """Which parameters and statistics two steps of a stage change."""
+  """The parameters and the memory that two steps of a phase change."""
   experiment = tiny.experiment(method=method, optimizer__weight_decay=0.1)
-  feed, state = start(experiment.task(experiment.phases[index]))
-  # What a step is given is gone after it.
+  feed, state = start(experiment.phases[index].task(experiment.dataset))
+  # A step donates its arguments.
   before = jax.tree.map(np.array, state)
   for call in list(feed.calls(0, 0))[:2]:
     state, _ = call.run(state)
@@ -101,14 +101,14 @@ def moved(index, **method):
   return {part: names(part) for part in ('params', 'objectives', 'memory')}
 
 
-def test_only_what_the_features_need_learns():
-  """Not the head, although it would decay."""
+def test_parameters_that_no_loss_reaches_are_not_updated():
+  """The head is such, although it would decay."""
   changed, everything = moved(1, name='pretrained')['params']
   own = {name for name in everything if name.startswith('student/')}
   assert own - changed == {'student/head/kernel', 'student/head/bias'}
 
 
-def test_the_paraphraser_learns_alone_and_then_no_more():
+def test_the_paraphraser_learns_in_the_first_phase_only():
   first, second = (moved(index, name='ft') for index in (1, 2))
   assert not first['params'][0]
   changed, everything = first['objectives']
@@ -122,12 +122,12 @@ def test_the_paraphraser_learns_alone_and_then_no_more():
   assert all(f'{FT}/paraphraser/' in name for name in everything)
 
 
-# What goes on.
+# Which parameters are kept
 
 
-def first_state(stage, carried):
+def first_state(index, carried):
   experiment = tiny.experiment(method=dict(name='ft'))
-  task = experiment.task(experiment.phases[stage])
+  task = experiment.phases[index].task(experiment.dataset)
   teacher = jax.jit(functools.partial(task.program.init_network, 'teacher'))
   initial = {'teacher': teacher(jax.random.key(0, impl='rbg'))}
   initial = training.fitted(task.program, initial, seed=0)
@@ -137,25 +137,25 @@ def first_state(stage, carried):
 
 @pytest.fixture(scope='module')
 def paraphraser():
-  """Parameters as after the first stage."""
+  """Parameters as after the first phase."""
   own = first_state(1, {}).objectives[FT]
   return jax.tree.map(lambda x: np.array(x + 1), own)
 
 
-def test_an_objective_goes_on_with_what_it_has_learned(paraphraser):
+def test_an_objective_keeps_its_parameters(paraphraser):
   others = {FT: paraphraser, 'another->transfer:ft': paraphraser}
   state = first_state(2, others)
   chex.assert_trees_all_equal(state.memory, {FT: paraphraser})
   assert set(state.objectives[FT]) == {'translator'}
   chex.assert_trees_all_equal(
     first_state(2, {}).params,
-    state.params,  # the rest starts as it would
+    state.params,  # the others are initialised as usual
   )
 
 
-def test_what_it_cannot_go_on_with_is_explained(paraphraser):
+def test_parameters_of_another_shape_are_explained(paraphraser):
   wide = jax.tree.map(lambda x: np.stack([x, x]), paraphraser)
-  message = "what 'teacher->student:ft' has learned in an earlier stage"
+  message = "what 'teacher->student:ft' has learned in an earlier phase"
   with pytest.raises(ValueError, match=message):
     first_state(2, {FT: wide})
 
@@ -164,12 +164,12 @@ class Killed(Exception):
   """The end of a process."""
 
 
-# One number that learns, and is the same transfer in both stages.
+# One learned number, of the same transfer in both phases.
 CTKD = 'teacher->student:ctkd'
 AGAIN = dict(
   name='pretrained',
   objective='ctkd',
-  objectives={'ctkd': 1.0},
+  training_objective={'ctkd': 1.0},
   pretraining_epochs=1,
 )
 
@@ -183,8 +183,10 @@ def again(cache, **changes):
   return tiny.experiment(method=AGAIN, cache=cache, epochs=1, **changes)
 
 
-def test_a_run_goes_on_after_its_first_stage(tmp_path, cache, monkeypatch):
-  """To the same bits, with what the first stage has left on disk."""
+def test_resume_after_the_first_phase_is_bit_identical(
+  tmp_path, cache, monkeypatch
+):
+  """With the objective's parameters, which the first phase saves."""
 
   def digest(name):
     summary = Run(again(cache), tmp_path / name).finish()
@@ -210,19 +212,19 @@ def test_a_run_goes_on_after_its_first_stage(tmp_path, cache, monkeypatch):
   assert not (tmp_path / 'kept/phases/train.npz').exists()  # it is the last
 
 
-def test_seeds_together_go_on_too(cache, monkeypatch):
-  known, left = [], []
+def test_seeds_together_keep_their_objectives(cache, monkeypatch):
+  before, after = [], []
 
   def spy(tasks, initial, carried):
-    known.append([dict(x) for x in carried])
+    before.append([dict(x) for x in carried])
     outcomes = train_together(tasks, initial, carried)
-    left.append([outcome.objectives for outcome in outcomes])
+    after.append([outcome.objectives for outcome in outcomes])
     return outcomes
 
   monkeypatch.setattr(vmapped, 'train_together', spy)
   vmapped.run_together([again(cache, seed=seed) for seed in (0, 1)])
-  teacher, first, second = known
+  teacher, first, second = before
   assert teacher == first == [{}, {}]
-  chex.assert_trees_all_equal(second, left[1])
+  chex.assert_trees_all_equal(second, after[1])
   numbers = [own[CTKD]['curriculum'] for own in second]
   assert len({*map(float, numbers), 1.0}) == 3

@@ -148,7 +148,7 @@ def test_a_training_learns_the_temperature_against_the_student():
     optimizer__learning_rate=1.0,
     optimizer__weight_decay=0.0,
   )
-  task = experiment.task(experiment.phases[-1])
+  task = experiment.phases[-1].task(experiment.dataset)
   program, key = task.program, jax.random.key(0)
   initial = {'teacher': program.init_network('teacher', key)}
   state = states.init(program, task.optimizer, key, initial, examples=8)

@@ -13,7 +13,8 @@ import tiny
 
 from jaxkd import checkpoints
 from jaxkd.commands.evaluate import evaluate
-from jaxkd.runs.run import Run, result_table
+from jaxkd.runs.results import result_table
+from jaxkd.runs.run import Run
 from jaxkd.train import checkpoint, log
 from jaxkd.train.loop import DivergedError
 
@@ -41,7 +42,7 @@ def summary(folder, cache):
   return finish(folder / 'first', cache=cache, baseline=True)
 
 
-def test_the_summary_says_what_came_out(summary, folder):
+def test_the_summary_has_the_results(summary, folder):
   assert json.loads((folder / 'first/summary.json').read_text()) == summary
   assert set(summary['networks']) == {'teacher', 'plain_student', 'student'}
   for result in summary['networks'].values():
@@ -53,17 +54,19 @@ def test_the_summary_says_what_came_out(summary, folder):
   assert summary['epochs'] == 2 and summary['seed'] == 0
   assert summary['seconds'] > 0 and summary['images_per_second'] > 0
   origin = summary['provenance']
-  assert origin['teacher_fingerprint'] == digests(summary)['teacher']
+  assert origin['guide_fingerprints'] == {
+    'teacher': digests(summary)['teacher']
+  }
   assert origin['train_images'] == 44 and origin['test_images'] == 21
   assert 'resnet' not in result_table(summary)
   assert result_table(summary).count('mlp') == 3
 
 
-def test_the_log_has_each_epoch_of_each_stage(summary, folder):
+def test_the_log_has_each_epoch_of_each_phase(summary, folder):
   records = log.read(folder / 'first/metrics.jsonl')
   assert [(r['phase'], r['epoch'], r['step']) for r in records] == [
-    (stage, epoch, 6 * epoch)
-    for stage in ('teacher', 'baseline', 'distil')
+    (phase, epoch, 6 * epoch)
+    for phase in ('teacher', 'baseline', 'distil')
     for epoch in (1, 2)
   ]
   last = records[-1]
@@ -149,7 +152,7 @@ def test_averages_are_evaluated_and_kept(folder, cache):
 
 
 class TestRefusals:
-  """What a run does not accept, and that it loses nothing."""
+  """Folders, checkpoints and data that a run refuses, without any loss."""
 
   @pytest.mark.usefixtures('summary')
   def test_another_config(self, folder, cache):
@@ -177,7 +180,7 @@ class TestRefusals:
     with pytest.raises(ValueError, match=r'holds no run .*thesis\.tex'):
       finish(tmp_path, cache=cache)
 
-  def test_what_a_kill_has_left_is_nothing_else(self, tmp_path, cache):
+  def test_a_partial_file_is_not_something_else(self, tmp_path, cache):
     (tmp_path / 'config.json.partial').write_text('{"se')
     assert finish(tmp_path, cache=cache)['epochs'] == 2
 
@@ -198,11 +201,11 @@ class TestRefusals:
   def test_a_checkpoint_of_another_network(
     self, folder, tmp_path, cache, changes, message
   ):
-    given = dict(
+    settings = dict(
       cache=cache, teacher__checkpoint=str(folder / 'first'), **changes
     )
     with pytest.raises(ValueError, match=message):
-      finish(tmp_path / 'run', **given)
+      finish(tmp_path / 'run', **settings)
     assert not (tmp_path / 'run').exists()
 
   def test_a_checkpoint_that_is_not_there(self, tmp_path, cache):
@@ -221,7 +224,7 @@ class TestRefusals:
         teacher__checkpoint=str(tmp_path / 'odd'),
       )
 
-  def test_a_lost_loss(self, tmp_path, cache):
+  def test_an_infinite_loss(self, tmp_path, cache):
     wild = dict(
       cache=cache,
       method=dict(name='plain'),
@@ -239,8 +242,8 @@ class TestRefusals:
 
   def test_a_full_disk_keeps_what_is_saved(self, tmp_path, cache, monkeypatch):
     method = dict(name='slkd', order='batch')  # several optimizers' states
-    given = dict(cache=cache, method=method, epochs=3)
-    want = finish(tmp_path / 'whole', **given)
+    settings = dict(cache=cache, method=method, epochs=3)
+    want = finish(tmp_path / 'whole', **settings)
     save, steps = checkpoint.Checkpoints.save, []
 
     def full(self, state, record):
@@ -250,9 +253,9 @@ class TestRefusals:
 
     monkeypatch.setattr(checkpoint.Checkpoints, 'save', full)
     with pytest.raises(OSError, match='No space left'):
-      finish(tmp_path / 'run', **given)
+      finish(tmp_path / 'run', **settings)
     monkeypatch.undo()
-    assert digests(finish(tmp_path / 'run', **given)) == digests(want)
+    assert digests(finish(tmp_path / 'run', **settings)) == digests(want)
 
 
 # A child that runs the main job and kills itself: at the n-th step, in the

@@ -26,16 +26,16 @@ from jaxkd.types import Outputs
 FUSED = '0.5 slt0 + 0.5 slt1'
 
 
-def arrows(stage):
+def transfers_of(phase):
   return {
     (str(t.guide), t.learner): (t.objective.name, t.weight, t.detach)
-    for t in stage.graph.transfers
+    for t in phase.graph.transfers
   }
 
 
 def test_the_graph_is_the_published_one():
-  (stage,) = methods.slkd()
-  assert arrows(stage) == {
+  (phase,) = methods.slkd()
+  assert transfers_of(phase) == {
     ('labels', 'slt0'): ('cross_entropy', 0.1, True),
     ('teacher', 'slt0'): ('kd', 0.9, True),
     ('labels', 'slt1'): ('cross_entropy', 0.1, True),
@@ -44,32 +44,32 @@ def test_the_graph_is_the_published_one():
     ('teacher', 'student'): ('kd', 0.9, True),
     (FUSED, 'student'): ('kd', 1.0, True),
   }
-  graph = stage.graph
+  graph = phase.graph
   assert graph.frozen == ('teacher',)
   assert graph.learners == ('slt0', 'slt1', 'student')
   for name in ('slt0', 'slt1'):
     assert graph.networks[name] == Learner(like='teacher')
 
 
-def test_the_student_may_have_fewer_guides():
+def test_the_student_can_have_fewer_guides():
   (teacher_only,) = methods.slkd(members=0)
   (kd,) = methods.kd()
-  assert arrows(teacher_only) == arrows(kd)
+  assert transfers_of(teacher_only) == transfers_of(kd)
   (one,) = methods.slkd(members=1, fusion=(1.0,))
-  assert ('1 slt0', 'student') in arrows(one)
+  assert ('1 slt0', 'student') in transfers_of(one)
   (no_teacher,) = methods.slkd(use_teacher=False, process_weight=2.0)
-  found = arrows(no_teacher)
+  found = transfers_of(no_teacher)
   assert ('teacher', 'student') not in found
   assert found['labels', 'student'][1] == found[FUSED, 'student'][1] == 2.0
   assert found['teacher', 'slt1'] == ('kd', 0.9, True)
   (three,) = methods.slkd(members=3, fusion=(0.5, 0.3, 0.2))
-  assert ('0.5 slt0 + 0.3 slt1 + 0.2 slt2', 'student') in arrows(three)
+  assert ('0.5 slt0 + 0.3 slt1 + 0.2 slt2', 'student') in transfers_of(three)
 
 
 def test_any_objective_can_take_the_place_of_kd():
   dkd = dict(name='dkd', beta=2.0)
-  (stage,) = methods.slkd(dkd, guide_weight=1.0, warmup_epochs=20)
-  guided = [t for t in stage.graph.transfers if t.guide != 'labels']
+  (phase,) = methods.slkd(dkd, guide_weight=1.0, warmup_epochs=20)
+  guided = [t for t in phase.graph.transfers if t.guide != 'labels']
   assert len(guided) == 4
   for transfer in guided:
     assert transfer.objective.name == 'dkd'
@@ -84,12 +84,12 @@ SCHEDULE = dict(schedule='linear', start=1.0, end=0.0)
   ('settings', 'message'),
   [
     (dict(members=0, use_teacher=False), 'without a guide: set members'),
-    (dict(members=-1), 'members must .* got -1'),
-    (dict(fusion=(1.0,)), r'members=2, but fusion=\(1.0,\) weighs 1'),
+    (dict(members=-1), 'members=-1'),
+    (dict(fusion=(1.0,)), r'members=2, but fusion=\(1.0,\) has 1 w'),
     (dict(order='paralel'), "no order 'paralel'. Did you mean 'parallel'"),
     (dict(order='batch', detach=False), "takes order='parallel' and members"),
     (dict(members=0, detach=False), "takes order='parallel' and members"),
-    (dict(members=0, order='phase'), "set order to 'parallel', not 'phase'"),
+    (dict(members=0, order='phase'), "order to 'parallel', not 'phase'"),
     (dict(objective='kt'), "no objective 'kt'"),
     (dict(warmup_epochs=-1), 'warm'),
     (dict(members=1.5), 'slkd: members must be a whole .* 0, got 1.5'),
@@ -99,7 +99,7 @@ SCHEDULE = dict(schedule='linear', start=1.0, end=0.0)
     (dict(process_guide_weight=-1.0), '^process_guide_weight of .* got -1.0'),
   ],
 )
-def test_what_cannot_be_is_refused(settings, message):
+def test_invalid_settings_are_refused(settings, message):
   with pytest.raises((KeyError, ValueError), match=message):
     methods.slkd(**settings)
 
@@ -124,9 +124,9 @@ LABELS = np.array([3, 1, 4, 1])
 @functools.cache
 def published(**settings):
   """The loss, its parts, and its gradient at each network's logits."""
-  (stage,) = methods.slkd(**settings)
+  (phase,) = methods.slkd(**settings)
   with jax.enable_x64(True):
-    program = bind(stage.graph, build, SHAPE)
+    program = bind(phase.graph, build, SHAPE)
     batch = {'label': jnp.asarray(LABELS), 'mask': jnp.ones(4)}
 
     def loss(logits):
@@ -172,7 +172,7 @@ def test_the_gradients_are_the_published_ones():
     close(np.linalg.norm(grads['student']), 0.799726110327)
 
 
-def test_the_leak_is_the_gradient_of_a_divergence_at_its_target():
+def test_an_attached_guide_gets_the_gradient_of_the_divergence():
   _, leaking = published(detach=False)
   _, stopped = published(detach=True)
   fused = (LOGITS['slt0'] + LOGITS['slt1']) / 2
@@ -191,9 +191,9 @@ def test_the_leak_is_the_gradient_of_a_divergence_at_its_target():
 # Training
 
 
-def test_members_start_apart_and_from_scratch():
-  (stage,) = methods.slkd()
-  program = bind(stage.graph, build, SHAPE)
+def test_members_are_initialised_independently():
+  (phase,) = methods.slkd()
+  program = bind(phase.graph, build, SHAPE)
   key = jax.random.key(0)
   kernels = [
     program.initial_variables(name, key, {})['params']['hidden1']['kernel']
@@ -218,21 +218,21 @@ def training(program):
 
 @functools.cache
 def teacher():
-  (stage,) = methods.slkd()
-  program = bind(stage.graph, build, SHAPE)
+  (phase,) = methods.slkd()
+  program = bind(phase.graph, build, SHAPE)
   return {'teacher': program.init_network('teacher', KEY(5))}
 
 
 @functools.cache
 def steps(**settings):
   """The state and the metrics after each of two steps, on other batches."""
-  (stage,) = methods.slkd(**settings)
-  start, step = training(bind(stage.graph, build, SHAPE))
+  (phase,) = methods.slkd(**settings)
+  start, step = training(bind(phase.graph, build, SHAPE))
   first = step(start(KEY(0), teacher()), batch(seed=0))
-  return stage.graph, (first, step(first[0], batch(seed=1)))
+  return phase.graph, (first, step(first[0], batch(seed=1)))
 
 
-def test_each_turn_sees_what_the_turns_before_it_have_learned():
+def test_each_turn_is_taught_by_the_updated_networks():
   graph, found = steps(order='batch')
   assert graph.turns == (('slt0',), ('slt1',), ('student',))
   # Independently: each network alone, guided by what is frozen at its turn.
@@ -245,13 +245,15 @@ def test_each_turn_sees_what_the_turns_before_it_have_learned():
     own = tuple(t for t in graph.transfers if t.learner == name)
     trainings[name] = training(bind(Graph(networks, own), build, SHAPE))
   for n, (state, metrics) in enumerate(found):
-    losses, known = 0.0, dict(teacher())
+    losses, variables = 0.0, dict(teacher())
     for name, (start, step) in trainings.items():
-      mine = now[name] if n else start(KEY(0), known)
-      guides = {g: known[g]['params'] for g in mine.params if g in known}
+      mine = now[name] if n else start(KEY(0), variables)
+      guides = {
+        g: variables[g]['params'] for g in mine.params if g in variables
+      }
       mine = mine._replace(params={**mine.params, **guides})
       now[name], own = step(mine, batch(seed=n))
-      known[name] = {'params': now[name].params[name], 'batch_stats': {}}
+      variables[name] = {'params': now[name].params[name], 'batch_stats': {}}
       losses += own['loss']
       chex.assert_trees_all_close(
         state.params[name], now[name].params[name], rtol=1e-5, atol=1e-7
@@ -272,15 +274,15 @@ def test_turns_are_not_one_step():
   assert gap(parallel, turns, 'student') > 1e-4
 
 
-def test_the_student_pulls_the_members_only_if_asked():
-  apart, leaking = steps(), steps(detach=False)
+def test_the_student_trains_the_members_only_if_attached():
+  detached, leaking = steps(), steps(detach=False)
   for name in ('slt0', 'slt1'):
-    assert gap(apart, leaking, name) > 1e-4
-    assert gap(apart, steps(order='batch'), name) < 1e-6
-  assert gap(apart, leaking, 'student') < 1e-6
+    assert gap(detached, leaking, name) > 1e-4
+    assert gap(detached, steps(order='batch'), name) < 1e-6
+  assert gap(detached, leaking, 'student') < 1e-6
 
 
-def test_by_phase_the_members_are_done_before_the_student_begins():
+def test_by_phase_the_members_are_trained_first():
   first, second = methods.slkd(order='phase')
   assert first.graph.learners == ('slt0', 'slt1')
   assert second.graph.learners == ('student',)

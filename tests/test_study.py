@@ -1,4 +1,4 @@
-"""Many runs in one command: recipes, seeds, and what is said of them."""
+"""Many runs in one command: recipes, seeds, and their comparison."""
 
 import json
 
@@ -41,14 +41,14 @@ def study_of(**changes):
   )
 
 
-def test_one_run_is_no_study():
+def test_one_run_is_not_a_study():
   assert not is_study(tiny.config())
   assert is_study(tiny.config(study__seeds=(0,)))
   assert is_study(study_of())
 
 
 def test_recipes_and_seeds_are_multiplied():
-  found = expand(
+  runs_by_recipe = expand(
     study_of(
       study__vary=('seed', 'teacher.seed', 'data.settings.seed'),
       study__recipes={
@@ -59,19 +59,25 @@ def test_recipes_and_seeds_are_multiplied():
       method=dict(name='kd', label_weight=0.5),
     )
   )
-  assert set(found) == {'mse', 'slkd', 'warm'}
-  for runs in found.values():
+  assert set(runs_by_recipe) == {'mse', 'slkd', 'warm'}
+  for runs in runs_by_recipe.values():
     assert [run.seed for run in runs] == [0, 1]
     assert [run.teacher.seed for run in runs] == [0, 1]
     assert [run.data.settings.seed for run in runs] == [0, 1]
     assert not any(map(is_study, runs))
-  assert found['mse'][0].teacher.scale == 2.0
-  assert found['mse'][0].teacher.name == found['warm'][0].teacher.name == 'mlp'
+  assert runs_by_recipe['mse'][0].teacher.scale == 2.0
+  assert (
+    runs_by_recipe['mse'][0].teacher.name
+    == runs_by_recipe['warm'][0].teacher.name
+    == 'mlp'
+  )
   # Settings are added to a method's, unless it is another method.
-  assert found['warm'][0].method.to_dict() == dict(
+  assert runs_by_recipe['warm'][0].method.to_dict() == dict(
     name='kd', label_weight=0.5, temperature=2.0
   )
-  assert found['slkd'][0].method.to_dict() == dict(name='slkd', members=1)
+  assert runs_by_recipe['slkd'][0].method.to_dict() == dict(
+    name='slkd', members=1
+  )
 
 
 def test_some_recipes_can_be_left_out():
@@ -86,10 +92,10 @@ def test_some_recipes_can_be_left_out():
     ({'teacher': {'los': 'brier'}}, "recipe 'bad': .*no setting 'teacher.los'"),
     ({'teacher': {'loss': 'briar'}}, "recipe 'bad': .*no teacher loss 'briar'"),
     ({'method': {'temprature': 2.0}}, "recipe 'bad': .*'temprature'"),
-    ('brier', r'study.recipes.bad is .brier., expected settings such as'),
+    ('brier', r'study.recipes.bad must be a tree of settings such as'),
   ],
 )
-def test_a_mistake_is_found_before_anything_is_trained(
+def test_a_mistake_is_refused_before_the_first_training(
   recipe, message, tmp_path
 ):
   config = study_of(study__recipes={'good': {}, 'bad': recipe})
@@ -143,7 +149,7 @@ def test_other_settings_are_refused(alone):
     Study(changed(config, epochs=2), folder)
 
 
-def test_what_is_shown_can_be_changed_afterwards(alone, monkeypatch):
+def test_columns_can_be_changed_afterwards(alone, monkeypatch):
   config, summary, folder = alone
   monkeypatch.setattr(Run, 'finish', None)
   study = Study(changed(config, study={'columns': ('student/ece',)}), folder)
@@ -187,7 +193,7 @@ def test_recipes_and_seeds_can_be_added(alone, monkeypatch):
     ),
   ],
 )
-def test_a_study_that_makes_no_sense_is_refused(changes, message, tmp_path):
+def test_an_invalid_study_is_refused(changes, message, tmp_path):
   with pytest.raises((KeyError, ValueError), match=message):
     Study(study_of(**changes), tmp_path / 'study')
 
@@ -205,7 +211,7 @@ def test_a_failure_names_its_recipe(tmp_path):
     Study(config, tmp_path / 'study').finish()
 
 
-def test_results_of_seeds_together_are_those_of_their_config(together):
+def test_seeds_together_have_results_for_their_config_only(together):
   config, study, summary = together
   again = Study(config, study.workdir)
   assert again.summary == summary
@@ -277,25 +283,25 @@ def test_the_posterior_itself_can_teach(together):
     np.testing.assert_allclose(got, want, rtol=1e-4)
 
 
-def test_the_outcome_is_drawn_against_what_it_may_depend_on(together):
+def test_the_outcome_is_drawn_against_another_metric(together):
   _, study, summary = together
   assert study.draw(summary).stat().st_size > 10_000
   assert study.report(summary).count('difference') == 2
 
 
-def test_only_data_that_know_their_posterior_can_give_it(tmp_path):
+def test_data_without_a_posterior_refuse_it(tmp_path):
   config = tiny.config(teacher__name='linear', teacher__checkpoint='bayes')
   with pytest.raises(ValueError, match='posterior of synthetic is not known'):
     Run(experiment.build(config), tmp_path).finish()
 
 
-def test_a_study_is_no_run(alone):
+def test_a_study_is_not_a_run(alone):
   with pytest.raises(ValueError, match='holds a study: name one of its runs'):
     load_network(alone[2])
   assert load_network(alone[2] / 'runs/ce/seed0').card.network == 'student'
 
 
-# What is said of recipes
+# Comparison
 
 
 def recipes_of(rng, names, seeds=4):

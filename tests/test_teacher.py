@@ -13,8 +13,8 @@ from jaxkd.commands import evaluate, export
 from jaxkd.graph.program import predict
 from jaxkd.models.read_out import READ_OUTS
 from jaxkd.runs import pretrained as networks_given
+from jaxkd.runs.cache import Cache, settings_of
 from jaxkd.runs.run import Run
-from jaxkd.runs.teacher_cache import TeacherCache
 from jaxkd.train import log
 from jaxkd.train.checkpoint import Checkpoints
 
@@ -55,7 +55,7 @@ def exported(square, folder):
 
 
 class TestReadOut:
-  """What the teacher's outputs mean goes with it wherever it is used."""
+  """How outputs become logits goes with the teacher wherever it is used."""
 
   @pytest.mark.parametrize(
     ('changes', 'want'),
@@ -67,24 +67,24 @@ class TestReadOut:
       (dict(teacher__read_out='clip'), 'clip'),
     ],
   )
-  def test_fits_the_loss_or_is_chosen(self, changes, want):
+  def test_fits_the_loss_or_is_set(self, changes, want):
     made = tiny.experiment(**changes)
     for phase, name in zip(made.phases, ('teacher', 'student'), strict=True):
-      modules = made.program(phase).modules
+      modules = phase.program.modules
       assert models.read_out_of(modules['teacher']) == want
       assert name in modules
     assert ('read by' in made.describe()) == (want != 'softmax')
 
   def test_networks_like_the_teacher_are_read_as_logits(self):
     made = tiny.experiment(method=dict(name='slkd'), **SQUARE)
-    modules = made.program(made.phases[-1]).modules
+    modules = made.phases[-1].program.modules
     read = {n: models.read_out_of(m) for n, m in modules.items()}
     assert read.pop('teacher') == 'clip'
     assert set(read) == {'slt0', 'slt1', 'student'}
     assert set(read.values()) == {'softmax'}
 
   @pytest.mark.usefixtures('square')
-  def test_is_what_guides_the_student(self, folder, cache, exported):
+  def test_applies_to_the_guide(self, folder, cache, exported):
     image = np.random.default_rng(0).normal(size=(16, 8, 8, 1))
     variables, card = checkpoints.load(folder / 'square/networks/teacher')
     plain = card.module(read_out='softmax')
@@ -96,7 +96,7 @@ class TestReadOut:
       dict(teacher__checkpoint=str(exported)),
     ):
       made = tiny.experiment(cache=cache, **given)
-      program = made.program(made.phases[-1])
+      program = made.phases[-1].program
       both = {
         name: program.init_network(name, jax.random.key(0))
         for name in ('teacher', 'student')
@@ -152,7 +152,7 @@ class TestReadOut:
     with pytest.raises(ValueError, match="read_out 'clip', .* 'simplex'; chan"):
       finish(tmp_path / 'run', **other)
 
-  def test_of_a_checkpoint_to_come_is_the_configs(self, tmp_path):
+  def test_of_a_missing_checkpoint_is_the_configs(self, tmp_path):
     given = dict(teacher__checkpoint=str(tmp_path / 'later'), **SQUARE)
     assert '(read by clip)' in tiny.experiment(**given).describe()
     with pytest.raises(FileNotFoundError, match='no checkpoint in .*later'):
@@ -196,19 +196,21 @@ class TestStart:
 
 
 class TestCache:
-  """A teacher is found by its recipe, and by nothing else."""
+  """A teacher is found by its settings, and by nothing else."""
 
   def key(self, **changes) -> str:
     made = tiny.experiment(**changes)
-    settings = made.teacher_settings(made.phases[0])
+    settings = settings_of(made, made.phases[0])
     settings['fingerprint'] = ''  # of the data, which is not the subject
-    return TeacherCache('x').path(settings).name
+    return Cache('x').path(settings).name
 
-  def test_teachers_of_old_are_found(self):
-    """The names that they had before there were a start, a stop and so on."""
+  def test_keys_have_not_changed(self):
+    """They are those of before there were a start, a stop and so on."""
     assert self.key() == '723d811e419c48d9b0d2'
-    recipe = dict(teacher__loss='brier', teacher__scale=2.0, teacher__epochs=3)
-    assert self.key(**recipe) == 'afca4ed30569c207047b'
+    settings = dict(
+      teacher__loss='brier', teacher__scale=2.0, teacher__epochs=3
+    )
+    assert self.key(**settings) == 'afca4ed30569c207047b'
 
   @pytest.mark.usefixtures('square')
   def test_every_setting_makes_another_teacher(self, folder, exported, cache):
@@ -281,7 +283,7 @@ class TestBlend:
 
 
 class TestStop:
-  """A training that is broken off is the beginning of the whole one."""
+  """A training that ends early is the beginning of the whole one."""
 
   def test_parameters_are_those_of_that_epoch(self, folder, cache, monkeypatch):
     saved, save = [], Checkpoints.save
@@ -302,7 +304,7 @@ class TestStop:
     saved.clear()
     summary = finish(folder / 'stopped', **alone, teacher__stop=2)
     assert saved == whole[:2] and len(set(whole)) == 3
-    assert summary['stages']['teacher']['epochs'] == 2
+    assert summary['phases']['teacher']['epochs'] == 2
     saved.clear()
     finish(folder / 'short', **{**alone, 'epochs': 2})
     assert saved != whole[:2]  # the schedule was compressed
@@ -316,19 +318,22 @@ class TestStop:
 @pytest.mark.parametrize(
   ('changes', 'message'),
   [
-    (dict(stop=3), 'teacher.stop is 3, after the end of its 2 epochs'),
-    (dict(stop=6, epochs=5), 'teacher.stop is 6, after the end of its 5'),
-    (dict(stop=1.5), 'teacher.stop is 1.5: below 1 it is a fraction'),
-    (dict(start='bayes'), 'the posterior is no network to go on training'),
-    (dict(stop=-1.0), 'teacher.stop is -1.0, the least is 0'),
-    (dict(blend_epochs=-1), 'teacher.blend_epochs is -1, the least is 0'),
+    (dict(stop=3), 'teacher.stop must be at most the 2 epochs .*, got 3'),
+    (
+      dict(stop=6, epochs=5),
+      'teacher.stop must be at most the 5 epochs .*, got 6',
+    ),
+    (dict(stop=1.5), 'teacher.stop must be a fraction .*, got 1.5'),
+    (dict(start='bayes'), "got 'bayes': a posterior cannot be trained"),
+    (dict(stop=-1.0), 'teacher.stop must be at least 0, got -1.0'),
+    (dict(blend_epochs=-1), 'teacher.blend_epochs must be at least 0, got -1'),
     (
       dict(cross_entropy_epochs=-1),
-      'teacher.cross_entropy_epochs is -1, the least is 0',
+      'teacher.cross_entropy_epochs must be at least 0, got -1',
     ),
-    (dict(scale=-1.0), 'teacher.scale is -1.0, the least is 0'),
-    (dict(blend_epochs=1), "the loss is 'cross_entropy': take another"),
-    (dict(cross_entropy_epochs=1), "the loss is 'cross_entropy': take another"),
+    (dict(scale=-1.0), 'teacher.scale must be at least 0, got -1.0'),
+    (dict(blend_epochs=1), "the loss is 'cross_entropy': set another"),
+    (dict(cross_entropy_epochs=1), "the loss is 'cross_entropy': set another"),
     (
       dict(loss='brier', cross_entropy_epochs=1, blend_epochs=2),
       "=1 and teacher.blend_epochs=2 lead to the loss 'brier' by epoch 3",
@@ -341,12 +346,12 @@ class TestStop:
     (dict(loss='square'), "no teacher loss 'square'. Did you mean 'square_l"),
   ],
 )
-def test_a_recipe_that_cannot_be_is_explained(changes, message):
+def test_invalid_settings_are_explained(changes, message):
   settings = {f'teacher__{key}': value for key, value in changes.items()}
   with pytest.raises((KeyError, ValueError), match=message):
     tiny.experiment(**settings)
 
 
-def test_a_recipe_that_is_not_used_may_be_any():
+def test_settings_that_are_not_used_are_not_checked():
   made = tiny.experiment(teacher__checkpoint='there', teacher__stop=3)
   assert [phase.name for phase in made.phases] == ['distil']

@@ -38,7 +38,7 @@ def task_of(seed, **changes):
     epochs=4,
     **changes,
   )
-  return experiment.task(experiment.phases[-1])
+  return experiment.phases[-1].task(experiment.dataset)
 
 
 @pytest.fixture(scope='module')

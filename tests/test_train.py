@@ -19,7 +19,7 @@ from jaxkd.train.feed import Feed
 
 def task_of(**changes):
   experiment = tiny.experiment(method=dict(name='plain'), **changes)
-  return experiment.task(experiment.phases[-1])
+  return experiment.phases[-1].task(experiment.dataset)
 
 
 @pytest.fixture(scope='module')
@@ -128,7 +128,7 @@ def test_owners_can_have_their_own_rates():
   experiment = tiny.experiment(
     method=dict(name='plain'), optimizer__rates={'student': 0.0}
   )
-  feed, state = start(experiment.task(experiment.phases[-1]))
+  feed, state = start(experiment.phases[-1].task(experiment.dataset))
   before = jax.tree.map(np.array, state.params)
   state, _ = run(feed, state)
   chex.assert_trees_all_equal(before, jax.tree.map(np.array, state.params))

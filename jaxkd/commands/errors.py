@@ -19,7 +19,7 @@ def explain(error: BaseException, parsed: bool = True) -> str:
     error: one of `MISTAKES`.
     parsed: False if the command line could not be parsed.
   """
-  if isinstance(error, KeyError) and not parsed:
+  if isinstance(error, KeyError | TypeError) and not parsed:
     return (
       f'--config... names a section that the config does not have: {error}. A'
       ' new one is set as a whole, like'

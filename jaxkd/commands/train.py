@@ -4,7 +4,8 @@ import pathlib
 
 from jaxkd.config import Config
 from jaxkd.runs.experiment import build
-from jaxkd.runs.run import Run, draw, result_table
+from jaxkd.runs.results import result_table
+from jaxkd.runs.run import Run
 from jaxkd.runs.study import Study, is_study
 
 
@@ -30,7 +31,7 @@ def _run_one(config: Config, workdir: pathlib.Path) -> None:
     summary = run.finish()
     print(f'\nFinished. Results: {path}\n')
   print(result_table(summary))
-  picture = draw(run.workdir)
+  picture = run.draw()
   if picture:
     print(f'\nAccuracy, loss and gap by epoch: {picture}')
 

@@ -1,4 +1,4 @@
-"""A distillation method is a graph: networks, and arrows that say who teaches.
+"""A distillation method is a graph: networks, and transfers between them.
 
 A `Graph` is pure description: names, roles and objectives. `program.bind`
 puts a Flax module into each node.
@@ -7,130 +7,22 @@ puts a Flax module into each node.
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
-
-import flax.linen as nn
+from typing import NamedTuple
 
 from jaxkd import catalog
+from jaxkd.graph.networks import (
+  Frozen,
+  Learner,
+  Model,
+  Network,
+  ReusedHead,
+  Shared,
+)
 from jaxkd.objectives import Objective
-from jaxkd.types import Array, Tree, Variables
+from jaxkd.types import Array
 
 LABELS = 'labels'
-OBJECTIVES = 'objectives'  # the owner of what objectives learn
-
-# How a network sits in its owner: (its module, the owner's module, input shape
-# [H, W, C]) -> (owner's parameters -> its parameters). The map is recomputed at
-# every step and differentiated through.
-Sharing = Callable[
-  [nn.Module, nn.Module, tuple[int, int, int]], Callable[[Tree], Tree]
-]
-
-
-def same(
-  module: nn.Module, owner: nn.Module, input_shape: tuple[int, int, int]
-) -> Callable[[Tree], Tree]:
-  """The sharing of two equal architectures: all of the owner's parameters."""
-  del module, owner, input_shape
-  return lambda params: params
-
-
-class Growth(NamedTuple):
-  """How a network grows out of a narrower one.
-
-  grow: (where the narrow one starts, key) -> what is stored for the wide one.
-  read: what is stored -> the parameters that the wide one computes with.
-  """
-
-  grow: Callable[[Variables, Array], Variables]
-  read: Callable[[Tree], Tree]
-
-
-# (the narrow module, the wide one, input shape [H, W, C]) -> how.
-Growing = Callable[[nn.Module, nn.Module, tuple[int, int, int]], Growth]
-
-
-@dataclasses.dataclass(frozen=True)
-class Model:
-  """What the config says of `student` and `teacher`, of any other network.
-
-  name: of the architecture.
-  width: channels, in multiples of the architecture's.
-  settings: further arguments of the architecture.
-  taps: further ones of its taps.
-  checkpoint: where its variables are; '': nowhere yet.
-  """
-
-  name: str
-  width: float = 1.0
-  settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-  taps: Mapping[str, str] = dataclasses.field(default_factory=dict)
-  checkpoint: str = ''
-
-
-@dataclasses.dataclass(frozen=True)
-class ReusedHead:
-  """Another network's classifier, in place of a network's own.
-
-  of: the other network. Its classifier is read from it in every step; no
-    gradient flows back into it from here.
-  factor: of the projector in between, see `models.reusing`.
-  """
-
-  of: str
-  factor: int = 2
-
-
-@dataclasses.dataclass(frozen=True)
-class Learner:
-  """A network that owns its parameters and learns them.
-
-  like: the network whose architecture it has; its own name if None.
-  width: channels, in multiples of that architecture's.
-  branches: of its convolutions; None has the architecture's.
-  same_start: starts where the network it is like starts, so that two trainings
-    can be compared; otherwise from random values of its own.
-  growing: starts by growing out of the network it is like.
-  model: an architecture that no other network has to have.
-  head: another network's classifier, in the place of its own.
-  """
-
-  like: str | None = None
-  width: float = 1.0
-  branches: int | None = None
-  same_start: bool = False
-  growing: Growing | None = None
-  model: Model | None = None
-  head: ReusedHead | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Frozen:
-  """A network in eval mode, outside of differentiation and of the optimizer.
-
-  Its variables come from a checkpoint or from an earlier phase.
-  """
-
-  like: str | None = None
-  width: float = 1.0
-  branches: int | None = None
-  model: Model | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Shared:
-  """A network whose parameters are a function of another's, its owner's.
-
-  It has BatchNorm statistics of its own.
-  """
-
-  owner: str
-  sharing: Sharing = same
-  like: str | None = None
-  width: float = 1.0
-  branches: int | None = None
-
-
-Network = Learner | Frozen | Shared
+OBJECTIVES = 'objectives'  # the owner of the objectives' parameters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,14 +46,14 @@ Weight = float | Callable[[Array, int], Array]
 
 @dataclasses.dataclass(frozen=True)
 class Transfer:
-  """An arrow: the guide teaches the learner through an objective.
+  """One edge of the graph: the guide teaches the learner by an objective.
 
   guide: the name of a network, a `Fusion` of networks, or 'labels'.
   learner: the name of a network that learns or shares.
   weight: a number, or a function (epoch, epochs) that returns one, see
     `Weight`.
   detach: stop the gradient at the guide's outputs.
-  chance: a factor of the weight that is drawn on each batch: a function of a
+  dropout: a random factor of the weight, 0 or 1 on each batch: a function of a
     key, which is the same for all transfers of a step.
   """
 
@@ -170,7 +62,7 @@ class Transfer:
   objective: Objective
   weight: Weight = 1.0
   detach: bool = True
-  chance: Callable[[Array], Array] | None = None
+  dropout: Callable[[Array], Array] | None = None
 
   @property
   def name(self) -> str:
@@ -189,15 +81,15 @@ class Transfer:
 class Graph:
   """Networks and the transfers between them.
 
-  networks: by name.
+  networks: by name. The last of those that are trained is the graph's result.
   transfers: who teaches whom.
   turns: the learners in groups that are updated one after another on each
-    batch, so that a group is taught by what the groups before it have just
-    become; () updates all of them at once.
+    batch, so that a group is taught by the groups before it as they are after
+    their update; () updates all of them at once.
 
   Raises:
-    ValueError: a transfer, a sharing or an order of turns that cannot be,
-      saying which.
+    ValueError: an invalid name, transfer, sharing or order of turns, which the
+      message names.
   """
 
   networks: Mapping[str, Network]
@@ -211,12 +103,14 @@ class Graph:
     for name in self.networks:
       if not re.fullmatch(r'\w[\w.-]*', name):
         raise ValueError(
-          f'{name!r} cannot be the name of a network, which is that of a'
-          ' folder: take letters, digits, and _ - .'
+          f'{name!r} cannot be the name of a network, which is also that of'
+          ' its folder: use letters, digits, and _ - .'
         )
     for name, network in self.networks.items():
-      if isinstance(network, Learner) and network.growing and not network.like:
-        raise ValueError(f'{name!r} grows: say out of which network (like=...)')
+      if isinstance(network, Learner) and network.expander and not network.like:
+        raise ValueError(
+          f'{name!r} has an expander, but no network to expand: set like=...'
+        )
       if isinstance(network, Learner) and network.head:
         other = catalog.lookup('network', self.networks, network.head.of)
         if isinstance(other, Learner) and other.head:
@@ -235,11 +129,11 @@ class Graph:
     self._check_turns()
 
   def _check_turns(self) -> None:
-    given = [name for turn in self.turns for name in turn]
-    if self.turns and sorted(given) != sorted(self.learners):
+    names = [name for turn in self.turns for name in turn]
+    if self.turns and sorted(names) != sorted(self.learners):
       raise ValueError(
-        f'every learner has one turn: the learners are {self.learners}, the'
-        f' turns {self.turns}'
+        f'every learner must have one turn: the learners are {self.learners},'
+        f' the turns {self.turns}'
       )
 
   def _check_transfers(self) -> None:
@@ -256,7 +150,7 @@ class Graph:
     for name in self.trained:
       if name not in taught:
         raise ValueError(
-          f'nobody teaches {name!r}: add a transfer to it, or freeze it'
+          f'nothing teaches {name!r}: add a transfer to it, or freeze it'
         )
 
   @property
@@ -287,8 +181,13 @@ class Graph:
 
   @property
   def guided(self) -> bool:
-    """Does a network teach? Otherwise labels alone do."""
+    """Whether a network is a guide; otherwise labels alone teach."""
     return any(transfer.guides for transfer in self.transfers)
+
+  @property
+  def result(self) -> str:
+    """The network that the graph is for: the last one that is trained."""
+    return self.trained[-1]
 
   def owner(self, name: str) -> str:
     """Returns the network that owns the parameters of network `name`."""
@@ -296,16 +195,16 @@ class Graph:
     return network.owner if isinstance(network, Shared) else name
 
   def architecture(self, name: str) -> str | Model:
-    """Returns a network's model, or the name that the config knows it by."""
+    """Returns a network's own model, or the name of the config's section."""
     network = self.networks[name]
     if isinstance(network, Shared) or network.model is None:
       like = network.like or name
-      known = like != name and like in self.networks
-      return self.architecture(like) if known else like
+      follow = like != name and like in self.networks
+      return self.architecture(like) if follow else like
     return network.model
 
   def updates(self) -> tuple['Update', ...]:
-    """Returns what is done on each batch, one update after another."""
+    """Returns the updates of each batch, in their order."""
     return tuple(
       Update(turn, tuple(t for t in self.transfers if self._learns(t, turn)))
       for turn in self.turns or (self.learners,)
@@ -319,7 +218,7 @@ class Update(NamedTuple):
   """One gradient step of some learners.
 
   learners: whose parameters it changes.
-  transfers: what they are taught.
+  transfers: those to them.
   """
 
   learners: tuple[str, ...]
@@ -327,25 +226,30 @@ class Update(NamedTuple):
 
   @property
   def networks(self) -> set[str]:
-    """Those that take part, learning or teaching."""
+    """Those that take part, as learners or as guides."""
     learners = {transfer.learner for transfer in self.transfers}
     return learners.union(*(transfer.guides for transfer in self.transfers))
 
-  def apart(self) -> tuple[tuple[Transfer, ...], tuple[Transfer, ...]]:
-    """Returns the transfers from labels, and those from networks."""
-    return (
-      tuple(t for t in self.transfers if not t.guides),
-      tuple(t for t in self.transfers if t.guides),
-    )
+  @property
+  def from_labels(self) -> tuple[Transfer, ...]:
+    """The transfers whose guide is the labels."""
+    return tuple(t for t in self.transfers if not t.guides)
+
+  @property
+  def from_networks(self) -> tuple[Transfer, ...]:
+    """The transfers whose guides are networks."""
+    return tuple(t for t in self.transfers if t.guides)
 
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
   """A graph, a duration and an optimizer; a method is a list of phases.
 
-  epochs, learning_rate and schedule: None takes the run's own setting.
-  stop: the training is broken off after so many epochs, although its schedule
-    is that of all `epochs`; None goes on to the end.
+  epochs, learning_rate, schedule and seed: None takes the run's own setting.
+  stop: the training ends after so many epochs, although its schedule is that of
+    all `epochs`; None trains to the end.
+  reusable: its network depends on no other setting of the run than those of the
+    data and the optimizer, so that other runs can take it from the cache.
   """
 
   name: str
@@ -354,3 +258,5 @@ class Phase:
   learning_rate: float | None = None
   stop: int | None = None
   schedule: str | None = None
+  seed: int | None = None
+  reusable: bool = False

@@ -54,7 +54,7 @@ class Program:
     """
     network = self.graph.networks.get(name)
     if isinstance(network, Learner) and network.like:
-      if network.same_start or network.growing:
+      if network.same_start or network.expander:
         return network.like
     return name
 
@@ -258,8 +258,8 @@ class Program:
       metrics[f'loss/{name}'] = value = masked_mean(name, value, batch['mask'])
       weight = transfer.weight
       weight = weight(epoch, epochs) if callable(weight) else weight
-      if transfer.chance:
-        weight *= transfer.chance(fold_in(key, 'chance'))
+      if transfer.dropout:
+        weight *= transfer.dropout(fold_in(key, 'chance'))
       total += weight * value
     return total, memory, {'loss': total, **metrics}
 
@@ -290,13 +290,15 @@ def bind(
     if isinstance(network, Shared):
       owner = modules[network.owner]
       extract[name] = network.sharing(modules[name], owner, input_shape)
-    elif isinstance(network, Learner) and network.growing and network.like:
+    elif isinstance(network, Learner) and network.expander and network.like:
       del init_modules[name]
       like = network.like
       if like not in modules:
         init_modules[like] = build(like, 1.0, network.branches)
-      growth = network.growing(init_modules[like], modules[name], input_shape)
-      extract[name], expand[name] = growth.read, growth.grow
+      expansion = network.expander(
+        init_modules[like], modules[name], input_shape
+      )
+      extract[name], expand[name] = expansion.parameters, expansion.expand
   return Program(graph, modules, extract, expand, init_modules, input_shape)
 
 

@@ -2,40 +2,21 @@
 
 from jaxkd.methods.assistants import dgkd, takd
 from jaxkd.methods.born_again import ban
-from jaxkd.methods.following import pro_kd
+from jaxkd.methods.catalog import CATALOG, phases, renamed
+from jaxkd.methods.distil import distil, kd
+from jaxkd.methods.factor_transfer import ft
 from jaxkd.methods.gpd import gpd
 from jaxkd.methods.mutual import dml
-from jaxkd.methods.offline import (
-  baseline,
-  distil,
-  kd,
-  kd_baseline,
-  plain,
-  teacher,
-)
-from jaxkd.methods.pretrain import ft, pretrained
+from jaxkd.methods.plain import baseline, kd_baseline, plain
+from jaxkd.methods.pretrained import pretrained
+from jaxkd.methods.pro_kd import pro_kd
 from jaxkd.methods.simkd import simkd
 from jaxkd.methods.slkd import slkd
-
-CATALOG = {
-  'ban': ban,
-  'dgkd': dgkd,
-  'distil': distil,
-  'dml': dml,
-  'ft': ft,
-  'gpd': gpd,
-  'kd': kd,
-  'plain': plain,
-  'pretrained': pretrained,
-  'pro_kd': pro_kd,
-  'simkd': simkd,
-  'slkd': slkd,
-  'takd': takd,
-  'teacher': teacher,
-}
+from jaxkd.methods.teacher import TEACHER_LOSSES, teacher
 
 __all__ = [
   'CATALOG',
+  'TEACHER_LOSSES',
   'ban',
   'baseline',
   'dgkd',
@@ -45,9 +26,11 @@ __all__ = [
   'gpd',
   'kd',
   'kd_baseline',
+  'phases',
   'plain',
   'pretrained',
   'pro_kd',
+  'renamed',
   'simkd',
   'slkd',
   'takd',

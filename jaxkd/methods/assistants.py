@@ -1,25 +1,27 @@
 """Assistants: networks of sizes between the teacher's and the student's.
 
 Where the teacher is far ahead, assistants close the gap in steps. They are
-trained in the order in which they are given, from large to small, each with the
-networks before it frozen, and the student is the last.
+trained in order, from large to small, each with the networks before it frozen,
+and the student is the last.
 """
 
 from collections.abc import Sequence
 
 from jaxkd.catalog import check_whole
 from jaxkd.graph import Learner, Phase
-from jaxkd.methods import networks, weights
-from jaxkd.methods.arrows import Spec, chosen
+from jaxkd.methods import weights
 from jaxkd.methods.chain import chain, everyone, previous
+from jaxkd.methods.network_specs import NetworkSpec, network
+from jaxkd.methods.transfers import ObjectiveSpec
+
+KD_5 = {'name': 'kd', 'temperature': 5.0}
 
 
 def takd(
-  assistants: Sequence[networks.Spec],
-  objective: Spec | None = None,
+  assistants: Sequence[NetworkSpec],
+  objective: ObjectiveSpec = 'kd',
   label_weight: weights.Spec = 0.1,
   guide_weight: weights.Spec = 0.9,
-  objectives: Spec | None = None,
 ) -> tuple[Phase, ...]:
   """Teacher assistants (Mirzadeh et al., AAAI 2020): a chain.
 
@@ -30,12 +32,12 @@ def takd(
   released code averages D over the classes, too, so its g is 100 times less.)
 
   Args:
-    assistants: from large to small, each as `networks.node` takes it; one with
-      a checkpoint is not trained again.
-    objective: D; `kd` at T = 4.
+    assistants: from large to small, each as `network_specs.network` takes it;
+      one with a checkpoint is not trained again.
+    objective: D, `kd` at T = 4; one or several, see
+      `jaxkd.methods.transfers.weighted_objectives`.
     label_weight: l; a number or a schedule, see `jaxkd.methods.weights.make`.
     guide_weight: g, likewise.
-    objectives: several in the place of `objective`.
 
   Raises:
     ValueError: no assistants.
@@ -43,18 +45,16 @@ def takd(
   References:
     https://arxiv.org/abs/1902.03393, eq. 3.
   """
-  spec = chosen(objective, objectives, 'kd')
   links = _links('takd', assistants)
-  return chain(links, previous, spec, label_weight, guide_weight)
+  return chain(links, previous, objective, label_weight, guide_weight)
 
 
 def dgkd(
-  assistants: Sequence[networks.Spec],
-  objective: Spec | None = None,
+  assistants: Sequence[NetworkSpec],
+  objective: ObjectiveSpec = KD_5,
   label_weight: weights.Spec = 0.0,
   guide_weight: weights.Spec = 1.0,
   dropped: int = 1,
-  objectives: Spec | None = None,
 ) -> tuple[Phase, ...]:
   """Densely guided distillation (Son et al., ICCV 2021).
 
@@ -66,37 +66,35 @@ def dgkd(
   the first assistant always has the teacher.
 
   Args:
-    assistants: from large to small, each as `networks.node` takes it; one with
-      a checkpoint is not trained again.
-    objective: D.
+    assistants: from large to small, each as `network_specs.network` takes it;
+      one with a checkpoint is not trained again.
+    objective: D; one or several, see
+      `jaxkd.methods.transfers.weighted_objectives`.
     label_weight: l; a number or a schedule, see `jaxkd.methods.weights.make`.
     guide_weight: g, likewise.
     dropped: guides that are dropped on each batch; 0 drops none, and of n
       guides n - 1 are dropped at most.
-    objectives: several in the place of `objective`.
 
   Raises:
-    ValueError: no assistants; less than none dropped.
+    ValueError: no assistants; a negative number of dropped guides.
 
   References:
     https://arxiv.org/abs/2009.08825.
   """
-  spec = chosen(objective, objectives, {'name': 'kd', 'temperature': 5.0})
   check_whole('dgkd', 'dropped', dropped, least=0)
   links = _links('dgkd', assistants)
-  return chain(links, everyone, spec, label_weight, guide_weight, dropped)
+  return chain(links, everyone, objective, label_weight, guide_weight, dropped)
 
 
 def _links(
-  method: str, assistants: Sequence[networks.Spec]
+  method: str, assistants: Sequence[NetworkSpec]
 ) -> dict[str, Learner]:
   if not assistants or not isinstance(assistants, list | tuple):
     raise ValueError(
-      f'{method} has assistants={assistants!r}: give one model or more, from'
-      " large to small, like ('resnet56', 'resnet20')"
+      f'assistants of {method} must be one model or more, got {assistants!r}:'
+      " give a tuple from large to small, like ('resnet56', 'resnet20')"
     )
   links = {
-    f'assistant{n}': networks.node(Learner, spec)
-    for n, spec in enumerate(assistants)
+    f'assistant{n}': network(Learner, spec) for n, spec in enumerate(assistants)
   }
   return {**links, 'student': Learner()}

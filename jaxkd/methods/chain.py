@@ -4,15 +4,15 @@ import dataclasses
 from collections.abc import Callable, Mapping
 
 from jaxkd.graph import Frozen, Graph, Learner, Network, Phase
-from jaxkd.methods import networks, weights
-from jaxkd.methods.arrows import Spec, arrows, labelled
-from jaxkd.methods.weights import GuideDropout
+from jaxkd.methods import network_specs, weights
+from jaxkd.methods.dropout import GuideDropout
+from jaxkd.methods.transfers import ObjectiveSpec, from_guide, from_labels
 
 
 def chain(
   links: Mapping[str, Learner],
   guides_of: Callable[[tuple[str, ...]], tuple[str, ...]],
-  spec: Spec,
+  objective: ObjectiveSpec,
   label_weight: weights.Spec,
   guide_weight: weights.Spec,
   dropped: int = 0,
@@ -21,31 +21,31 @@ def chain(
 
   Args:
     links: by name, in the order of their training; the last is the student.
-    guides_of: the names before a link, the first of which is 'teacher' -> those
-      that guide it.
-    spec: from each guide, see `arrows.parts`.
+    guides_of: the names before a link, the first of which is 'teacher' -> the
+      names of its guides.
+    objective: from each guide, see `transfers.weighted_objectives`.
     label_weight: of the cross-entropy against labels.
     guide_weight: of each guide.
-    dropped: how many of its guides a link does without on each batch, drawn at
-      random; one at least stays.
+    dropped: how many of its guides are left out on each batch, at random; one
+      at least stays.
   """
   before: dict[str, Frozen] = {'teacher': Frozen()}
   phases = []
   for name, link in links.items():
     guides = guides_of(tuple(before))
-    drop = min(dropped, len(guides) - 1)
-    transfers = [labelled(name, label_weight)]
-    for place, guide in enumerate(guides):
-      chance = GuideDropout(place, len(guides), drop) if drop else None
+    left_out = min(dropped, len(guides) - 1)
+    transfers = [from_labels(name, label_weight)]
+    for index, guide in enumerate(guides):
+      dropout = GuideDropout(index, len(guides), left_out) if left_out else None
       transfers += [
-        dataclasses.replace(arrow, chance=chance)
-        for arrow in arrows(guide, name, spec, guide_weight)
+        dataclasses.replace(transfer, dropout=dropout)
+        for transfer in from_guide(guide, name, objective, guide_weight)
       ]
-    taking: dict[str, Network] = {guide: before[guide] for guide in guides}
-    graph = Graph({**taking, name: link}, tuple(transfers))
-    if not networks.is_given(link):
+    frozen: dict[str, Network] = {guide: before[guide] for guide in guides}
+    graph = Graph({**frozen, name: link}, tuple(transfers))
+    if not network_specs.is_pretrained(link):
       phases.append(Phase('distil' if name == 'student' else name, graph))
-    before[name] = networks.frozen(link)
+    before[name] = network_specs.frozen(link)
   return tuple(phases)
 
 

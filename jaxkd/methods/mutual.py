@@ -8,17 +8,19 @@ from collections.abc import Sequence
 
 from jaxkd.catalog import lookup
 from jaxkd.graph import Graph, Learner, Phase
-from jaxkd.methods import networks, weights
-from jaxkd.methods.arrows import Spec, arrows, chosen, labelled
+from jaxkd.methods import weights
+from jaxkd.methods.network_specs import NetworkSpec, network
+from jaxkd.methods.transfers import ObjectiveSpec, from_guide, from_labels
+
+KD_1 = {'name': 'kd', 'temperature': 1.0}
 
 
 def dml(
-  peers: Sequence[networks.Spec] = ('student',),
-  objective: Spec | None = None,
+  peers: Sequence[NetworkSpec] = ('student',),
+  objective: ObjectiveSpec = KD_1,
   label_weight: weights.Spec = 1.0,
   guide_weight: weights.Spec = 1.0,
   order: str = 'batch',
-  objectives: Spec | None = None,
 ) -> tuple[Phase, ...]:
   """Peers that teach each other.
 
@@ -27,15 +29,16 @@ def dml(
   with D = KL(p_j || p_i) at T = 1, and gradients in network i only.
 
   Args:
-    peers: architectures of the student's peers, each as `networks.node` takes
-      it; ('student',) is one more network of the student's own.
-    objective: D.
+    peers: architectures of the student's peers, each as
+      `network_specs.network` takes it; ('student',) is one more network of the
+      student's own.
+    objective: D; one or several, see
+      `jaxkd.methods.transfers.weighted_objectives`.
     label_weight: l; a number or a schedule, see `jaxkd.methods.weights.make`.
     guide_weight: g, likewise.
     order: 'batch' updates the networks one after another on each batch, so that
-      each is taught by what those before it have just become, as in the paper
-      (algorithm 1); 'parallel' updates all at once, in less time.
-    objectives: several in the place of `objective`.
+      each is taught by those before it as they are after their update, as in
+      the paper (algorithm 1); 'parallel' updates all at once, in less time.
 
   Raises:
     KeyError: no such order.
@@ -44,21 +47,21 @@ def dml(
   lookup('order', ORDERS, order)
   if not peers or isinstance(peers, str):
     raise ValueError(
-      f"dml has peers={peers!r}: give one model or more, like ('student',)"
+      f'peers of dml must be one model or more, got {peers!r}: give a tuple'
+      " like ('student',)"
     )
-  spec = chosen(objective, objectives, {'name': 'kd', 'temperature': 1.0})
   learners = {
-    **{f'peer{n}': networks.node(Learner, x) for n, x in enumerate(peers)},
+    **{f'peer{n}': network(Learner, x) for n, x in enumerate(peers)},
     'student': Learner(),
   }
   share = weights.times(weights.make(guide_weight), 1 / len(peers))
-  transfers = [labelled(name, label_weight) for name in learners]
+  transfers = [from_labels(name, label_weight) for name in learners]
   transfers += [
-    arrow
+    transfer
     for learner in learners
     for guide in learners
     if guide != learner
-    for arrow in arrows(guide, learner, spec, share)
+    for transfer in from_guide(guide, learner, objective, share)
   ]
   turns = ORDERS[order](tuple(learners))
   return (Phase('mutual', Graph(learners, tuple(transfers), turns)),)

@@ -3,7 +3,7 @@
 from jaxkd import objectives
 from jaxkd.graph import Frozen, Graph, Learner, Phase, ReusedHead, Transfer
 from jaxkd.methods import weights
-from jaxkd.methods.arrows import labelled
+from jaxkd.methods.transfers import from_labels
 
 
 def simkd(
@@ -11,11 +11,11 @@ def simkd(
   label_weight: weights.Spec = 0.0,
   guide_weight: weights.Spec = 1.0,
 ) -> tuple[Phase, ...]:
-  """The student's features learn to be those that the teacher's head reads.
+  """The student learns the features that the teacher's classifier expects.
 
-  The student is its own network as far as its deepest stage, a projector, and
-  the teacher's classifier, which stays as it is. So it is tested, saved and
-  exported. Its own classifier is not there.
+  The student is its own network up to its deepest stage, a projector, and the
+  teacher's classifier, which is not trained. So it is tested, saved and
+  exported. It has no classifier of its own.
 
   Args:
     factor: of the projector, see `models.reusing.Projector`.
@@ -30,7 +30,7 @@ def simkd(
   features = Transfer(
     'teacher', 'student', objectives.simkd(), weights.make(guide_weight)
   )
-  labels = (labelled('student', label_weight),) if label_weight else ()
+  labels = (from_labels('student', label_weight),) if label_weight else ()
   graph = Graph(
     {
       'teacher': Frozen(),

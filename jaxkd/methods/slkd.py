@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from jaxkd.catalog import check_whole, lookup
 from jaxkd.graph import Frozen, Fusion, Graph, Learner, Phase
 from jaxkd.methods import weights
-from jaxkd.methods.arrows import Spec, arrows, chosen, labelled
+from jaxkd.methods.transfers import ObjectiveSpec, from_guide, from_labels
 
 
 def slkd(
-  objective: Spec | None = None,
+  objective: ObjectiveSpec = 'kd',
   members: int = 2,
   label_weight: float = 0.1,
   guide_weight: weights.Spec = 0.9,
@@ -31,7 +31,6 @@ def slkd(
   detach: bool = True,
   order: str = 'parallel',
   warmup_epochs: int = 0,
-  objectives: Spec | None = None,
 ) -> tuple[Phase, ...]:
   """Distillation from a teacher and from self-learning teachers.
 
@@ -40,22 +39,24 @@ def slkd(
     of the student   a CE + b D(teacher) + p (c CE + d D(fused SL-Ts))
 
   Args:
-    objective: D, a name of the catalogue or a mapping of 'name' and arguments.
+    objective: D; one or several, whose weighted sum D then is, see
+      `jaxkd.methods.transfers.weighted_objectives`.
     members: how many SL-Ts; 0 leaves distillation from the teacher alone.
     label_weight, guide_weight: a and b; the released code's are 0.1 and 0.9 on
       CIFAR-100, 0.5 and 0.5 on ImageNet. b alone may have a schedule.
     process_label_weight, process_guide_weight, process_weight: c, d and p.
     fusion: weight of each SL-T's logits; () weighs them equally, to a sum of 1.
     use_teacher: without, the student's loss is p (c CE + d D(fused SL-Ts)).
-    detach: the student's loss does not reach the SL-Ts.
+    detach: no gradient of the student's loss flows into the SL-Ts.
     order: 'parallel' updates all in one step. The paper's sequential variant is
-      'batch' (on each batch the SL-Ts one by one, then the student, each after
-      what the ones before have become) or 'phase' (the SL-Ts to their end).
+      'batch' (on each batch the SL-Ts one by one, then the student, each taught
+      by those before as they are after their update) or 'phase' (first the
+      SL-Ts for all epochs, then the student).
     warmup_epochs: D grows to its weight over so many epochs, as DKD's (20).
-    objectives: D is the weighted sum of several, see `arrows.parts`.
 
   Raises:
-    ValueError: no guide; fusion of another number; no gradient to detach.
+    ValueError: no guide; another number of fusion weights than of members; an
+      attached student that is updated after the members.
 
   References:
     Section 3 of the paper; its tables 7 (guides), 8 and 9 (orders).
@@ -65,9 +66,8 @@ def slkd(
     label_weight, process_label_weight, process_guide_weight, process_weight
   )
   names = tuple(f'slt{i}' for i in range(members))
-  spec = chosen(objective, objectives, 'kd')
   guided = weights.make(guide_weight, warmup_epochs)
-  taught = functools.partial(_taught, spec, guided)
+  taught = functools.partial(_taught, objective, guided)
   weight = process_weight * process_label_weight if members else 0.0
   to_student = taught('student', label_weight + weight)
   if not use_teacher:
@@ -75,14 +75,14 @@ def slkd(
   if members:
     guide = _fusion(names, fusion)
     weight = weights.make(process_weight * process_guide_weight, warmup_epochs)
-    to_student += arrows(guide, 'student', spec, weight, detach)
+    to_student += from_guide(guide, 'student', objective, weight, detach)
   to_members = [t for name in names for t in taught(name, label_weight)]
   return ORDERS[order](names, to_members, to_student)
 
 
-def _taught(spec, guide_weight, name, label_weight):
-  guided = arrows('teacher', name, spec, guide_weight)
-  return (labelled(name, label_weight), *guided)
+def _taught(objective, guide_weight, name, label_weight):
+  guided = from_guide('teacher', name, objective, guide_weight)
+  return (from_labels(name, label_weight), *guided)
 
 
 def _fusion(names, shares):
@@ -91,7 +91,7 @@ def _fusion(names, shares):
 
 
 def _check(members, fusion, use_teacher, detach, order):
-  """Refuses what cannot be taught, or would not do what it says."""
+  """Refuses settings that contradict each other."""
   lookup('order', ORDERS, order)
   check_whole('slkd', 'members', members, least=0)
   if not (members or use_teacher):
@@ -101,24 +101,24 @@ def _check(members, fusion, use_teacher, detach, order):
     )
   if fusion and len(fusion) != members:
     raise ValueError(
-      f'slkd has members={members}, but fusion={tuple(fusion)} weighs'
-      f' {len(fusion)}: give one weight for each, or () for equal ones'
+      f'slkd has members={members}, but fusion={tuple(fusion)} has'
+      f' {len(fusion)} weights: give one for each, or () for equal ones'
     )
   if not members and order != 'parallel':
     raise ValueError(
-      'slkd with members=0 has nobody whose turn could come first: set order'
-      f" to 'parallel', not {order!r}"
+      'slkd with members=0 has no network to update before the student: set'
+      f" order to 'parallel', not {order!r}"
     )
   if not detach and (order != 'parallel' or not members):
     raise ValueError(
-      'slkd with detach=False lets the student pull SL-Ts that learn in its own'
-      f" step: that takes order='parallel' and members, not order={order!r} and"
-      f' members={members}'
+      'slkd with detach=False needs SL-Ts that are updated in the same step as'
+      f" the student: that takes order='parallel' and members, not"
+      f' order={order!r} and members={members}'
     )
 
 
 def _check_numbers(label_weight, label, guide, process):
-  """Refuses schedules of what is multiplied and summed, and no weights."""
+  """Refuses schedules where weights are multiplied and summed."""
   for name, weight in (
     ('label_weight', label_weight),
     ('process_label_weight', label),

@@ -9,7 +9,6 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from jaxkd.catalog import call, check_whole, is_number, lookup
@@ -190,34 +189,6 @@ def times(first: Weight, second: Weight) -> Weight:
   if 1.0 in (first, second):
     return second if first == 1.0 else first
   return Product(first, second)
-
-
-@dataclasses.dataclass(frozen=True)
-class GuideDropout:
-  """Dropout of guides: the factor of one of several transfers.
-
-  On each batch, some of the transfers have the factor 0, chosen at random
-  without replacement, and the others 1.
-
-  index: of this transfer among them, from 0.
-  guides: how many transfers there are.
-  dropped: how many of them are dropped on each batch.
-
-  >>> str(GuideDropout(0, guides=3, dropped=1))
-  '1 of 3 dropped'
-  """
-
-  index: int
-  guides: int
-  dropped: int
-
-  def __call__(self, key: Array) -> Array:
-    """Returns 0 or 1, float32; `key` is the same for all of the transfers."""
-    order = jax.random.permutation(key, self.guides)
-    return jnp.float32(order[self.index] >= self.dropped)
-
-  def __str__(self) -> str:
-    return f'{self.dropped} of {self.guides} dropped'
 
 
 def _ramp(shape: str) -> Callable[..., Ramp]:

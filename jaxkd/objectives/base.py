@@ -73,12 +73,16 @@ class Objective(NamedTuple):
 
   name: short, as in the catalogue; part of the metrics' names.
   settings: the hyper-parameters, for printing.
+  matches_probabilities: the gradient at the learner's logits is the difference
+    of its probabilities and the guide's (one-hot for labels), so that several
+    such objectives have the weighted mean of the guides' as their target.
   """
 
   name: str
   settings: dict[str, object]
   init: Init
   loss: Loss
+  matches_probabilities: bool = False
 
   def __str__(self) -> str:
     inside = ', '.join(f'{k}={v}' for k, v in self.settings.items())

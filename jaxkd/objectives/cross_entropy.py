@@ -15,4 +15,4 @@ def cross_entropy() -> Objective:
       learner.logits, batch['label']
     ),
     takes_labels=True,
-  )
+  )._replace(matches_probabilities=True)

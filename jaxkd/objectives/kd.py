@@ -21,4 +21,4 @@ def kd(temperature: float = 4.0) -> Objective:
       learner.logits, guide.logits, temperature
     ),
     temperature=temperature,
-  )
+  )._replace(matches_probabilities=temperature == 1)

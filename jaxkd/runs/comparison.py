@@ -1,8 +1,9 @@
-"""Recipes side by side: means over seeds, and paired differences.
+"""The recipes of a study side by side: means over seeds, paired differences.
 
-A recipe here is what came out of it: network -> metric -> a list with a value
-for each seed. The same place in two lists is the same seed, so differences are
-taken seed by seed before they are averaged.
+The results of a recipe are network -> metric -> a list with a value for each
+seed. The same place in two lists is the same seed, so differences are taken
+seed by seed before they are averaged. A metric of a network is written
+NETWORK/METRIC.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from jaxkd import problems
 from jaxkd.catalog import lookup
 from jaxkd.text import table
 
-Recipe = Mapping[str, Mapping[str, Sequence[float]]]
+Results = Mapping[str, Mapping[str, Sequence[float]]]  # of one recipe
 
 
 def grouped(recipes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -23,76 +24,76 @@ def grouped(recipes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
   >>> grouped({'a/x': 1, 'a/y': 2, 'z': 3})
   {'a': {'x': 1, 'y': 2}, '': {'z': 3}}
   """
-  found: dict[str, dict[str, Any]] = {}
+  groups: dict[str, dict[str, Any]] = {}
   for path, recipe in recipes.items():
     group, _, name = path.rpartition('/')
-    found.setdefault(group, {})[name] = recipe
-  return found
+    groups.setdefault(group, {})[name] = recipe
+  return groups
 
 
-def figure_of(recipe: Recipe, key: str) -> Sequence[float]:
-  """Returns the figure NETWORK/METRIC of a recipe, for each seed.
+def values_of(results: Results, key: str) -> Sequence[float]:
+  """Returns the values of NETWORK/METRIC of a recipe, for each seed.
 
   Raises:
     KeyError: no such network or metric, with suggestions.
   """
   network, _, metric = key.partition('/')
-  return lookup('metric', lookup('network', recipe, network), metric)
+  return lookup('metric', lookup('network', results, network), metric)
 
 
 def differences(
-  recipes: Mapping[str, Recipe], outcome: str, baseline: str = ''
+  recipes: Mapping[str, Results], outcome: str, baseline: str = ''
 ) -> dict[str, list[float]]:
-  """Returns each other recipe's figure less the baseline's, for each seed.
+  """Returns the outcome of each other recipe minus the baseline's, by seed.
 
   Args:
-    recipes: by name.
-    outcome: the figure, NETWORK/METRIC.
-    baseline: a recipe; the first, if there is none of that name.
+    recipes: their results, by name.
+    outcome: NETWORK/METRIC.
+    baseline: name of a recipe; the first recipe, if none has that name.
   """
   first = baseline if baseline in recipes else next(iter(recipes))
-  base = figure_of(recipes[first], outcome)
+  base = values_of(recipes[first], outcome)
   return {
-    name: [x - y for x, y in zip(figure_of(recipe, outcome), base, strict=True)]
+    name: [x - y for x, y in zip(values_of(recipe, outcome), base, strict=True)]
     for name, recipe in recipes.items()
     if name != first
   }
 
 
 def rank_correlations(
-  recipes: Mapping[str, Recipe], x: str, y: str
+  recipes: Mapping[str, Results], x: str, y: str
 ) -> list[float]:
-  """Returns Spearman's correlation of two figures over recipes, by seed.
+  """Returns Spearman's correlation of two metrics over recipes, by seed.
 
-  It is NaN for a seed of which all recipes have the same figure.
+  It is NaN for a seed for which all recipes have the same value.
   """
   from scipy import stats
 
   values = [
-    np.array([figure_of(recipe, key) for recipe in recipes.values()])
+    np.array([values_of(recipe, key) for recipe in recipes.values()])
     for key in (x, y)
   ]
-  # Not spearmanr: it warns of equal figures.
+  # Not spearmanr: it warns of equal values.
   ranks = [stats.rankdata(both, axis=0) for both in values]
   centred = [rank - rank.mean(axis=0) for rank in ranks]
   norms = [np.sqrt(np.sum(rank**2, axis=0)) for rank in centred]
   with np.errstate(invalid='ignore'):
-    found = np.sum(centred[0] * centred[1], axis=0) / (norms[0] * norms[1])
-  return found.tolist()
+    ratio = np.sum(centred[0] * centred[1], axis=0) / (norms[0] * norms[1])
+  return ratio.tolist()
 
 
-def dependence(recipes: Mapping[str, Recipe], x: str, y: str) -> str:
-  """Returns a line on whether one figure follows another over recipes."""
-  found = ', '.join(f'{r:.3f}' for r in rank_correlations(recipes, x, y))
+def dependence(recipes: Mapping[str, Results], x: str, y: str) -> str:
+  """Returns a line on whether one metric follows another over recipes."""
+  values = ', '.join(f'{r:.3f}' for r in rank_correlations(recipes, x, y))
   return (
     f'\nSpearman of {x} and {y} over these {len(recipes)} recipes, by seed:'
-    f' {found}'
+    f' {values}'
   )
 
 
 def report(
   head: str,
-  recipes: Mapping[str, Recipe],
+  recipes: Mapping[str, Results],
   *,
   columns: Sequence[str],
   outcome: str,
@@ -101,10 +102,10 @@ def report(
   """Returns recipes as a table: means over seeds ± their standard deviation.
 
   Args:
-    head: what the recipes are.
-    recipes: by name.
-    columns: figures, NETWORK/METRIC.
-    outcome: the figure of which the last column has the paired difference.
+    head: of the column of names.
+    recipes: their results, by name.
+    columns: metrics, NETWORK/METRIC.
+    outcome: the metric whose paired difference is in the last column.
     baseline: see `differences`.
   """
   gaps = differences(recipes, outcome, baseline)
@@ -114,20 +115,20 @@ def report(
     (head, *(metric for _, _, metric in split), 'difference'),
   ]
   for name, recipe in recipes.items():
-    cells = [_spread(figure_of(recipe, key), key) for key in columns]
+    cells = [_spread(values_of(recipe, key), key) for key in columns]
     gap = _spread(gaps[name], outcome, '+') if name in gaps else ''
     rows.append((name, *cells, gap))
   return table(rows, right=tuple(range(1, len(rows[0]))))
 
 
 def scaled(values: Sequence[float], key: str) -> list[float]:
-  """Returns values of a figure as people read it: per cent, if a share."""
+  """Returns the values of a metric as they are shown: fractions in per cent."""
   factor = 100 if _in_percent(key) else 1
   return [factor * value for value in values]
 
 
 def label(key: str) -> str:
-  """Returns a figure's name as people read it.
+  """Returns a metric's name as it is shown.
 
   >>> label('student/top1')
   'student top1 (%)'
@@ -141,7 +142,7 @@ def _in_percent(key: str) -> bool:
 
 
 def _spread(values: Sequence[float], key: str, sign: str = '') -> str:
-  """Returns the mean and the deviation of a figure; accuracies in per cent."""
+  """Returns mean and deviation of a metric; fractions in per cent."""
   values, percent = scaled(values, key), _in_percent(key)
   digits = 2 if percent else 4
   text = f'{np.mean(values):{sign}.{digits}f}'

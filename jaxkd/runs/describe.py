@@ -1,4 +1,4 @@
-"""Prints what will be trained before anything is: phases, networks, arrows."""
+"""Descriptions of phases, networks and transfers, as text."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,8 +7,9 @@ import flax.linen as nn
 
 from jaxkd import models, tree
 from jaxkd.checkpoints import model_name
-from jaxkd.graph import Frozen, Learner, Phase, Shared, Transfer
+from jaxkd.graph import Frozen, Network, Shared, Transfer
 from jaxkd.graph.program import Program
+from jaxkd.runs.phases import ResolvedPhase
 from jaxkd.text import table
 
 
@@ -32,30 +33,21 @@ def sizes(program: Program, name: str) -> tuple[int, int]:
   )
 
 
-def phase_text(
-  number: int,
-  phase: Phase,
-  program: Program,
-  architectures: dict[str, str],
-  note: str,
-) -> str:
+def phase_text(number: int, phase: ResolvedPhase) -> str:
   """Returns one phase as text.
 
   Args:
     number: counted from 1.
-    phase: what to describe.
-    program: the phase's graph, bound.
-    architectures: network -> name of its model.
-    note: duration and optimizer.
+    phase: the one to describe.
   """
   networks = [('network', 'model', 'role', 'parameters', 'MACs')]
   for name, network in phase.graph.networks.items():
-    parameters, macs = sizes(program, name)
-    module = program.modules[name]
+    parameters, macs = sizes(phase.program, name)
+    module = phase.program.modules[name]
     networks.append(
       (
         name,
-        model_name(architectures[name], **_particulars(module)),
+        model_name(phase.models[name].name, **_particulars(module)),
         _role(network),
         f'{parameters:,}',
         f'{macs / 1e6:,.1f} M',
@@ -73,7 +65,8 @@ def phase_text(
       )
     )
   parts = [
-    f'Phase {number}: {phase.name} ({note})',
+    f'Phase {number}: {phase.name} ({_duration(phase)}, {phase.optimizer} at'
+    f' {phase.learning_rate:g}, {phase.schedule} schedule)',
     _indent(table(networks, right=(3, 4))),
     _indent(table(transfers, right=(3,))),
   ]
@@ -81,6 +74,12 @@ def phase_text(
     turns = ', then '.join(map(' and '.join, phase.graph.turns))
     parts.append(f'  Updated one after another on each batch: {turns}')
   return '\n\n'.join(parts)
+
+
+def _duration(phase: ResolvedPhase) -> str:
+  if phase.epochs == phase.length:
+    return f'{phase.epochs} epochs'
+  return f'{phase.epochs} of {phase.length} epochs'
 
 
 def _particulars(module: nn.Module) -> dict[str, Any]:
@@ -93,19 +92,19 @@ def _particulars(module: nn.Module) -> dict[str, Any]:
 
 
 def _weight(transfer: Transfer) -> str:
-  weight, chance = transfer.weight, transfer.chance
+  weight, dropout = transfer.weight, transfer.dropout
   text = str(weight) if callable(weight) else f'{weight:g}'
-  return f'{text}, {chance}' if chance else text
+  return f'{text}, {dropout}' if dropout else text
 
 
-def _role(network: Learner | Frozen | Shared) -> str:
+def _role(network: Network) -> str:
   if isinstance(network, Shared):
     return f'shares {network.owner}'
   if isinstance(network, Frozen):
     return 'frozen'
   if network.head:
     return f'learns before the head of {network.head.of}'
-  return f'grows out of {network.like}' if network.growing else 'learns'
+  return f'grows out of {network.like}' if network.expander else 'learns'
 
 
 def _indent(text: str) -> str:

@@ -7,10 +7,10 @@ import numpy as np
 from jaxkd import checkpoints, problems, tree
 from jaxkd import config as configs
 from jaxkd.checkpoints import Card, SavedNetwork
-from jaxkd.checkpoints.load import RESULTS
-from jaxkd.config import BAYES, Config
-from jaxkd.graph import Phase
+from jaxkd.config import BAYES
+from jaxkd.graph import Model
 from jaxkd.runs.experiment import Experiment
+from jaxkd.runs.phases import ResolvedPhase
 from jaxkd.train.evaluation import Evaluator
 from jaxkd.train.phase import fitted
 from jaxkd.types import Variables
@@ -32,8 +32,8 @@ def load_pretrained(experiment: Experiment) -> dict[str, SavedNetwork]:
   """
   learners = _learners(experiment)
   networks = {}
-  for name, section in _sections(experiment).items():
-    path = section.checkpoint or section.get('start', '')
+  for name, model in _models(experiment).items():
+    path = model.checkpoint or model.start
     if not path:
       continue
     if path == BAYES:
@@ -41,15 +41,15 @@ def load_pretrained(experiment: Experiment) -> dict[str, SavedNetwork]:
     else:
       network = checkpoints.load(
         path,
-        section.name,
+        model.name,
         experiment.image_shape,
-        width=section.width,
-        **configs.resolved(section.settings),
+        width=model.width,
+        **configs.as_json(model.settings),
       )
-    wanted = _wanted(experiment, section)
-    if section.checkpoint and name not in learners and path != BAYES:
+    wanted = _wanted(experiment, model)
+    if model.checkpoint and name not in learners and path != BAYES:
       wanted |= _wanted_of_guides(experiment)
-    where = name if name in experiment.config else 'method'
+    where = name if name in experiment.models else 'method'
     _check(network.card, wanted, f'--config.{where}', name, path)
     networks[name] = network
   return networks
@@ -60,8 +60,8 @@ def _learners(experiment: Experiment) -> set[str]:
   return {n for phase in experiment.phases for n in phase.graph.trained}
 
 
-def _sections(experiment: Experiment) -> dict[str, Config]:
-  """Returns the settings of each network that may have a checkpoint."""
+def _models(experiment: Experiment) -> dict[str, Model]:
+  """Returns the model of each network that may have a checkpoint."""
   networks = {
     name: (phase, network)
     for phase in experiment.phases
@@ -69,12 +69,12 @@ def _sections(experiment: Experiment) -> dict[str, Config]:
   }
   used = {network.like or name for name, (_, network) in networks.items()}
   own = {
-    name: experiment.section(phase, name)
+    name: phase.models[name]
     for name, (phase, network) in networks.items()
     if getattr(network, 'model', None)
   }
-  config = experiment.config
-  return {n: config[n] for n in reversed(RESULTS) if n in used} | own
+  sections = experiment.models.items()
+  return {name: model for name, model in sections if name in used} | own
 
 
 def evaluate_pretrained(
@@ -96,32 +96,31 @@ def evaluate_pretrained(
     ValueError: one of them is no better than guessing.
   """
   learners = _learners(experiment)
-  phases: dict[str, Phase] = {}
+  phases: dict[str, ResolvedPhase] = {}
   for phase in reversed(experiment.phases):
     guides = set(phase.graph.frozen) & set(networks)
     phases |= dict.fromkeys(guides - learners, phase)
   results = {}
   for name, phase in phases.items():
-    task = experiment.task(phase)
+    task = phase.task(experiment.dataset)
     initial = {name: networks[name].variables}
     variables = fitted(task.program, initial, task.seed)[name]
     dataset = task.dataset
     test = Evaluator(dataset.test, dataset.view, task.problem, task.mesh)
     results[name] = test(task.program.modules[name], variables)
-    section = experiment.section(phase, name)
-    _check_accuracy(experiment, name, section, results[name])
+    _check_accuracy(experiment, name, phase.models[name], results[name])
   return results
 
 
 def _check_accuracy(
-  experiment: Experiment, name: str, section: Config, result: dict[str, float]
+  experiment: Experiment, name: str, model: Model, result: dict[str, float]
 ) -> None:
   """Raises ValueError if a pretrained network is no better than guessing.
 
   The usual causes are a file of another network, another normalisation of the
   images, and another order of the classes.
   """
-  dataset, path = experiment.dataset, section.checkpoint
+  dataset, path = experiment.dataset, model.checkpoint
   problem = problems.of(dataset)
   if path == BAYES or problem.chance is None:
     return
@@ -129,7 +128,7 @@ def _check_accuracy(
   if result[problem.headline] > guess + 3 * deviation:
     return
   figure = problem.figures[problem.headline]
-  own = name in experiment.config
+  own = name in experiment.models
   where = f'--config.{name}.checkpoint' if own else 'checkpoint'
   mean, std = (
     ', '.join(f'{x:.4g}' for x in values)
@@ -138,9 +137,10 @@ def _check_accuracy(
   raise ValueError(
     f'the {name} of {path} has {figure.label}'
     f' {problem.show_headline(result)} on the {len(dataset.test):,} test images'
-    f' of {dataset.name}, where guessing has {figure.show(guess)}: it has nothing to teach. Was it trained on these'
-    f' classes, in this order, and on images normalised by mean ({mean}) and'
-    f' deviation ({std})? Give it another {where}'
+    f' of {dataset.name}, where guessing has {figure.show(guess)}: it has'
+    f' nothing to teach. Was it trained on these classes, in this order, and on'
+    f' images normalised by mean ({mean}) and deviation ({std})? Set another'
+    f' {where}'
   )
 
 
@@ -168,18 +168,18 @@ def _bayes(experiment: Experiment) -> SavedNetwork:
   return SavedNetwork(variables, card)
 
 
-def _wanted(experiment: Experiment, section: Config) -> dict[str, Any]:
-  """Returns the entries that a card must have for a config's section."""
+def _wanted(experiment: Experiment, model: Model) -> dict[str, Any]:
+  """Returns the entries that a card must have for a model."""
   wanted = {
-    'model': section.name,
-    'width': section.width,
+    'model': model.name,
+    'width': model.width,
     'num_classes': experiment.num_classes,
-    'settings': configs.resolved(section.settings),
+    'settings': configs.as_json(model.settings),
     # A single branch can become many, and many can be merged.
-    'branches': section.get('branches', 1),
+    'branches': model.branches,
   }
-  if section.checkpoint and section.get('read_out'):
-    wanted['read_out'] = section.read_out  # otherwise the card's
+  if model.checkpoint and model.read_out:
+    wanted['read_out'] = model.read_out  # otherwise the card's
   return wanted
 
 

@@ -1,7 +1,7 @@
-"""All seeds of one recipe at once: trained and measured in memory.
+"""All seeds of one recipe of a study at once: trained and measured in memory.
 
 For data whose Bayes posterior is known, the distances to it are among the
-figures, of the networks and of what the student is taught.
+metrics, of the networks and of the target of the run's result.
 """
 
 import math
@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from jaxkd import problems
-from jaxkd.graph import LABELS, Phase, Transfer
+from jaxkd.graph import LABELS, Graph, Transfer
 from jaxkd.runs.experiment import Experiment
 from jaxkd.runs.pretrained import evaluate_pretrained, load_pretrained
 from jaxkd.train import mesh as meshes
@@ -31,10 +31,11 @@ def run_together(experiments: list[Experiment]) -> list[Networks]:
     experiments: one for each seed, which differ in nothing but seed and data.
 
   Returns:
-    For each seed, by network, what an `Evaluator` says of it, and under
-    'train_...' what it says on the training split. 'NAME_best' is a trained
-    network at the epoch that the validation split chooses. 'target', where it
-    can be said, is what the student is taught, as if it were a network.
+    For each seed, by network, the metrics of an `Evaluator`, and under
+    'train_...' those on the training split. 'NAME_best' is a trained network at
+    its best epoch on the validation split. 'target', where it is defined, is
+    the mean of the guides of the run's result, as if it were a network; it is
+    not defined where this result is reusable, such as a teacher.
   """
   initial: list[dict[str, Variables]] = []
   for experiment in experiments:
@@ -42,10 +43,14 @@ def run_together(experiments: list[Experiment]) -> list[Networks]:
     evaluate_pretrained(experiment, networks)
     initial.append({name: x.variables for name, x in networks.items()})
   carried: list[dict[str, Tree]] = [{} for _ in experiments]
-  found: list[Networks] = [{} for _ in experiments]
+  results: list[Networks] = [{} for _ in experiments]
   evaluators = [_evaluators(experiment) for experiment in experiments]
-  for phase in experiments[0].phases:
-    tasks = [experiment.task(phase) for experiment in experiments]
+  last = experiments[0].phases[-1]
+  for resolved in zip(*(e.phases for e in experiments), strict=True):
+    tasks = [
+      phase.task(experiment.dataset)
+      for phase, experiment in zip(resolved, experiments, strict=True)
+    ]
     for n, outcome in enumerate(train_together(tasks, initial, carried)):
       initial[n] |= outcome.last
       carried[n] |= outcome.objectives
@@ -54,27 +59,34 @@ def run_together(experiments: list[Experiment]) -> list[Networks]:
       test, train = evaluators[n]
       for name, variables in {**outcome.last, **best}.items():
         module = modules[name.removesuffix('_best').removesuffix('_ema')]
-        found[n][name] = test(module, variables) | _on_train(
+        results[n][name] = test(module, variables) | _on_train(
           train(module, variables), len(train.split)
         )
-      found[n] |= _target(phase, train, modules, initial[n])
-  return found
+      if not last.reusable:
+        graph, learner = tasks[n].program.graph, last.graph.result
+        results[n] |= _target(graph, learner, train, modules, initial[n])
+  return results
 
 
-def _on_train(figures: Metrics, size: int) -> Metrics:
-  """Returns figures of the training split under names that say so.
+def _on_train(metrics: Metrics, size: int) -> Metrics:
+  """Returns metrics of the training split, under names with 'train_'.
 
   'train_frobenius' is the distance of all predictions from the posterior as one
-  matrix, what the paper's toy calls L2.
+  matrix, called L2 in the toy experiment of the paper.
+
+  Args:
+    metrics: means over the split.
+    size: of the split.
   """
-  found = {f'train_{key}': value for key, value in figures.items()}
-  if 'posterior_square' in figures:
-    found['train_frobenius'] = math.sqrt(size * figures['posterior_square'])
-  return found
+  renamed = {f'train_{key}': value for key, value in metrics.items()}
+  if 'posterior_square' in metrics:
+    square = size * metrics['posterior_square']
+    renamed['train_frobenius'] = math.sqrt(square)
+  return renamed
 
 
 def _evaluators(experiment: Experiment) -> tuple[Evaluator, Evaluator]:
-  """Returns what measures networks on the test and on the training split."""
+  """Returns evaluators on the test split and on the training split."""
   dataset = experiment.dataset
   settings = dataset.view, problems.of(dataset), meshes.make_mesh()
   return (
@@ -84,30 +96,41 @@ def _evaluators(experiment: Experiment) -> tuple[Evaluator, Evaluator]:
 
 
 def _target(
-  phase: Phase,
+  graph: Graph,
+  learner: str,
   train: Evaluator,
   modules: Mapping[str, nn.Module],
   variables: Mapping[str, Variables],
 ) -> Networks:
-  """Returns how far what the student is taught is from the posterior.
+  """Returns how far the target of a learner is from the posterior.
 
-  That can be said where frozen networks teach it by `kd` at temperature 1, and
-  labels by cross-entropy: the gradient is then that of the weighted mean of
-  their probabilities.
+  The target is the weighted mean of its guides' probabilities. It is defined
+  where all transfers to the network match probabilities.
+
+  Args:
+    graph: of a phase.
+    learner: a network, which need not be in the graph.
+    train: evaluates on the training split.
+    modules: by network.
+    variables: by network.
+
+  Returns:
+    'target' -> metrics; {} where it is not defined.
   """
-  arrows = [t for t in phase.graph.transfers if t.learner == 'student']
+  transfers = [t for t in graph.transfers if t.learner == learner]
   posterior = train.split.posterior
-  if posterior is None or not arrows or not all(map(_is_mean, arrows)):
+  defined = transfers and all(map(_averages, transfers))
+  if posterior is None or not defined:
     return {}
 
-  def says(guide):
+  def probabilities(guide):
     if guide == LABELS:
       return np.eye(posterior.shape[1])[train.split.label]
     return _predictions(train, modules[guide], variables[guide])
 
-  weights = np.array([arrow.weight for arrow in arrows], np.float64)
-  said = [says(arrow.guide) for arrow in arrows]
-  target = np.tensordot(weights / weights.sum(), said, axes=1)
+  weights = np.array([transfer.weight for transfer in transfers], np.float64)
+  guides = [probabilities(transfer.guide) for transfer in transfers]
+  target = np.tensordot(weights / weights.sum(), guides, axes=1)
   square = float(np.mean(np.sum((target - posterior) ** 2, axis=-1)))
   return {'target': _on_train({'posterior_square': square}, len(target))}
 
@@ -121,11 +144,10 @@ def _predictions(
   return np.asarray(jax.nn.softmax(logits))
 
 
-def _is_mean(arrow: Transfer) -> bool:
-  """Does the arrow pull the student towards its guide's probabilities?"""
-  settings = {'kd': {'temperature': 1.0}, 'cross_entropy': {}}
+def _averages(transfer: Transfer) -> bool:
+  """Returns whether the transfer is a fixed part of a mean of probabilities."""
   return (
-    isinstance(arrow.guide, str)
-    and not (callable(arrow.weight) or arrow.chance)
-    and settings.get(arrow.objective.name) == arrow.objective.settings
+    transfer.objective.matches_probabilities
+    and isinstance(transfer.guide, str)
+    and not (callable(transfer.weight) or transfer.dropout)
   )

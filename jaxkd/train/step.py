@@ -142,7 +142,7 @@ def _two_gradients(losses: Losses, params: Tree, update: Update) -> _Gradient:
   They come from one forward pass and two backward passes, which share what the
   forward pass has stored for them.
   """
-  groups = update.apart()
+  groups = update.from_labels, update.from_networks
   (labels, guides), pull, after = jax.vjp(
     functools.partial(losses, groups), params, flags(params), has_aux=True
   )

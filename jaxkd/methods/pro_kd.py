@@ -5,11 +5,11 @@ distilled from the teacher as it was along its training, one checkpoint after
 another, without labels, at a temperature that falls to 1; then it is tuned on
 labels.
 
-By default no checkpoints are kept: the teacher is trained in the same steps as
-the student, from labels alone, and guides it as it then is. What is followed is
-the same path, with a checkpoint at every step instead of a few, and a teacher
+By default no checkpoints are needed: the teacher is trained in the same steps
+as the student, from labels alone, and guides it as it is at that step. The path
+is the same, with a checkpoint at every step instead of a few, and a teacher
 whose BatchNorm is in train mode. The price is a teacher's training for every
-student. Where checkpoints of a teacher's training are at hand, they are
+student. Where checkpoints of a teacher's training are available, they are
 followed one after another, frozen, as in the paper.
 """
 
@@ -17,40 +17,44 @@ from collections.abc import Mapping, Sequence
 
 from jaxkd.catalog import check_whole
 from jaxkd.graph import Frozen, Graph, Learner, Phase
-from jaxkd.methods import networks, weights
-from jaxkd.methods.arrows import Spec, arrows, labelled
+from jaxkd.methods import weights
+from jaxkd.methods.network_specs import NetworkSpec, network
+from jaxkd.methods.transfers import ObjectiveSpec, from_guide, from_labels
 
 
 def pro_kd(
-  objective: Spec,
+  objective: ObjectiveSpec,
   tune_epochs: int,
   tune_learning_rate: float | None = None,
   label_weight: weights.Spec = 0.0,
   guide_weight: weights.Spec = 1.0,
-  checkpoints: Sequence[networks.Spec] = (),
+  checkpoints: Sequence[NetworkSpec] = (),
   checkpoint_epochs: int = 1,
 ) -> tuple[Phase, ...]:
   """Distillation from a teacher while it is trained, then training on labels.
 
   Args:
     objective: of the first phase, such as {'name': 'annealed', 'start': 4.0,
-      'epochs': 240}. How far the temperature falls is not known to us, hence no
-      default. With checkpoints it is one objective.
-    tune_epochs: of the second phase. Not known to us, either.
+      'epochs': 240}; one or several, see
+      `jaxkd.methods.transfers.weighted_objectives`. The paper does not tell
+      where the temperature starts, hence no default. With checkpoints that have
+      a temperature it must be one objective.
+    tune_epochs: of the second phase. The paper does not tell it, either.
     tune_learning_rate: its peak; None takes the run's.
     label_weight: of the cross-entropy against labels in the first phase; 0 is
       the paper's.
     guide_weight: of the objective; a number or a schedule, see
       `jaxkd.methods.weights.make`.
     checkpoints: of a teacher, from early to late, each a mapping of the model's
-      'name', its 'checkpoint', what else `networks.node` takes, and the
-      'temperature' that the objective then has. Each is a phase, `follow1`,
-      `follow2`, ..., at a constant learning rate, whose optimizer starts anew.
-      () trains the config's teacher in the student's steps.
+      'name', its 'checkpoint', the other settings that
+      `network_specs.network` takes, and the objective's 'temperature' with this
+      teacher. Each is a phase, `follow1`, `follow2`, ..., at a constant
+      learning rate, with a new optimizer. () trains the config's teacher in the
+      student's steps.
     checkpoint_epochs: for which each checkpoint is followed.
 
   Raises:
-    ValueError: less than one epoch; a checkpoint that names none.
+    ValueError: less than one epoch; one of `checkpoints` without a checkpoint.
   """
   for name, epochs in (
     ('tune_epochs', tune_epochs),
@@ -63,43 +67,45 @@ def pro_kd(
     follow = [
       Phase(
         f'follow{n}',
-        _taught(*_given(spec, objective), *to_student, name=f'teacher{n}'),
+        _taught(*_pretrained(spec, objective), *to_student, name=f'teacher{n}'),
         checkpoint_epochs,
         schedule='constant',
       )
       for n, spec in enumerate(checkpoints, 1)
     ]
-  tune = Graph({'student': Learner()}, (labelled('student'),))
+  tune = Graph({'student': Learner()}, (from_labels('student'),))
   return (*follow, Phase('tune', tune, tune_epochs, tune_learning_rate))
 
 
 def _taught(
   teacher: Learner | Frozen,
-  objective: Spec,
+  objective: ObjectiveSpec,
   label_weight: weights.Spec,
   guide_weight: weights.Spec,
   name: str = 'teacher',
 ) -> Graph:
   """Returns a teacher, frozen or learning from labels, and the student."""
-  learning = (labelled(name),) if isinstance(teacher, Learner) else ()
+  learning = (from_labels(name),) if isinstance(teacher, Learner) else ()
   to_student = (
-    labelled('student', label_weight),
-    *arrows(name, 'student', objective, guide_weight),
+    from_labels('student', label_weight),
+    *from_guide(name, 'student', objective, guide_weight),
   )
-  nodes = {name: teacher, 'student': Learner()}
-  return Graph(nodes, (*learning, *to_student))
+  networks = {name: teacher, 'student': Learner()}
+  return Graph(networks, (*learning, *to_student))
 
 
-def _given(spec: networks.Spec, objective: Spec) -> tuple[Frozen, Spec]:
+def _pretrained(
+  spec: NetworkSpec, objective: ObjectiveSpec
+) -> tuple[Frozen, ObjectiveSpec]:
   """Returns a teacher's checkpoint, and the objective at its temperature."""
-  given = dict(spec) if isinstance(spec, Mapping) else {}
-  if not given.get('checkpoint'):
+  settings = dict(spec) if isinstance(spec, Mapping) else {}
+  if not settings.get('checkpoint'):
     raise ValueError(
-      f'pro_kd follows checkpoints, and {spec!r} names none: give mappings like'
-      " {'name': 'resnet20', 'checkpoint': 'FOLDER'}, or () to follow the"
-      " config's teacher while it is trained"
+      f'checkpoints of pro_kd must be mappings with a checkpoint, got {spec!r}:'
+      " give mappings like {'name': 'resnet20', 'checkpoint': 'FOLDER'}, or ()"
+      " to follow the config's teacher while it is trained"
     )
-  if 'temperature' in given:
+  if 'temperature' in settings:
     named = {'name': objective} if isinstance(objective, str) else objective
-    objective = {**named, 'temperature': given.pop('temperature')}
-  return networks.node(Frozen, given), objective
+    objective = {**named, 'temperature': settings.pop('temperature')}
+  return network(Frozen, settings), objective

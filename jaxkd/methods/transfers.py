@@ -1,4 +1,4 @@
-"""What one guide asks of one learner: an objective, or several with weights."""
+"""Transfers as a config writes them: an objective, or several with weights."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,39 +10,41 @@ from jaxkd.methods import weights
 from jaxkd.objectives import Objective
 
 # A name, or a mapping with 'name': one objective. Any other mapping: several.
-Spec = str | Mapping[str, Any]
+ObjectiveSpec = str | Mapping[str, Any]
 
 
-def labelled(learner: str, weight: weights.Spec = 1.0) -> Transfer:
-  """Returns the transfer from labels: cross-entropy."""
+def from_labels(learner: str, weight: weights.Spec = 1.0) -> Transfer:
+  """Returns the transfer from labels to a learner: cross-entropy."""
   objective = objectives.cross_entropy()
   return Transfer(LABELS, learner, objective, weights.make(weight))
 
 
-def arrows(
+def from_guide(
   guide: str | Fusion,
   learner: str,
-  spec: Spec,
+  objective: ObjectiveSpec,
   weight: weights.Spec = 1.0,
   detach: bool = True,
 ) -> tuple[Transfer, ...]:
-  """Returns the transfers from a guide to a learner.
+  """Returns the transfers from a guide to a learner, one for each objective.
 
   Args:
-    guide: of all of them.
+    guide: of all of them; it may be the labels.
     learner: of all of them.
-    spec: see `parts`.
-    weight: of all of them, a factor of what each has; see `weights.make`.
+    objective: one or several, see `weighted_objectives`.
+    weight: a factor of each objective's own weight; see `weights.make`.
     detach: stop the gradients at the guide.
   """
   weight = weights.make(weight)
   return tuple(
-    Transfer(guide, learner, objective, weights.times(weight, own), detach)
-    for objective, own in parts(spec)
+    Transfer(guide, learner, each, weights.times(weight, own), detach)
+    for each, own in weighted_objectives(objective)
   )
 
 
-def parts(spec: Spec) -> tuple[tuple[Objective, Weight], ...]:
+def weighted_objectives(
+  spec: ObjectiveSpec,
+) -> tuple[tuple[Objective, Weight], ...]:
   """Returns objectives and their weights.
 
   Args:
@@ -52,14 +54,16 @@ def parts(spec: Spec) -> tuple[tuple[Objective, Weight], ...]:
                         'benchmark', for that in `objectives.PUBLISHED`
         warmup_epochs   over which it grows to its weight; 0
         name            of the objective, where the key is a name of its own,
-                        as for two of one kind that look at different taps
+                        as for two of one kind that compare different taps
 
   Raises:
     KeyError: no such objective or schedule, with suggestions; an objective that
       is not in the benchmark.
     ValueError: no objective at all, or an argument that it does not take.
 
-  >>> for objective, weight in parts({'kd': 0.9, 'dkd': {'beta': 2.0}}):
+  >>> for objective, weight in weighted_objectives(
+  ...   {'kd': 0.9, 'dkd': {'beta': 2.0}}
+  ... ):
   ...   print(weight, objective.name)
   0.9 kd
   1.0 dkd
@@ -67,18 +71,20 @@ def parts(spec: Spec) -> tuple[tuple[Objective, Weight], ...]:
   if isinstance(spec, Mapping) and 'name' not in spec:
     if not spec:
       raise ValueError(
-        'no objective at all: name one, with its weight, like {"kd": 0.9}'
+        'objective must name one objective or more, got {}: give a name, or'
+        ' names with weights, such as {"kd": 0.9}'
       )
-    return tuple(_part(key, given) for key, given in spec.items())
+    return tuple(_weighted(key, settings) for key, settings in spec.items())
   if isinstance(spec, Mapping):
-    return (_part(spec['name'], spec),)
+    return (_weighted(spec['name'], spec),)
   return ((objectives.make(spec), 1.0),)
 
 
-def _part(
-  key: str, given: float | Mapping[str, Any]
+def _weighted(
+  key: str, settings: float | Mapping[str, Any]
 ) -> tuple[Objective, Weight]:
-  settings = {'weight': given} if not isinstance(given, Mapping) else given
+  if not isinstance(settings, Mapping):
+    settings = {'weight': settings}
   settings = {'name': key, **settings}
   name = settings['name']
   if isinstance(name, str) and name not in objectives.CATALOG:
@@ -96,15 +102,3 @@ def _part(
   weight = weights.make(weight, epochs)
   objective = objectives.make(settings)
   return objective._replace(name=key) if key != name else objective, weight
-
-
-def chosen(
-  objective: Spec | None, objectives: Spec | None, default: Spec
-) -> Spec:
-  """Returns what a method has to ask: several objectives, or one, or its own.
-
-  A config file often has an `objective` already; so `objectives` take its
-  place, and need not come with its removal.
-  """
-  given = objective if objectives is None else objectives
-  return default if given is None else given

@@ -1,0 +1,111 @@
+"""Trained networks that other runs can use, by what determines them."""
+
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import uuid
+from typing import Any
+
+from jaxkd import checkpoints, models
+from jaxkd import config as configs
+from jaxkd.checkpoints import Card, SavedNetwork
+from jaxkd.runs.experiment import Experiment
+from jaxkd.runs.phases import ResolvedPhase
+from jaxkd.types import Variables
+
+FORMAT = 1  # raise it when the same settings start to mean another training
+FOLDER = 'teachers'  # the reusable networks are teachers
+# Settings of a network's training that are newer than the cache. Keys have
+# them only where they differ from their defaults, so older networks still match.
+LATER = (
+  'read_out',
+  'cross_entropy_epochs',
+  'blend_epochs',
+  'stop',
+  'start',
+  'settings',
+  'taps',
+)
+
+
+class Cache:
+  """A folder of networks, each named after the digest of its settings."""
+
+  def __init__(self, folder: str | os.PathLike[str] | None = None):
+    """Opens the cache.
+
+    Args:
+      folder: None or '' takes $JAXKD_CACHE, or else ~/.cache/jaxkd.
+    """
+    folder = folder or os.environ.get('JAXKD_CACHE') or '~/.cache/jaxkd'
+    self._folder = pathlib.Path(folder).expanduser() / FOLDER
+
+  def path(self, settings: dict[str, Any]) -> pathlib.Path:
+    """Returns where the network with these settings is or would be."""
+    text = json.dumps({'format': FORMAT, **settings}, sort_keys=True)
+    return self._folder / hashlib.sha256(text.encode()).hexdigest()[:20]
+
+  def load(self, settings: dict[str, Any]) -> SavedNetwork | None:
+    """Returns the network, or None if it is not in the cache."""
+    folder = self.path(settings)
+    return checkpoints.load(folder) if checkpoints.kind_of(folder) else None
+
+  def store(
+    self, settings: dict[str, Any], variables: Variables, card: Card
+  ) -> pathlib.Path:
+    """Adds a network; of two that finish at the same time, one stays."""
+    folder = self.path(settings)
+    partial = folder.with_name(f'{folder.name}.{uuid.uuid4().hex}.partial')
+    checkpoints.save(partial, variables, card)
+    try:
+      os.replace(partial, folder)
+    except OSError:
+      if not folder.exists():
+        raise
+      shutil.rmtree(partial)
+    return folder
+
+
+def settings_of(experiment: Experiment, phase: ResolvedPhase) -> dict[str, Any]:
+  """Returns all settings that determine a reusable network, as JSON values.
+
+  Args:
+    experiment: of the run.
+    phase: a reusable one, whose network has a section of the config.
+  """
+  config = configs.resolved(experiment.config)
+  (name,) = phase.graph.learners
+  model = phase.models[name]
+  default = configs.resolved(configs.default())[name]
+  section = {k: v for k, v in config[name].items() if k != 'checkpoint'}
+  if models.is_path(model.name):  # whose code is not ours
+    section['source'] = models.source_digest(model.name)
+  for key in LATER:
+    if section[key] == default[key]:
+      del section[key]
+  if 'start' in section:  # its content, not its place
+    _, card = checkpoints.load(
+      model.start,
+      model.name,
+      experiment.image_shape,
+      width=model.width,
+      **model.settings,
+    )
+    section['start'] = card.params_sha256
+  optimizer = config['optimizer']
+  optimizer['name'] = phase.optimizer
+  for key in ('ema', 'delta'):  # without effect on its training
+    del optimizer[key]
+  return {
+    name: section,
+    'optimizer': optimizer,
+    'learning_rate': phase.learning_rate,
+    'epochs': phase.length,
+    'schedule': config['schedule'],
+    'batch_size': config['batch_size'],
+    'compute_dtype': config['compute_dtype'],
+    'data': {**config['data'], 'dir': ''},
+    'fingerprint': experiment.dataset.fingerprint,
+  }

@@ -1,0 +1,241 @@
+"""A phase with all settings of its run resolved, ready to be trained."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+
+import flax.linen as nn
+import optax
+
+from jaxkd import models, problems
+from jaxkd.catalog import lookup
+from jaxkd.config import Config
+from jaxkd.data.base import Dataset
+from jaxkd.graph import OBJECTIVES, Frozen, Graph, Model, Phase
+from jaxkd.graph.program import Program, bind
+from jaxkd.runs import sections
+from jaxkd.train import mesh
+from jaxkd.train import optimizer as optimizers
+from jaxkd.train.feed import steps_per_epoch
+from jaxkd.train.phase import Task
+from jaxkd.types import DTYPES
+
+
+@dataclasses.dataclass(frozen=True)
+class ResolvedPhase:
+  """A phase of a run, with a value for each setting. Made by `resolve`.
+
+  phase: the method's description of it.
+  program: its graph with modules.
+  models: by network.
+  epochs: for which it is trained.
+  length: epochs that its schedule is made for; more than `epochs` if the phase
+    ends early.
+  learning_rate: the peak.
+  schedule: name of the learning rate's schedule.
+  seed: of initial values, order, views and the step.
+  optimizer: its name.
+  make_optimizer: steps per epoch -> the optimizer, over the learning owners.
+  ema: decay of the weights' moving average; 0 carries none.
+  batch_size: over all devices.
+  save_every_steps: saves inside an epoch; 0 saves after each epoch only.
+  prepares: its network is reusable, and only made for the phases behind it.
+  """
+
+  phase: Phase
+  program: Program
+  models: Mapping[str, Model]
+  epochs: int
+  length: int
+  learning_rate: float
+  schedule: str
+  seed: int
+  optimizer: str
+  make_optimizer: Callable[[int], optax.GradientTransformation]
+  ema: float
+  batch_size: int
+  save_every_steps: int
+  prepares: bool
+
+  @property
+  def name(self) -> str:
+    """The phase's."""
+    return self.phase.name
+
+  @property
+  def graph(self) -> Graph:
+    """The phase's, as the method describes it."""
+    return self.phase.graph
+
+  @property
+  def reusable(self) -> bool:
+    """Whether other runs can take its network from the cache."""
+    return self.phase.reusable
+
+  def task(self, dataset: Dataset) -> Task:
+    """Returns all that the phase's training is a function of."""
+    return Task(
+      name=self.name,
+      program=self.program,
+      dataset=dataset,
+      problem=problems.of(dataset),
+      mesh=mesh.make_mesh(),
+      optimizer=self.make_optimizer(steps_per_epoch(dataset, self.batch_size)),
+      epochs=self.epochs,
+      length=self.length,
+      batch_size=self.batch_size,
+      seed=self.seed,
+      ema=self.ema,
+      every_steps=self.save_every_steps,
+    )
+
+
+def resolve(
+  config: Config,
+  phases: tuple[Phase, ...],
+  models: Mapping[str, Model],
+  num_classes: int,
+  image_shape: tuple[int, int, int],
+) -> tuple[ResolvedPhase, ...]:
+  """Returns a run's phases with all settings resolved.
+
+  Args:
+    config: of the run.
+    phases: of its method.
+    models: by section of the config.
+    num_classes: K.
+    image_shape: of one image, [H, W, C].
+
+  Raises:
+    KeyError: no such model or compute type.
+    ValueError: a width that a model cannot have.
+  """
+  build = functools.partial(_build, config, models, num_classes)
+  resolved = []
+  for phase in phases:
+    graph, settings = phase.graph, config.optimizer
+    length = config.epochs if phase.epochs is None else phase.epochs
+    prepares = phase.reusable and phase is not phases[-1]
+    rate, name = phase.learning_rate, settings.name
+    rate = settings.learning_rate if rate is None else rate
+    name = name if graph.guided else optimizers.unguided(name)
+    schedule = phase.schedule or config.schedule.name
+    resolved.append(
+      ResolvedPhase(
+        phase=phase,
+        program=_program(config, phase, build, image_shape),
+        models={
+          network: sections.model_of(graph.architecture(network), models)
+          for network in graph.networks
+        },
+        epochs=length if phase.stop is None else phase.stop,
+        length=length,
+        learning_rate=rate,
+        schedule=schedule,
+        seed=config.seed if phase.seed is None else phase.seed,
+        optimizer=name,
+        make_optimizer=functools.partial(
+          _optimizer, config, graph, name, length, rate, schedule
+        ),
+        ema=0.0 if prepares else settings.ema,
+        batch_size=config.batch_size,
+        save_every_steps=config.save_every_steps,
+        prepares=prepares,
+      )
+    )
+  return tuple(resolved)
+
+
+def _build(
+  config: Config,
+  sections_models: Mapping[str, Model],
+  num_classes: int,
+  architecture: str | Model,
+  width: float,
+  branches: int | None,
+) -> nn.Module:
+  """Returns the module of a node; see `program.bind`."""
+  model = sections.model_of(architecture, sections_models)
+  return models.build(
+    model.name,
+    num_classes,
+    taps=dict(model.taps),
+    width=model.width * width,
+    branches=model.branches if branches is None else branches,
+    dtype=lookup('compute_dtype', DTYPES, config.compute_dtype),
+    **model.settings,
+  )
+
+
+def _program(
+  config: Config,
+  phase: Phase,
+  build: Callable[[str | Model, float, int | None], nn.Module],
+  image_shape: tuple[int, int, int],
+) -> Program:
+  """Returns the phase's graph with a module in each node."""
+  program = bind(phase.graph, build, image_shape)
+  modules = dict(program.modules)
+  for name, section in _read_by_section(phase).items():
+    read_out = sections.read_out(config, section)
+    modules[name] = models.wrap(modules[name], read_out)
+  return dataclasses.replace(program, modules=modules)
+
+
+def _read_by_section(phase: Phase) -> dict[str, str]:
+  """Returns the networks that have the read-out of a section of the config.
+
+  They are the section's own network, frozen or in its own training, and the
+  networks with its classifier. Another network of this architecture, or one that
+  learns together with others, is trained by losses of logits.
+
+  Returns:
+    Network -> section.
+  """
+  graph = phase.graph
+  own = {
+    name: name
+    for name, network in graph.networks.items()
+    if graph.architecture(name) == name
+    and (isinstance(network, Frozen) or phase.reusable)
+  }
+  heads = {n: own[x.of] for n, x in graph.heads.items() if x.of in own}
+  return {**own, **heads}
+
+
+def _optimizer(
+  config: Config,
+  graph: Graph,
+  name: str,
+  length: int,
+  learning_rate: float,
+  schedule: str,
+  steps: int,
+) -> optax.GradientTransformation:
+  """Returns a phase's optimizer, with a rate for each owner if asked.
+
+  Args:
+    config: of the run.
+    graph: of the phase.
+    name: of the optimizer.
+    length: epochs of the schedule.
+    learning_rate: the peak of owners without a rate of their own.
+    schedule: its name.
+    steps: per epoch.
+  """
+  settings = config.optimizer.to_dict()
+  rates = settings.pop('rates')
+  for key in ('name', 'learning_rate', 'ema'):
+    del settings[key]
+  shape = {**config.schedule.to_dict(), 'name': schedule}
+
+  def schedule_of(rate: float) -> optax.Schedule:
+    return optimizers.make_schedule(
+      learning_rate=rate, epochs=length, steps_per_epoch=steps, **shape
+    )
+
+  schedules = schedule_of(learning_rate)
+  if rates:
+    owners = (*graph.learners, OBJECTIVES)
+    schedules = {o: schedule_of(rates.get(o, learning_rate)) for o in owners}
+  return optimizers.make_optimizer(name=name, schedules=schedules, **settings)

@@ -1,0 +1,89 @@
+"""The networks of a run as results: cards, rows of the summary, the table."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jaxkd import models, problems, text, tree
+from jaxkd.catalog import lookup
+from jaxkd.checkpoints import Card
+from jaxkd.problems import Problem
+from jaxkd.runs import describe
+from jaxkd.runs.experiment import Experiment
+from jaxkd.runs.phases import ResolvedPhase
+from jaxkd.types import Variables
+
+
+def card_of(
+  experiment: Experiment, phase: ResolvedPhase, name: str, variables: Variables
+) -> Card:
+  """Returns the card of a trained network, without its test results.
+
+  Args:
+    experiment: of the run.
+    phase: that has trained it.
+    name: of the network.
+    variables: its arrays.
+  """
+  model, module = phase.models[name], phase.program.modules[name]
+  params, macs = describe.sizes(phase.program, name)
+  dataset = experiment.dataset
+  return Card(
+    phase=phase.name,
+    model=model.name,
+    width=model.width * phase.graph.networks[name].width,
+    branches=getattr(module, 'branches', 1),
+    settings=model.settings,
+    taps=model.taps,
+    read_out=models.read_out_of(module),
+    reused=models.reuses(module) or {},
+    compute_dtype=experiment.config.compute_dtype,
+    num_classes=dataset.num_classes,
+    class_names=tuple(dataset.class_names),
+    image_shape=dataset.image_shape,
+    data=dataset.name,
+    data_fingerprint=dataset.fingerprint,
+    mean=tuple(dataset.view.mean),
+    std=tuple(dataset.view.std),
+    scale=dataset.view.scale,
+    params=params,
+    macs=macs,
+    params_sha256=tree.digest(dict(variables)),
+  )
+
+
+def reported(card: Card, problem: Problem) -> dict[str, Any]:
+  """Returns the part of a network's card that the summary has."""
+  figures = problem.reported
+  always = [name for name, figure in figures.items() if not figure.optional]
+  keys = ('model', 'width', 'branches', *always)
+  keys += ('params', 'macs', 'params_sha256')
+  optional = (*(name for name in figures if name not in always), 'reused')
+  entries = card.to_json()
+  return {
+    **{key: entries.get(key) for key in keys},
+    **{key: entries[key] for key in optional if key in entries},
+  }
+
+
+def result_table(summary: Mapping[str, Any]) -> str:
+  """Returns the networks of a summary as a table.
+
+  A metric that an older run does not have is a dash.
+  """
+  problem = lookup(
+    'problem', problems.CATALOG, summary.get('problem', 'classification')
+  )
+  figures = {k: x for k, x in problem.figures.items() if x.column}
+  columns = [figure.column for figure in figures.values()]
+  rows = [
+    (
+      name,
+      describe.row_name(network),
+      *(figure.show(network.get(key)) for key, figure in figures.items()),
+      f'{network["params"]:,}',
+      f'{network["macs"] / 1e6:,.1f} M',
+    )
+    for name, network in summary['networks'].items()
+  ]
+  head = ('network', 'model', *columns, 'parameters', 'MACs')
+  return text.table([head, *rows], right=tuple(range(2, len(head))))

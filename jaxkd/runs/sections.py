@@ -1,0 +1,109 @@
+"""The config's sections on networks, as values: the only reader of both."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from jaxkd import checkpoints, methods
+from jaxkd import config as configs
+from jaxkd.catalog import lookup
+from jaxkd.config import Config
+from jaxkd.graph import Model, Phase
+from jaxkd.models import READ_OUTS
+
+SECTIONS = ('teacher', 'student')
+
+
+def models(config: Config) -> dict[str, Model]:
+  """Returns the model of each section."""
+  return {name: _model(config[name]) for name in SECTIONS}
+
+
+def _model(section: Config) -> Model:
+  return Model(
+    name=section.name,
+    width=section.width,
+    settings=section.settings.to_dict(),
+    taps=section.taps.to_dict(),
+    checkpoint=section.checkpoint,
+    branches=section.get('branches', 1),
+    start=section.get('start', ''),
+    read_out=section.get('read_out', ''),
+  )
+
+
+def model_of(of: str | Model, models: Mapping[str, Model]) -> Model:
+  """Returns a network's model.
+
+  Args:
+    of: the model itself, or the name of a section.
+    models: by section.
+
+  Raises:
+    KeyError: no such section, with suggestions.
+  """
+  return of if isinstance(of, Model) else lookup('architecture', models, of)
+
+
+def phases_of(config: Config) -> tuple[Phase, ...]:
+  """Returns the method's phases, and before them those that it needs.
+
+  Raises:
+    KeyError: no method, teacher loss or read-out of that name, with
+      suggestions.
+    ValueError: a setting that the method does not take, or that contradicts
+      another one.
+  """
+  if config.teacher.read_out:
+    lookup('read-out', READ_OUTS, config.teacher.read_out)
+  settings = configs.method_settings(config)
+  name = settings.pop('name', '')
+  phases = methods.phases(
+    name,
+    settings,
+    teacher_settings=_teacher_settings(config),
+    teacher_checkpoint=config.teacher.checkpoint,
+    baseline=config.baseline,
+    kd_baseline=config.kd_baseline,
+  )
+  configs.check_start(config, trains=phases[-1].reusable)
+  return phases
+
+
+def _teacher_settings(config: Config) -> dict[str, Any]:
+  """Returns the arguments of the teacher's training."""
+  section = config.teacher
+  return {
+    'loss': section.loss,
+    'reduction': section.reduction,
+    'scale': section.scale,
+    'epochs': section.epochs or None,
+    'learning_rate': section.learning_rate or None,
+    'stop': configs.teacher_stop(config) or None,
+    'cross_entropy_epochs': section.cross_entropy_epochs,
+    'blend_epochs': section.blend_epochs,
+    'seed': section.seed,
+  }
+
+
+def read_out(config: Config, name: str) -> str:
+  """Returns how the outputs of a section's network become logits.
+
+  It is that of its checkpoint's card; or, if the network is trained here (or
+  its checkpoint does not exist yet), the config's, which by default is the one
+  that fits the loss.
+
+  Args:
+    config: with the section.
+    name: of the section.
+  """
+  section = config[name]
+  if section.checkpoint == configs.BAYES:
+    return 'softmax'
+  path = section.checkpoint and pathlib.Path(section.checkpoint)
+  if path and path.exists():
+    card = checkpoints.load_card(path)
+    return card.read_out if card else 'softmax'
+  if section.get('read_out') or 'loss' not in section:
+    return section.get('read_out') or 'softmax'
+  return methods.TEACHER_LOSSES[section.loss].read_out
