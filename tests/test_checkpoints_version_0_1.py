@@ -13,7 +13,8 @@ from jaxkd.checkpoints import formats
 from jaxkd.commands import evaluate, export, visualize
 from jaxkd.interop import files
 from jaxkd.runs import artifacts, layout
-from jaxkd.runs.run import Run, draw, result_table
+from jaxkd.runs.results import result_table
+from jaxkd.runs.run import Run
 
 HERE = pathlib.Path(__file__).parent / 'data' / 'version_0_1'
 EXPECTED = json.loads((HERE / 'expected.json').read_text())
@@ -79,7 +80,7 @@ def test_a_finished_run_is_not_trained_again(folder):
   run = Run(experiment(folder), folder / 'run')
   assert run.summary and run.summary['networks'] == EXPECTED['run']
   assert 'plain_student' in result_table(run.summary)
-  assert draw(folder / 'run') == folder / 'run/gap.png'
+  assert run.draw() == folder / 'run/gap.png'
 
 
 def test_an_interrupted_run_is_resumed(folder, capsys):

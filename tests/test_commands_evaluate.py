@@ -15,7 +15,8 @@ from jaxkd.checkpoints import Card
 from jaxkd.commands import evaluate
 from jaxkd.commands.export import export
 from jaxkd.problems import CLASSIFICATION
-from jaxkd.runs.run import Run, result_table
+from jaxkd.runs.results import result_table
+from jaxkd.runs.run import Run
 
 METRICS = {'top1', 'top5', 'nll', 'brier', 'ece'}
 

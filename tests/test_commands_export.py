@@ -17,7 +17,7 @@ from jaxkd.checkpoints import Card, formats
 from jaxkd.commands import evaluate, export
 from jaxkd.interop import files
 from jaxkd.runs import artifacts
-from jaxkd.runs.run import Run, draw
+from jaxkd.runs.run import Run
 from jaxkd.train.phase import fitted
 
 NETS = dict(student__name='vgg8', student__width=1 / 16)
@@ -27,19 +27,21 @@ def finish(workdir, **changes):
   return Run(tiny.experiment(**changes), pathlib.Path(workdir)).finish()
 
 
+GROWING = dict(
+  **NETS,
+  student__branches=6,
+  epochs=1,
+  data__settings__train_size=40,  # whole batches: one program to compile
+  method=dict(name='gpd', static=None),
+  optimizer__learning_rate=0.2,  # so that biases and scales have moved
+)
+
+
 @pytest.fixture(scope='module')
 def workdir(tmp_path_factory):
   """A run of a student with branches and its dynamic teacher, from scratch."""
   folder = tmp_path_factory.mktemp('gpd') / 'run'
-  finish(
-    folder,
-    **NETS,
-    student__branches=6,
-    epochs=1,
-    data__settings__train_size=40,  # whole batches: one program to compile
-    method=dict(name='gpd', static=None),
-    optimizer__learning_rate=0.2,  # so that biases and scales have moved
-  )
+  finish(folder, **GROWING)
   return folder
 
 
@@ -53,7 +55,7 @@ def test_the_exported_student_is_the_plain_architecture(exported, workdir):
   report, file = exported
   variables, card = checkpoints.load(file)
   plain = tiny.experiment(**NETS, method=dict(name='plain'))
-  module = plain.program(plain.phases[0]).modules['student']
+  module = plain.phases[0].program.modules['student']
   shapes = jax.eval_shape(
     module.init, jax.random.key(0), np.zeros((1, 8, 8, 1))
   )
@@ -300,7 +302,7 @@ def test_the_folder_of_the_data_is_the_config_s(exported, workdir):
 
 
 def test_the_gap_is_drawn(workdir):
-  picture = draw(workdir)
+  picture = Run(tiny.experiment(**GROWING), workdir).draw()
   assert picture == workdir / 'gap.png'
   assert picture.read_bytes().startswith(b'\x89PNG')
 

@@ -8,7 +8,6 @@ import tiny
 
 from jaxkd.methods import weights
 from jaxkd.methods.weights import (
-  GuideDropout,
   Product,
   Ramp,
   WarmUp,
@@ -180,19 +179,3 @@ def test_a_schedule_is_described_in_fractions_of_its_phase():
   spec = dict(schedule='linear', start=1.0, end=0.0)
   made = tiny.experiment(method=dict(name='kd', guide_weight=spec), epochs=6)
   assert '1 to 0, from 0 to the end' in made.describe()
-
-
-# Guide dropout
-
-
-def test_some_of_several_are_dropped_on_each_batch():
-  keys = jax.random.split(jax.random.key(0), 2000)
-  factors = np.stack(
-    [
-      jax.vmap(GuideDropout(index, guides=3, dropped=1))(keys)
-      for index in range(3)
-    ]
-  )
-  np.testing.assert_array_equal(factors.sum(axis=0), 2)
-  # Four standard deviations of the mean of 2000 draws.
-  assert np.all(np.abs(factors.mean(axis=1) - 2 / 3) < 0.042)

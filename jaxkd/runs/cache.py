@@ -18,7 +18,7 @@ from jaxkd.types import Variables
 FORMAT = 1  # raise it when the same settings start to mean another training
 FOLDER = 'teachers'  # the reusable networks are teachers
 # Settings of a network's training that are newer than the cache. Keys have
-# them only where they differ from their defaults, so older networks still match.
+# them only where they differ from their defaults, so that older ones match.
 LATER = (
   'read_out',
   'cross_entropy_epochs',

@@ -186,8 +186,8 @@ def _read_by_section(phase: Phase) -> dict[str, str]:
   """Returns the networks that have the read-out of a section of the config.
 
   They are the section's own network, frozen or in its own training, and the
-  networks with its classifier. Another network of this architecture, or one that
-  learns together with others, is trained by losses of logits.
+  networks with its classifier. Another network of this architecture, or one
+  that learns together with others, is trained by losses of logits.
 
   Returns:
     Network -> section.
