@@ -10,7 +10,7 @@ import tiny
 
 from jaxkd.runs.run import Run
 
-DATA = dict(data__settings__train_size=40, data__settings__test_size=60)
+DATA = dict(data__settings__test_size=60)
 
 
 @functools.cache

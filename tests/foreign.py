@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxkd import models
+from jaxkd.types import Outputs
 
 
 class Block(nn.Module):
@@ -127,3 +128,28 @@ NETWORK = Compact([4])
 def four():
   """Returns a network that is made for four classes."""
   return models.adapt(Setup(4))
+
+
+class Fixed(nn.Module):
+  """Returns the value of the train flag as logits of one class."""
+
+  @nn.compact
+  def __call__(self, x, switch):
+    return jnp.full((len(x), 1), switch, jnp.float32)
+
+
+class Returning(nn.Module):
+  """Returns logits in one of the ways that there are."""
+
+  how: str
+  num_classes: int = 2
+
+  @nn.compact
+  def __call__(self, x):
+    logits = nn.Dense(2, dtype=jnp.bfloat16, name='head')(x[:, 0, 0])
+    ways = {
+      'alone': logits,
+      'first': (logits, x),
+      'outputs': Outputs(logits, {'own': x}),
+    }
+    return ways[self.how]

@@ -251,8 +251,8 @@ class TestConfig:
   @pytest.mark.parametrize(
     ('changes', 'message'),
     [
-      (dict(student__settings=dict(width=2)), 'a matter of student.width'),
-      (dict(teacher__settings=dict(dtype=1)), 'a matter of compute_dtype'),
+      (dict(student__settings=dict(width=2)), 'follows from student.width'),
+      (dict(teacher__settings=dict(dtype=1)), 'follows from compute_dtype'),
       (dict(student__settings=dict(feature=4)), "no setting 'feature'"),
       (dict(student__taps=dict(a='hidden3')), "no module 'hidden3'. Did you"),
       (dict(student__taps=dict(stage1='head')), "already has a tap 'stage1'"),

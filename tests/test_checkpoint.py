@@ -57,15 +57,15 @@ class TestNetwork:
   def test_without_batch_norm(self, tmp_path):
     variables = {**network(), 'batch_stats': {}}
     checkpoints.save(tmp_path, variables, CARD)
-    found, _ = native.load(tmp_path)
-    assert found['batch_stats'] == {}
+    loaded, _ = native.load(tmp_path)
+    assert loaded['batch_stats'] == {}
 
   def test_is_replaced(self, tmp_path):
     for seed in (0, 1):
       checkpoints.save(tmp_path, network(seed), card_of(seed))
-    found, card = native.load(tmp_path)
+    variables, card = native.load(tmp_path)
     assert card == card_of(1)
-    assert tree.digest(found) == tree.digest(network(1))
+    assert tree.digest(variables) == tree.digest(network(1))
 
   @pytest.mark.parametrize('share', [0.0, 0.3, 0.99])
   def test_truncated_arrays(self, tmp_path, share):
@@ -73,7 +73,9 @@ class TestNetwork:
     path = tmp_path / native.ARRAYS
     data = path.read_bytes()
     path.write_bytes(data[: int(share * len(data))])
-    with pytest.raises(ValueError, match='is corrupt.* expected what a run'):
+    with pytest.raises(
+      ValueError, match='is corrupt.* expected a file that a run'
+    ):
       native.load(tmp_path)
 
   def test_changed_bytes(self, tmp_path):
@@ -117,9 +119,9 @@ class TestCache:
     assert cache.load(SETTINGS) is None
     folder = cache.store(SETTINGS, network(), CARD)
     assert folder == cache.path(SETTINGS)
-    found, card = Cache(tmp_path).load(SETTINGS)
+    variables, card = Cache(tmp_path).load(SETTINGS)
     assert card == CARD
-    assert tree.digest(found) == tree.digest(network())
+    assert tree.digest(variables) == tree.digest(network())
 
   def test_every_setting_counts(self, tmp_path):
     cache = Cache(tmp_path)
@@ -160,8 +162,8 @@ class TestCache:
       writer.start()
     for writer in writers:
       writer.join()
-    found, card = cache.load(SETTINGS)
-    assert tree.digest(found) == tree.digest(network(card.results['seed']))
+    variables, card = cache.load(SETTINGS)
+    assert tree.digest(variables) == tree.digest(network(card.results['seed']))
     assert len(list(cache.path(SETTINGS).parent.iterdir())) == 1
 
   def test_an_unfinished_store_is_invisible(self, tmp_path, monkeypatch):
@@ -263,7 +265,7 @@ class TestCheckpoints:
     other = make_state(0)._replace(objectives=own)
     message = (
       'cannot be resumed: it was saved by another version of jaxkd, or is'
-      ' corrupt. Take a new --workdir'
+      ' corrupt. Choose a new --workdir'
     )
     with pytest.raises(ValueError, match=message):
       saves.restore(other)

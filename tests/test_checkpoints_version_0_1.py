@@ -9,12 +9,15 @@ import pytest
 import tiny
 
 from jaxkd import checkpoints, tree
+from jaxkd import config as configs
 from jaxkd.checkpoints import formats
 from jaxkd.commands import evaluate, export, visualize
+from jaxkd.disk import write_json
 from jaxkd.interop import files
 from jaxkd.runs import artifacts, layout
 from jaxkd.runs.results import result_table
 from jaxkd.runs.run import Run
+from jaxkd.runs.study import Study
 
 HERE = pathlib.Path(__file__).parent / 'data' / 'version_0_1'
 EXPECTED = json.loads((HERE / 'expected.json').read_text())
@@ -33,6 +36,7 @@ def experiment(folder, **changes):
     cache=str(folder / 'cache'),
     student__settings=dict(features=(6,)),
     teacher__settings=dict(features=(12,)),
+    data__settings__train_size=44,
     **{'baseline': True, **changes},
   )
 
@@ -86,20 +90,58 @@ def test_a_finished_run_is_not_trained_again(folder):
 def test_an_interrupted_run_is_resumed(folder, capsys):
   workdir = folder / 'interrupted'
   shutil.rmtree(folder / 'cache')  # what is finished is in the run
+  before = (workdir / 'stages/teacher.json').stat().st_mtime_ns
   summary = Run(experiment(folder, epochs=1), workdir).finish()
   digests = {n: x['params_sha256'] for n, x in summary['networks'].items()}
   for name in ('teacher', 'plain_student'):
     assert digests[name] == EXPECTED['interrupted'][name]
   assert 'teacher 1/1' not in capsys.readouterr().out
   assert set(summary['phases']) == {'teacher', 'baseline', 'distil'}
+  assert (workdir / 'stages/teacher.json').stat().st_mtime_ns == before
   assert (workdir / 'stages/distil.json').exists()
+  assert not (workdir / 'phases').exists()
+  assert not (workdir / 'pretrained.json').exists()
   assert evaluate.evaluate(workdir).guides
+
+
+def test_another_config_or_checkpoint_is_refused(folder):
+  with pytest.raises(ValueError, match=r'another config(.|\n)*seed: 0 -> 1'):
+    Run(experiment(folder, seed=1), folder / 'run')
+  write_json(folder / 'interrupted/given.json', {'teacher': 'abc'})
+  with pytest.raises(ValueError, match=r"another checkpoint(.|\n)*'abc'"):
+    Run(experiment(folder, epochs=1), folder / 'interrupted').finish()
+
+
+def test_settings_of_a_method_have_their_new_names(folder):
+  objective = {'kd': 0.9, 'fitnet': {'stage': 'last'}}
+  path = folder / 'run/config.json'
+  config = json.loads(path.read_text())
+  config['method'] = {'name': 'distil', 'objectives': objective}
+  write_json(path, config)
+  method = dict(name='distil', objective=objective)
+  assert Run(experiment(folder, method=method), folder / 'run').summary
+  method['objective'] = {**objective, 'kd': 0.8}
+  with pytest.raises(ValueError, match='method.objective.kd: 0.9 -> 0.8'):
+    Run(experiment(folder, method=method), folder / 'run')
+
+
+def test_a_study_of_finished_runs_is_read(folder, tmp_path, monkeypatch):
+  config = experiment(folder).config
+  config.study.seeds = (0,)
+  study = Study(config, tmp_path / 'study')
+  study.workdir.mkdir()
+  write_json(study.workdir / 'config.json', configs.resolved(config))
+  shutil.copytree(folder / 'run', study.workdir / 'runs/run/seed0')
+  monkeypatch.setattr('jaxkd.runs.run.train_phase', None)
+  networks = study.finish()['recipes']['run']
+  for name in NETWORKS:
+    for key in ('top1', 'nll'):
+      assert networks[name][key] == [EXPECTED['run'][name][key]]
 
 
 def test_a_cached_teacher_is_used(folder, tmp_path):
   run = Run(experiment(folder, baseline=False), tmp_path / 'new')
-  phase = run.experiment.phases[0]
-  network = run._cached(phase)
+  network = run._cached(run.experiment.phases[0])
   assert network is not None
   card = network['teacher'].card
   assert card.params_sha256 == EXPECTED['run']['teacher']['params_sha256']

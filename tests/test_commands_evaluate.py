@@ -124,7 +124,7 @@ def test_several_networks_are_evaluated_as_an_ensemble(run, tmp_path):
     evaluate.evaluate(run, 'student,assistant')
   with pytest.raises(ValueError, match='names a network twice'):
     evaluate.evaluate(run, 'student,student')
-  with pytest.raises(ValueError, match='can be measured'):
+  with pytest.raises(ValueError, match='can be evaluated'):
     export(run, tmp_path / 'both.npz', 'student,teacher')
 
 

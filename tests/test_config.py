@@ -1,14 +1,20 @@
 """The tree of settings, its checks, and every file in configs/."""
 
+import functools
 import inspect
 import json
 import pathlib
 import runpy
 
+import jax
+import jax.numpy as jnp
 import pytest
 from ml_collections import ConfigDict
 
 from jaxkd import config as configs
+from jaxkd import models, tree
+from jaxkd.graph.program import Program
+from jaxkd.models import norms
 from jaxkd.runs import experiment
 
 FILES = sorted((pathlib.Path(__file__).parents[1] / 'configs').glob('*.py'))
@@ -33,7 +39,40 @@ def test_there_are_config_files():
   assert FILES
 
 
+macs, shapes = functools.cache(models.macs), functools.cache(tree.shapes)
+
+
+@functools.cache
+def output_shapes(network, image_shape):
+  """Returns the shapes of a network's outputs."""
+  image = jnp.zeros(image_shape)
+
+  def run(key):
+    return norms.apply(network, network.init(key, image), image)[0]
+
+  return jax.eval_shape(run, jax.random.key(0))
+
+
+def outputs_of_zeros(program, examples=1):
+  image_shape = (examples, *program.input_shape)
+  return {
+    name: jax.tree.map(
+      lambda x: jnp.zeros(x.shape, x.dtype), output_shapes(net, image_shape)
+    )
+    for name, net in program.modules.items()
+  }
+
+
+@pytest.fixture
+def traced_once(monkeypatch):
+  """Traces the networks that many files have in common once."""
+  monkeypatch.setattr(models, 'macs', macs)
+  monkeypatch.setattr(tree, 'shapes', shapes)
+  monkeypatch.setattr(Program, '_outputs_of_zeros', outputs_of_zeros)
+
+
 @each_file
+@pytest.mark.usefixtures('traced_once')
 def test_the_file_describes_an_experiment(path):
   get_config = runpy.run_path(str(path))['get_config']
   pair = [SMALL] if 'pair' in inspect.signature(get_config).parameters else []

@@ -207,8 +207,8 @@ def test_commands_have_settings_that_exist(page):
       config = config_of(arguments)
       configs.check(config)
       method = methods.CATALOG[config.method.name]
-      given = {*config.method} - {'name'}
-      assert given <= set(inspect.signature(method).parameters), arguments
+      settings = {*config.method} - {'name'}
+      assert settings <= set(inspect.signature(method).parameters), arguments
 
 
 def test_a_setting_that_does_not_exist_is_reported():

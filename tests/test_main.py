@@ -138,7 +138,7 @@ MISTAKES = [
     ['--workdir=x', '--config.data.name=cifar100'],
     r'download cifar-100-python.tar.gz',
   ),
-  (['--workdir=/dev/null/run'], 'may you write there?'),
+  (['--workdir=/dev/null/run'], 'Check the path'),
   (['--workdir=/dev/null', '--mode=eval'], 'no run in /dev/null'),
   (['--workdir=x', '--config=no.py'], "No such file or directory: 'no.py'"),
 ]
@@ -182,8 +182,11 @@ def test_the_module_is_a_program():
 @pytest.mark.parametrize(
   ('error', 'remedy'),
   [
-    (OSError(errno.ENOSPC, 'No space left'), 'make room, and the same command'),
-    (OSError(errno.EACCES, 'Permission denied'), 'may you write there?'),
+    (
+      OSError(errno.ENOSPC, 'No space left'),
+      'free some space, and the same command',
+    ),
+    (OSError(errno.EACCES, 'Permission denied'), 'Check the path'),
     (OSError('of a library'), 'of a library'),
     (ValueError('epochs must be 1'), 'epochs must be 1'),
     (KeyError('new'), 'new'),

@@ -117,8 +117,8 @@ def test_runs_are_those_of_their_recipes(alone):
   runs = expand(config)
   single = Run(experiment.build(runs['mse'][1]), folder.parent / 'single')
   want = single.finish()['networks']['student']
-  found = json.loads((folder / 'runs/mse/seed1/summary.json').read_text())
-  assert found['networks']['student'] == want
+  written = json.loads((folder / 'runs/mse/seed1/summary.json').read_text())
+  assert written['networks']['student'] == want
   figures = summary['recipes']['mse']['student']
   assert figures['top1'][1] == want['top1']
   assert figures['nll'][1] == want['nll']
@@ -166,9 +166,9 @@ def test_recipes_and_seeds_can_be_added(alone, monkeypatch):
     patch.setattr(Run, 'finish', None)  # nothing has to be trained for it
     assert set(study.finish()['recipes']) == {'ce'}
   more = changed(config, study={'only': ('ce',), 'seeds': (0, 1, 2)})
-  found = Study(more, folder).finish()['recipes']['ce']['student']['top1']
-  assert found[:2] == summary['recipes']['ce']['student']['top1']
-  assert len(found) == 3
+  top1 = Study(more, folder).finish()['recipes']['ce']['student']['top1']
+  assert top1[:2] == summary['recipes']['ce']['student']['top1']
+  assert len(top1) == 3
   Study(config, folder).finish()
 
 
@@ -291,7 +291,7 @@ def test_the_outcome_is_drawn_against_another_metric(together):
 
 def test_data_without_a_posterior_refuse_it(tmp_path):
   config = tiny.config(teacher__name='linear', teacher__checkpoint='bayes')
-  with pytest.raises(ValueError, match='posterior of synthetic is not known'):
+  with pytest.raises(ValueError, match='posterior of synthetic is unknown'):
     Run(experiment.build(config), tmp_path).finish()
 
 
@@ -317,9 +317,9 @@ def recipes_of(rng, names, seeds=4):
 def test_differences_are_paired():
   recipes = recipes_of(np.random.default_rng(0), 'abc')
   top1 = {name: np.array(r['student']['top1']) for name, r in recipes.items()}
-  found = comparison.differences(recipes, 'student/top1', baseline='b')
-  assert set(found) == {'a', 'c'}
-  np.testing.assert_allclose(found['a'], top1['a'] - top1['b'])
+  gaps = comparison.differences(recipes, 'student/top1', baseline='b')
+  assert set(gaps) == {'a', 'c'}
+  np.testing.assert_allclose(gaps['a'], top1['a'] - top1['b'])
   first = comparison.differences(recipes, 'student/top1')
   np.testing.assert_allclose(first['c'], top1['c'] - top1['a'])
 
@@ -346,10 +346,13 @@ def test_the_table_has_means_and_deviations():
 def test_rank_correlations_are_scipys():
   recipes = recipes_of(np.random.default_rng(1), 'abcdefg')
   recipes['a']['teacher']['nll'][0] = recipes['b']['teacher']['nll'][0]  # a tie
-  found = comparison.rank_correlations(recipes, 'teacher/nll', 'student/top1')
+  correlations = comparison.rank_correlations(
+    recipes, 'teacher/nll', 'student/top1'
+  )
   for n in range(4):
     pair = (
       [recipe[net][key][n] for recipe in recipes.values()]
       for net, key in (('teacher', 'nll'), ('student', 'top1'))
     )
-    np.testing.assert_allclose(found[n], stats.spearmanr(*pair).statistic)
+    want = stats.spearmanr(*pair).statistic
+    np.testing.assert_allclose(correlations[n], want)

@@ -12,7 +12,7 @@ from jaxkd import checkpoints, methods, models, tree
 from jaxkd.commands import evaluate, export
 from jaxkd.graph.program import predict
 from jaxkd.models.read_out import READ_OUTS
-from jaxkd.runs import pretrained as networks_given
+from jaxkd.runs import pretrained
 from jaxkd.runs.cache import Cache, settings_of
 from jaxkd.runs.run import Run
 from jaxkd.train import log
@@ -90,12 +90,12 @@ class TestReadOut:
     plain = card.module(read_out='softmax')
     raw = predict(plain, variables, image).logits
     assert card.read_out == 'clip' and np.any(raw < 0)
-    for given in (
+    for teacher in (
       SQUARE,
       dict(teacher__checkpoint=str(folder / 'square/networks/teacher')),
       dict(teacher__checkpoint=str(exported)),
     ):
-      made = tiny.experiment(cache=cache, **given)
+      made = tiny.experiment(cache=cache, **teacher)
       program = made.phases[-1].program
       both = {
         name: program.init_network(name, jax.random.key(0))
@@ -115,16 +115,16 @@ class TestReadOut:
   ):
     students = {digest(square)}
     # On so few images such a teacher cannot be told from guessing.
-    monkeypatch.setattr(networks_given, '_check_accuracy', lambda *_: None)
+    monkeypatch.setattr(pretrained, '_check_accuracy', lambda *_: None)
     for n, place in enumerate((folder / 'square/networks/teacher', exported)):
-      given = dict(cache=cache, teacher__checkpoint=str(place))
-      students.add(digest(finish(folder / f'from {n}', **given)))
+      teacher = dict(cache=cache, teacher__checkpoint=str(place))
+      students.add(digest(finish(folder / f'from {n}', **teacher)))
     assert len(students) == 1
     variables, card = checkpoints.load(exported)
     odd = card.replace(read_out='softmax')
     checkpoints.save(folder / 'odd', variables, odd)
-    given = dict(cache=cache, teacher__checkpoint=str(folder / 'odd'))
-    students.add(digest(finish(folder / 'from odd', **given)))
+    teacher = dict(cache=cache, teacher__checkpoint=str(folder / 'odd'))
+    students.add(digest(finish(folder / 'from odd', **teacher)))
     assert len(students) == 2
 
   def test_is_evaluated(self, square, folder, exported):
@@ -153,10 +153,10 @@ class TestReadOut:
       finish(tmp_path / 'run', **other)
 
   def test_of_a_missing_checkpoint_is_the_configs(self, tmp_path):
-    given = dict(teacher__checkpoint=str(tmp_path / 'later'), **SQUARE)
-    assert '(read by clip)' in tiny.experiment(**given).describe()
+    later = dict(teacher__checkpoint=str(tmp_path / 'later'), **SQUARE)
+    assert '(read by clip)' in tiny.experiment(**later).describe()
     with pytest.raises(FileNotFoundError, match='no checkpoint in .*later'):
-      finish(tmp_path / 'run', **given)
+      finish(tmp_path / 'run', **later)
 
 
 class TestStart:
@@ -258,7 +258,7 @@ class TestBlend:
       7.0: (0, 2),
       50.0: (0, 2),
     }.items():
-      got = [t.weight(jnp.float32(epoch)) for t in (labels, loss)]
+      got = [t.weight(jnp.float32(epoch), 50) for t in (labels, loss)]
       np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-6)
 
   def test_is_described(self):

@@ -54,7 +54,7 @@ def outcomes(tasks):
 @pytest.fixture(scope='module')
 def histories(tasks):
   """For each seed, the student alone after each epoch."""
-  found = []
+  by_seed = []
   for task in tasks:
     feed, state = start(task)
     feed, students = dataclasses.replace(feed, seed=task.seed), []
@@ -63,8 +63,8 @@ def histories(tasks):
         state, _ = call.run(state)
       now = variables_of(task.program, jax.tree.map(np.array, state))
       students.append(now['student'])
-    found.append(students)
-  return found
+    by_seed.append(students)
+  return by_seed
 
 
 def test_each_seed_is_trained_as_it_would_be_alone(outcomes, histories):
@@ -112,7 +112,7 @@ def test_averages_are_carried(tasks):
     assert 0 < np.max(np.abs(gap)) < 1
 
 
-def test_a_lost_loss_names_the_seed():
+def test_a_diverged_loss_names_the_seed():
   tasks = [
     task_of(seed, optimizer__learning_rate=rate, optimizer__weight_decay=rate)
     for seed, rate in ((5, 1e9),)

@@ -18,13 +18,33 @@ from jaxkd.train.feed import Feed
 
 
 def task_of(**changes):
-  experiment = tiny.experiment(method=dict(name='plain'), **changes)
+  """Plain training on 44 examples: five batches of 8 and one of 4."""
+  experiment = tiny.experiment(
+    method=dict(name='plain'), data__settings__train_size=44, **changes
+  )
   return experiment.phases[-1].task(experiment.dataset)
 
 
 @pytest.fixture(scope='module')
 def task():
   return task_of()
+
+
+@pytest.fixture(scope='module')
+def feed(task):
+  """The feed of one device, with its compiled steps."""
+  return start(task)[0]
+
+
+@pytest.fixture(scope='module')
+def first_state(task):
+  """The state before the first step, as NumPy arrays."""
+  return jax.tree.map(np.array, start(task)[1])
+
+
+@pytest.fixture(scope='module')
+def recorder(feed):
+  return recording(feed)
 
 
 def recording(feed, **changes):
@@ -45,9 +65,8 @@ def epoch_of(feed, epoch, start=0, state=0):
   return batches
 
 
-def test_an_epoch_shows_every_example_once(task):
-  feed, _ = start(task)
-  batches = epoch_of(recording(feed), 0)
+def test_an_epoch_shows_every_example_once(task, recorder):
+  batches = epoch_of(recorder, 0)
   assert [len(b['index']) for b in batches] == [8, 8, 8, 8, 8, 4]
   seen = np.concatenate([b['index'] for b in batches])
   assert sorted(seen) == list(range(44))
@@ -58,17 +77,16 @@ def test_an_epoch_shows_every_example_once(task):
 
 
 @pytest.mark.parametrize('chunk', [1, 2, 3])
-def test_chunks_and_resumption_show_the_same_batches(task, chunk):
-  feed, _ = start(task)
-  whole = epoch_of(recording(feed), 1)
+def test_chunks_and_resumption_show_the_same_batches(recorder, chunk):
+  whole = epoch_of(recorder, 1)
+  chunked = dataclasses.replace(recorder, chunk=chunk)
   for done in (0, 1, 4, 5):
-    part = epoch_of(recording(feed, chunk=chunk), 1, done)
+    part = epoch_of(chunked, 1, done)
     chex.assert_trees_all_equal(part, whole[done:])
 
 
-def test_epochs_differ_in_order_and_views(task):
-  feed, _ = start(task)
-  first, second = (epoch_of(recording(feed), e) for e in (0, 1))
+def test_epochs_differ_in_order_and_views(recorder):
+  first, second = (epoch_of(recorder, e) for e in (0, 1))
   a, b = (np.concatenate([x['index'] for x in e]) for e in (first, second))
   assert np.any(a != b)
   images = [
@@ -78,17 +96,14 @@ def test_epochs_differ_in_order_and_views(task):
   assert sum(np.any(images[0][i] != images[1][i]) for i in range(44)) > 20
 
 
-def test_a_streamed_split_trains_like_one_in_memory(task):
+def test_a_streamed_split_trains_like_one_in_memory(task, recorder):
   image = task.dataset.train.image
   streamed = dataclasses.replace(
     task.dataset,
     train=Split(task.dataset.train.label, load=lambda index, _: image[index]),
   )
-  feed, _ = start(task)
-  lazy = dataclasses.replace(feed, dataset=streamed)
-  chex.assert_trees_all_equal(
-    epoch_of(recording(lazy), 0), epoch_of(recording(feed), 0)
-  )
+  lazy = dataclasses.replace(recorder, dataset=streamed)
+  chex.assert_trees_all_equal(epoch_of(lazy, 0), epoch_of(recorder, 0))
 
 
 def run(feed, state, epochs=1):
@@ -98,11 +113,10 @@ def run(feed, state, epochs=1):
   return state, metrics
 
 
-def test_chunks_train_like_single_steps(task):
+def test_chunks_train_like_single_steps(feed, first_state):
   states = []
-  for chunk in (1, 2):
-    feed, state = start(task)
-    state, _ = run(dataclasses.replace(feed, chunk=chunk), state)
+  for steps in (feed, dataclasses.replace(feed, chunk=2)):
+    state, _ = run(steps, jax.tree.map(jnp.array, first_state))
     states.append(state)
   assert states[0].step == 6
   chex.assert_trees_all_close(states[0].params, states[1].params, rtol=1e-5)
@@ -142,11 +156,11 @@ def test_bfloat16_keeps_parameters_and_losses_in_float32():
     assert leaf.dtype in (np.float32, np.int32)
 
 
-def test_the_gradient_norm_is_measured_before_it_is_clipped():
-  task = task_of()
-  feed, state = start(task)
+def test_the_gradient_norm_is_measured_before_it_is_clipped(
+  task, feed, first_state
+):
   call = next(iter(feed.calls(0, 0)))
-  _, metrics = call.run(state)
+  _, metrics = call.run(jax.tree.map(jnp.array, first_state))
   clipped = optax.chain(optax.clip_by_global_norm(1e-3), task.optimizer)
   feed, state = start(dataclasses.replace(task, optimizer=clipped))
   _, other = next(iter(feed.calls(0, 0))).run(state)
