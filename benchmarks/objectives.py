@@ -2,14 +2,14 @@ r"""Times a training step by each objective of the catalogue beside KD's.
 
   python -m benchmarks.objectives --pair=resnet32x4:resnet8x4 --only=at,crd
 
-A step is the whole of it: augmentation, the teacher, the student, cross-entropy
-and the objective from the teacher, the optimizer. `simkd`, whose student ends
-in the teacher's classifier, is the method of that name. All cases take turns,
-call by call, and a case is compared with KD's call of the same round. An
-objective that uses no output of the teacher costs less than KD, since unused
-outputs are not computed.
+A step is a whole training step: augmentation, the teacher, the student, cross-
+entropy and the objective from the teacher, the optimizer. `simkd`, whose
+student ends in the teacher's classifier, is the method of that name. All cases
+take turns, call by call, and a case is compared with KD's call of the same
+round. An objective that uses no output of the teacher costs less than KD, since
+unused outputs are not computed.
 
-The teacher's arrays exist once: they are lent to the case whose turn it is.
+The teacher's arrays exist once, and are passed to the case whose turn it is.
 """
 
 import argparse
@@ -68,30 +68,30 @@ def method(name: str, num_classes: int) -> dict[str, Any]:
 
 
 class Guided(Steps):
-  """Steps by one objective, with frozen networks that others use as well."""
+  """Steps by one objective, with frozen networks that all cases share."""
 
   def __init__(
     self, task: Task, sizes: Sizes, lent: dict[str, Variables], bank: int
   ):
-    """Builds what can be built without compiling.
+    """Prepares the steps; nothing is compiled.
 
     Args:
       task: to be timed.
       sizes: of data and batches.
-      lent: variables of the frozen networks. A step gives up what it gets and
-        returns it anew, so they change hands with every call.
+      lent: variables of the frozen networks, one dict for all cases. A step
+        donates its arrays, so those that it returns replace them.
       bank: examples in the objectives' memories.
     """
     self._task, self._lent, self._bank = task, lent, bank
     super().__init__(feed_of(task, sizes.chunk), self._begin)
 
   def compile(self) -> None:
-    """Makes the state, compiles the step and times the latter."""
+    """Initialises the state, compiles the step and times the compilation."""
     super().compile()
     self._give_back()
 
   def call(self) -> int:
-    """Runs one call to its end; returns how many steps it was."""
+    """Runs one call to completion; returns the number of steps."""
     params = {name: x['params'] for name, x in self._lent.items()}
     stats = {name: x['batch_stats'] for name, x in self._lent.items()}
     self.state = self.state._replace(
@@ -162,7 +162,7 @@ def report(
   compile_seconds: dict[str, float],
   temporary: dict[str, int],
 ) -> str:
-  """Returns a row for each objective, the dearest first.
+  """Returns a row for each objective, the most expensive first.
 
   Args:
     times: by objective, milliseconds of a step in each round; KD's first.
@@ -194,7 +194,7 @@ def report(
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-  """Returns the command's arguments; None takes the process's own."""
+  """Returns the parsed arguments; None parses those of the process."""
   parser = argparse.ArgumentParser(
     prog='python -m benchmarks.objectives',
     description='Times a step by each objective beside one by KD.',
@@ -202,7 +202,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
   )
   add = parser.add_argument
   add('--pair', default='resnet32x4:resnet8x4', metavar='TEACHER:STUDENT')
-  add('--only', default='', metavar='NAME,NAME', help='all if not given')
+  add('--only', default='', metavar='NAME,NAME', help='by default all')
   add('--batch', type=positive, default=64)
   add('--rounds', type=positive, default=ROUNDS, help='calls of each case')
   add('--bank', type=positive, default=50_000, help='examples in memories')
@@ -212,7 +212,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     '--clock',
     choices=CLOCKS,
     default='wall',
-    help="'cpu' counts the time of all cores, beside other work the steadier",
+    help="'cpu' counts the time of all cores; steadier on a busy machine",
   )
   return parser.parse_args(argv)
 

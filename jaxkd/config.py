@@ -15,7 +15,6 @@ from jaxkd.catalog import UnknownNameError, suggestion
 
 Config = Any  # an ml_collections.ConfigDict, whose values are of any type
 
-
 OPTIMIZER = dict(
   name='sgd',  # adamw dot
   learning_rate=0.05,
@@ -153,8 +152,6 @@ FREE = (
   'teacher.settings',
   'teacher.taps',
 )
-
-
 # Arguments of networks that are not in `settings`, and where they are.
 ELSEWHERE = {
   'num_classes': 'the data set',
@@ -164,10 +161,8 @@ ELSEWHERE = {
   'read_out': 'teacher.read_out',
   'taps': '{}.taps',
 }
-
-# Places on disk do not make another run.
+# Settings that may differ within one run: locations on disk.
 PLACES = ('cache', 'data.dir')
-
 # The least and the greatest value of settings; None: no limit.
 LIMITS: dict[str, tuple[float, float | None]] = {
   'seed': (0, None),
@@ -374,7 +369,7 @@ def _mapping(key: str, value: Any) -> Any:
 def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
   """Returns a line for each setting that differs: 'key: old -> new'.
 
-  Places on disk are not compared. A setting that did not exist yet had its
+  Locations on disk are not compared. A setting that did not exist yet had its
   default.
   """
   flat_new = dict(_flat(new))

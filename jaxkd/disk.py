@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 CARD = 'network.json'  # the model card, beside or in a file of variables
+NETWORKS = 'networks'  # the folder of networks in the folder of a run
 PARTIAL = '.partial'  # suffix of unfinished files, which nothing reads
 
 

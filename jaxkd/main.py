@@ -20,24 +20,24 @@ MODE = flags.DEFINE_enum(
   'mode',
   'train',
   ['train', 'eval', 'export', 'pictures'],
-  'train: start a run, or resume an interrupted one. eval: measure a network of'
-  ' a run. export: write a network of a run to --output, without what only its'
-  ' training needed, as arrays (.npz), as a PyTorch state dict (.safetensors,'
-  ' .pth) or as a program (.stablehlo, .onnx). pictures: draw features and'
-  ' class correlations of the students of a run and of --against.',
+  'train: start a run, or resume an interrupted one. eval: evaluate a network'
+  ' of a run. export: write a network of a run to --output, without the parts'
+  ' that only training needs, as arrays (.npz), as a PyTorch state dict'
+  ' (.safetensors, .pth) or as a program (.stablehlo, .onnx). pictures: draw'
+  ' features and class correlations of the students of a run and of --against.',
 )
 NETWORK = flags.DEFINE_string(
   'network',
   '',
   'eval and export: the name of a network of the run; by default its student,'
-  ' or else its teacher. eval: several, separated by commas, are measured as an'
-  ' ensemble, whose probabilities are the mean of theirs.',
+  ' or else its teacher. eval: several, separated by commas, are evaluated as'
+  ' an ensemble, whose probabilities are the mean of theirs.',
 )
 OUTPUT = flags.DEFINE_string(
   'output',
   None,
   'export: the file to write, whose suffix is its format. eval: an exported'
-  " file to measure instead of the run's network. pictures: their folder; by"
+  " file to evaluate instead of the run's network. pictures: their folder; by"
   " default the run's.",
 )
 AGAINST = flags.DEFINE_string(

@@ -1,4 +1,4 @@
-"""The four shapes of data that every part of the project agrees on."""
+"""The types that every part of the project shares."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -14,13 +14,13 @@ Metrics = dict[str, Array]  # flat; names use slashes, values are scalars
 
 
 class Batch(TypedDict):
-  """What every train step and every evaluation sees of the data.
+  """The data of one train step or evaluation step.
 
   image: float32 [B, H, W, C], normalised and, in training, augmented.
   label: int32 [B], in 0..K-1.
   index: int32 [B], position of the example in its split.
-  mask: float32, 1 for what counts and 0 for padding: [B], or of the shape of
-    the labels where an example has more than one.
+  mask: float32, 1 for entries that count and 0 for padding: [B], or of the
+    shape of the labels where an example has more than one.
   """
 
   image: Array
@@ -55,6 +55,6 @@ class Outputs:
     return dataclasses.replace(self, **changes)
 
 
-# A network's arrays: 'params', what is trained, and 'batch_stats', what
-# BatchNorm accumulates.
+# A network's arrays: 'params' are trained, 'batch_stats' are accumulated by
+# BatchNorm.
 Variables = dict[str, Tree]

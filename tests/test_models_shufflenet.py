@@ -124,7 +124,7 @@ def test_zeros_outside_the_map_count_in_its_average(h, w):
   for a, b in np.ndindex(want.shape[1:3]):
     window = padded[:, 2 * a : 2 * a + 3, 2 * b : 2 * b + 3]
     want[:, a, b] = window.sum((1, 2)) / 9
-  got = shufflenet.average_pool(jnp.asarray(x, jnp.float32))
+  got = shufflenet.overlapping_average_pool(jnp.asarray(x, jnp.float32))
   assert difference(got, want) <= 1e-6
 
 

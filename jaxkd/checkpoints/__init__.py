@@ -1,7 +1,7 @@
-"""Networks on disk: model cards, files, and one door to all of them.
+"""Networks on disk: model cards, files, and one loader for all of them.
 
-`load` reads a network from wherever one lies, `load_card` its card alone, and
-`load_function` what it computes, which is all that an exported program has.
+`load` reads a network from any folder or file, `load_card` only its card, and
+`load_function` the function that it computes, also from an exported program.
 """
 
 from jaxkd.checkpoints.card import Card, SavedNetwork, card_of, model_name

@@ -105,11 +105,11 @@ class Card:
   def from_json(cls, entries: Mapping[str, Any]) -> 'Card':
     """Returns the card that `to_json` made, by this version or another one.
 
-    Entries that are no field are results if they are numbers, since the names
-    of metrics are not the card's business, and kept in `other` if not.
+    Entries that are not fields are results if they are numbers, since a card
+    does not know the names of metrics; otherwise they are kept in `other`.
 
     Raises:
-      ValueError: there is no entry 'model', without which no card is of use.
+      ValueError: there is no entry 'model'.
     """
     entries = {RENAMED.get(key, key): x for key, x in entries.items()}
     if not entries.get('model'):
@@ -152,7 +152,7 @@ class Card:
 
   @property
   def name(self) -> str:
-    """The network's name in its run, 'network' if it is of none."""
+    """The network's name in its run; 'network' outside of runs."""
     return self.network or 'network'
 
   @property
@@ -196,7 +196,7 @@ class SavedNetwork(NamedTuple):
   variables: Variables
   card: Card
 
-  def fitted(self, name: str = 'the network') -> Variables:
+  def module_variables(self, name: str = 'the network') -> Variables:
     """Returns the variables in the structure of the card's module.
 
     Args:

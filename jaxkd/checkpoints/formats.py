@@ -23,7 +23,7 @@ class Format(NamedTuple):
   write: (path, module, variables, card) -> None; replaces what is at the path.
   tolerance: the largest difference between the logits of the file and of the
     network, in units of the largest logit.
-  needs: libraries that are no dependencies of jaxkd.
+  needs: libraries that are not dependencies of jaxkd.
   extra: the extra of jaxkd that installs them.
   """
 
@@ -46,9 +46,9 @@ def _write_state_dict(
   del module  # which the card describes
   if card.reused:
     raise ValueError(
-      f'{path}: a network with the classifier of another one has no original in'
-      ' PyTorch, whose names a state dict would have; export it as .npz, .onnx'
-      ' or .stablehlo'
+      f'{path}: a network with the classifier of another one has no counterpart'
+      ' in PyTorch, whose names a state dict would have; export it as .npz,'
+      ' .onnx or .stablehlo'
     )
   state_dict = to_state_dict(card.model, variables, **card.arguments)
   files.write(path, state_dict, card.to_json())

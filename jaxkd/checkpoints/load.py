@@ -1,4 +1,4 @@
-"""The one door to networks on disk, in any format.
+"""The loader of networks on disk, in any format.
 
 `kind_of` alone decides which format a path has.
 """
@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxkd.checkpoints import native
 from jaxkd.checkpoints.card import Card, SavedNetwork, card_of
-from jaxkd.disk import CARD
+from jaxkd.disk import CARD, NETWORKS
 from jaxkd.interop import export, files
 from jaxkd.interop.export import Predict
 from jaxkd.interop.torch import from_state_dict
@@ -60,14 +60,14 @@ def kind_of(path: pathlib.Path) -> Kind | None:
 
 
 def find(path: str | os.PathLike[str]) -> pathlib.Path | None:
-  """Returns where the network of a checkpoint lies; None if there is none.
+  """Returns the path of a checkpoint's network; None if there is none.
 
   Args:
     path: of a network's folder or file, or the folder of a run, whose student,
       or else teacher, is taken.
   """
   path = pathlib.Path(path)
-  places = (path, *(path / 'networks' / name for name in RESULTS))
+  places = (path, *(path / NETWORKS / name for name in RESULTS))
   return next((place for place in places if kind_of(place)), None)
 
 
@@ -77,7 +77,7 @@ def load(
   image_shape: tuple[int, int, int] | None = None,
   **settings: Any,
 ) -> SavedNetwork:
-  """Reads a network, converting it if it is PyTorch's.
+  """Reads a network, converting it if it is in PyTorch's format.
 
   Args:
     path: the folder of a finished run, a network's folder, an .npz file, or a
@@ -198,7 +198,7 @@ def load_function(
 
 
 def _function(network: SavedNetwork) -> Predict:
-  """Returns what a network computes, in float32."""
+  """Returns the function that a network computes, in float32."""
   module: Any = network.card.module(dtype=jnp.float32)
   apply = jax.jit(
     lambda variables, image: module.apply(variables, image).logits

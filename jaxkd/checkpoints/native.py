@@ -61,7 +61,7 @@ def _save_arrays(
 
 
 def is_network(path: pathlib.Path) -> bool:
-  """Is it a file, or a folder with a network in it?"""
+  """Returns whether a path is a file, or a folder with a network in it."""
   return path.is_file() or (path / CARD).exists()
 
 
@@ -94,7 +94,7 @@ def _load_arrays(path: pathlib.Path) -> dict[str, Tree]:
 
 
 def load_card(path: pathlib.Path) -> Card:
-  """Reads the card alone of a network that is there.
+  """Reads only the card of an existing network.
 
   Args:
     path: a folder or a file.
@@ -110,12 +110,12 @@ def load_card(path: pathlib.Path) -> Card:
 
 
 def save_tree(path: pathlib.Path, arrays: Mapping[str, Tree]) -> None:
-  """Writes nested dicts of arrays that are no network as one .npz."""
+  """Writes nested dicts of arrays, not those of a network, as one .npz."""
   _save_arrays(path, {'params': dict(arrays)})
 
 
 def load_tree(path: pathlib.Path) -> dict[str, Tree]:
-  """Reads what `save_tree` wrote.
+  """Reads nested dicts of arrays that `save_tree` wrote.
 
   Raises:
     ValueError: the file is corrupt.
@@ -143,8 +143,8 @@ def explained(path: pathlib.Path) -> Iterator[None]:
     zipfile.BadZipFile,
   ) as error:
     raise ValueError(
-      f'{path} is corrupt, or not a jaxkd checkpoint ({error}): expected what'
-      ' a run or --mode=export has written'
+      f'{path} is corrupt, or not a jaxkd checkpoint ({error}): expected a file'
+      ' that a run or --mode=export has written'
     ) from error
 
 
@@ -172,7 +172,7 @@ def save_pretrained(
   """
   net = models.build(name, num_classes, **settings)
   shapes = tree.shapes(net, image_shape)
-  fitted = tree.fit(variables, shapes, f'the network that is saved as {name!r}')
+  arrays = tree.fit(variables, shapes, f'the network that is saved as {name!r}')
   save(
-    folder, fitted, card_of(name, fitted, num_classes, image_shape, **settings)
+    folder, arrays, card_of(name, arrays, num_classes, image_shape, **settings)
   )

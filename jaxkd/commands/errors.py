@@ -1,10 +1,10 @@
-"""The messages of mistakes that a user can put right."""
+"""The messages of mistakes that a user can correct."""
 
 import errno
 
 MISTAKES = (
   AttributeError,
-  ImportError,  # of what an extra would install
+  ImportError,  # of a library that an extra would install
   KeyError,
   OSError,
   TypeError,
@@ -29,7 +29,7 @@ def explain(error: BaseException, parsed: bool = True) -> str:
     return str(error)
   if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
     return (
-      f'{error}. What has been saved is intact: make room, and the same command'
+      f'{error}. Saved files are intact: free some space, and the same command'
       ' resumes the run'
     )
-  return f'{error}. Is the path right, and may you write there?'
+  return f'{error}. Check the path and its permissions'

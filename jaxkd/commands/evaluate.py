@@ -10,13 +10,15 @@ from ml_collections import ConfigDict
 
 from jaxkd import checkpoints, models, plots, text
 from jaxkd.checkpoints import Card, Kind, SavedNetwork
+from jaxkd.data.base import Dataset
 from jaxkd.evaluate import reliability
 from jaxkd.evaluate.calibration import BINS
 from jaxkd.problems import Problem
 from jaxkd.runs import artifacts, layout
+from jaxkd.train.evaluation import Evaluator
 from jaxkd.types import Variables
 
-ENSEMBLE = 'ensemble'  # the name of several networks
+ENSEMBLE = 'ensemble'  # the name of several networks together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Evaluation:
     )
 
   def to_json(self) -> dict[str, Any]:
-    """Returns the results, and what they are of, as JSON values."""
+    """Returns the results, the network and the data as JSON values."""
     return {
       'network': self.card.name,
       'model': self.card.model,
@@ -76,13 +78,13 @@ def evaluate(
   file: pathlib.Path | None = None,
   config: ConfigDict | None = None,
 ) -> Evaluation:
-  """Measures a network on the test split, and compares it with its guides.
+  """Evaluates a network on the test split, and compares it with its guides.
 
   Args:
     workdir: of a run, or a network itself.
     name: of the network in the run; '' takes its student or else its teacher.
-      Several, separated by commas, are measured as one ensemble.
-    file: an exported network, which is measured instead, without guides.
+      Several, separated by commas, are evaluated as one ensemble.
+    file: an exported network, which is evaluated instead, without guides.
     config: see `artifacts.data_settings`.
 
   Raises:
@@ -101,19 +103,11 @@ def evaluate(
   settings = artifacts.data_settings(workdir, card, config)
   dataset = artifacts.load_data(settings, card)
   test = artifacts.evaluator(dataset)
-  totals = test.totals(*own)
-  return Evaluation(
-    card=card,
-    problem=test.problem,
-    data=dataset.name,
-    images=len(dataset.test),
-    results=test.problem.summary(totals),
-    guides={
-      guide: test.compare(*own, network.card.module(), network.fitted())
-      for guide, network in guides.items()
-    },
-    reliability=reliability(totals) if set(BINS) <= set(totals) else {},
-  )
+  comparisons = {
+    guide: test.compare(*own, network.card.module(), network.module_variables())
+    for guide, network in guides.items()
+  }
+  return _evaluation(card, dataset, test, test.totals(*own), comparisons)
 
 
 Bound = tuple[nn.Module, Variables]  # a module and its variables
@@ -121,7 +115,7 @@ Bound = tuple[nn.Module, Variables]  # a module and its variables
 
 def _one(network: SavedNetwork) -> tuple[Bound, Card]:
   """Returns a network's module with its variables, and its card."""
-  return (network.card.module(), network.fitted()), network.card
+  return (network.card.module(), network.module_variables()), network.card
 
 
 def _networks(workdir: pathlib.Path, name: str) -> tuple[Bound, Card]:
@@ -133,7 +127,7 @@ def _networks(workdir: pathlib.Path, name: str) -> tuple[Bound, Card]:
   if len(networks) == 1:
     return _one(networks[0])
   modules = tuple(network.card.module() for network in networks)
-  variables = models.members([network.fitted() for network in networks])
+  variables = models.members([x.module_variables() for x in networks])
   cards = [network.card for network in networks]
   card = Card(
     model=' + '.join(card.model_name for card in cards),
@@ -147,19 +141,29 @@ def _networks(workdir: pathlib.Path, name: str) -> tuple[Bound, Card]:
 def _evaluate_function(
   file: pathlib.Path, workdir: pathlib.Path, config: ConfigDict | None
 ) -> Evaluation:
-  """Measures the function that an exported file computes."""
+  """Evaluates the function that an exported file computes."""
   predict, card = checkpoints.load_function(file)
   settings = artifacts.data_settings(workdir, card, config)
   dataset = artifacts.load_data(settings, card)
   test = artifacts.evaluator(dataset)
-  totals = test.totals_of(predict)
+  return _evaluation(card, dataset, test, test.totals_of(predict), {})
+
+
+def _evaluation(
+  card: Card,
+  dataset: Dataset,
+  test: Evaluator,
+  totals: dict[str, np.ndarray],
+  guides: dict[str, dict[str, float]],
+) -> Evaluation:
+  """Returns the results of a network from its sums over the test split."""
   return Evaluation(
     card=card,
     problem=test.problem,
     data=dataset.name,
     images=len(dataset.test),
     results=test.problem.summary(totals),
-    guides={},
+    guides=guides,
     reliability=reliability(totals) if set(BINS) <= set(totals) else {},
   )
 
@@ -172,8 +176,8 @@ def draw(evaluation: Evaluation, workdir: pathlib.Path) -> pathlib.Path | None:
     workdir: of the run.
 
   Returns:
-    The picture, reliability.png; None if the folder is not a run's, of an
-    ensemble, and if the problem has no confidences.
+    The picture, reliability.png; None if the folder is not a run's, for an
+    ensemble, and for a problem without confidences.
   """
   name = evaluation.card.name
   drawn = evaluation.reliability and name != ENSEMBLE

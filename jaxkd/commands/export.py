@@ -1,4 +1,4 @@
-"""Exporting a finished network, without what only its training needed.
+"""Export of a finished network, without the parts that only training needs.
 
 Its branches are merged, and the biases of merged BatchNorms are folded. A file
 is kept only if, read back, it gives the logits of the trained network.
@@ -75,11 +75,11 @@ def export(
   formats.of(output)  # before anything is read
   if ',' in name:
     raise ValueError(
-      f'--network={name}: an ensemble can be measured, by --mode=eval, but not'
+      f'--network={name}: an ensemble can be evaluated, by --mode=eval, but not'
       ' exported; export its networks one by one'
     )
   network = artifacts.load_network(workdir, name)
-  before, variables = network.card, network.fitted()
+  before, variables = network.card, network.module_variables()
   settings = artifacts.data_settings(workdir, before)
   dataset = artifacts.load_data(settings, before)
   test = artifacts.evaluator(dataset)
@@ -149,7 +149,7 @@ def logits(predict: Predict, dataset: Dataset, examples: int) -> np.ndarray:
     dataset: whose test images they are.
     examples: N.
   """
-  split: Any = dataset.test  # which has one of image and load
+  split: Any = dataset.test  # it has either image or load
   batches = []
   edges = [0, *range(1, examples, BATCH), examples]
   with jax.default_device(_cpu()):

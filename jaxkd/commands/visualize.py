@@ -43,9 +43,9 @@ class Student(NamedTuple):
 
   @property
   def run_name(self) -> str:
-    """The last part of its folder; of a run in a study, VARIANT/SEED."""
-    *_, variant, last = ('', *self.run.resolve().parts)
-    return f'{variant}/{last}' if re.fullmatch(r'seed\d+', last) else last
+    """The last part of its folder; of a run in a study, RECIPE/SEED."""
+    *_, recipe, last = ('', *self.run.resolve().parts)
+    return f'{recipe}/{last}' if re.fullmatch(r'seed\d+', last) else last
 
   @property
   def name(self) -> str:
@@ -239,7 +239,8 @@ def _outputs(
   Raises:
     ValueError: they are not finite.
   """
-  module, variables = network.card.module(), network.fitted(f'network {name}')
+  module = network.card.module()
+  variables = network.module_variables(f'network {name}')
   outputs = test.outputs(module, variables, examples, taps=(FEATURES,))
   for array in (outputs.logits, outputs.taps[FEATURES]):
     if not np.isfinite(array).all():

@@ -1,4 +1,4 @@
-"""Makes two lists of image files with labels a data set, in memory or lazy."""
+"""Turns two lists of image files and labels into a data set."""
 
 from collections.abc import Callable
 from concurrent import futures
@@ -40,8 +40,8 @@ def assemble(
   """Decodes everything if it fits into `memory`, else makes lazy splits.
 
   In memory, both splits hold each image's largest central square, and training
-  views are padded crops made on the device. Lazy splits give the ImageNet
-  recipes' views, cropped on the host and flipped on the device.
+  views are padded crops made on the device. Lazy splits have the views that are
+  usual for ImageNet, cropped on the host and flipped on the device.
 
   Args:
     name: of the data set.
@@ -82,7 +82,7 @@ def assemble(
 
 
 def _read(source: Source, size: int, channels: int) -> Split:
-  """Decodes a whole split in threads (Pillow lets go of Python's lock)."""
+  """Decodes a whole split in threads (Pillow releases Python's lock)."""
   n = len(source.label)
   image = np.empty((n, size, size, channels), np.uint8)
 

@@ -1,8 +1,8 @@
 """Crop, flip and normalise, on the device, inside the jitted step.
 
-The recipe of the CIFAR distillation literature: zero-pad the uint8 image, crop
-it at random, mirror half of the crops, divide by 255, normalise. Padded pixels
-are black, hence -mean/std and not 0 after normalisation. Real-valued data are
+As in the distillation literature on CIFAR: zero-pad the uint8 image, crop it at
+random, mirror half of the crops, divide by 255, normalise. Padded pixels are
+black, hence -mean/std and not 0 after normalisation. Real-valued data are
 divided by a scale of their own.
 """
 

@@ -137,7 +137,7 @@ def digest(*parts: np.ndarray | str) -> str:
   """Returns the sha256 of arrays and strings, 64 hexadecimal digits.
 
   Dtype and shape are hashed with an array's bytes, and the length with a
-  string's, so that no two different lists of parts run together.
+  string's, so that different lists of parts have different digests.
   """
   sha = hashlib.sha256()
   for part in parts:

@@ -55,7 +55,7 @@ def train_batches(
 
   Returns:
     int32 [n // B, B], the full batches; int32 [n % B], the last, smaller one,
-    which the CIFAR recipes keep.
+    which trainings on CIFAR keep.
   """
   indices = order(seed, epoch, n)
   full = n - n % batch_size

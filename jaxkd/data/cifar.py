@@ -28,7 +28,7 @@ def cifar10(dir: str | None = None) -> Dataset:
 def cifar100(dir: str | None = None) -> Dataset:
   """Reads CIFAR-100 with its 100 fine labels.
 
-  A note tells whether every file has the md5 of the official distribution.
+  A note states whether every file has the md5 of the official distribution.
   Other files are read all the same: re-encoded copies are common.
 
   Args:
@@ -68,7 +68,7 @@ def _load(layout: Layout, view: View, dir: str | None) -> Dataset:
 def _provenance(
   layout: Layout, where: pathlib.Path, files: dict[str, bytes]
 ) -> str:
-  """Returns a note: are the files those of the official distribution?"""
+  """Returns a note on whether the files are the official distribution's."""
   different = [
     name
     for name, content in files.items()

@@ -135,7 +135,7 @@ def _check(
   train_size: int,
   test_size: int,
 ) -> None:
-  """Raises ValueError for what cannot be drawn."""
+  """Raises ValueError for sizes and a variance that are impossible."""
   if min(num_classes, dimensions, test_size) < 1:
     raise ValueError(
       f'num_classes={num_classes}, dimensions={dimensions} and '

@@ -1,6 +1,6 @@
 """Image files to pixels, on the host: decode, resize, crop.
 
-The views are those of the ImageNet recipes: training, a random crop of 8 to
+The views are those that are usual for ImageNet: training, a random crop of 8 to
 100 % of the area with an aspect ratio of 3/4 to 4/3, resized (Szegedy et al.,
 CVPR 2015, https://arxiv.org/abs/1409.4842); test, the shorter side resized to
 8/7 of the size, then a centre crop.
@@ -93,7 +93,7 @@ def random_crop(image: 'Image', size: int, seed: int) -> 'Image':
 def loader(
   fetch: Callable[[np.ndarray], list[File]], size: int, channels: int
 ) -> Callable[[np.ndarray, np.ndarray | None], np.ndarray]:
-  """Returns a `Split.load` with the ImageNet recipes' views.
+  """Returns a `Split.load` with the views that are usual for ImageNet.
 
   Args:
     fetch: the files of examples, given their indices [B].

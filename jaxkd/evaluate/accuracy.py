@@ -1,7 +1,7 @@
 """Accuracy, negative log-likelihood and Brier score.
 
 The likelihood and the Brier score are proper: over examples of one image, both
-are least, in expectation, where the probabilities are those of its labels.
+are lowest, in expectation, where the probabilities are those of its labels.
 
 Brier, 1950, https://doi.org/10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2,
 eq. 2, which sums over classes: 0 is perfect, 2 is sure and wrong.

@@ -1,4 +1,4 @@
-"""Calibration: is a network right as often as it is confident?
+"""Calibration: whether a network is right as often as it is confident.
 
 Guo, Pleiss, Sun, Weinberger, ICML 2017, https://arxiv.org/abs/1706.04599,
 section 2. The confidence is the largest probability. Bins have equal widths;

@@ -7,7 +7,7 @@ y drawn from p*,
   E |q - e_y|^2 = |q - p*|^2 + 1 - |p*|^2
   E[-log q_y]   = KL(p* || q) + H(p*)
 
-so that the expected Brier score and NLL are distances to p* but for constants.
+so that the expected Brier score and NLL are distances to p* plus constants.
 """
 
 import chex

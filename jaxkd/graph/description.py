@@ -172,7 +172,7 @@ class Graph:
 
   @property
   def heads(self) -> dict[str, ReusedHead]:
-    """The classifiers of networks that have another network's."""
+    """The reused classifier of each network that has another network's."""
     return {
       name: network.head
       for name, network in self.networks.items()

@@ -1,4 +1,4 @@
-"""The networks of a graph: their architectures, and what their parameters are.
+"""The networks of a graph: architectures, and where parameters come from.
 
 A network learns parameters of its own, or is frozen, or shares another's.
 """
@@ -11,9 +11,9 @@ import flax.linen as nn
 
 from jaxkd.types import Array, Tree, Variables
 
-# How a network sits in its owner: (its module, the owner's module, input shape
-# [H, W, C]) -> (owner's parameters -> its parameters). The map is recomputed at
-# every step and differentiated through.
+# How a network's parameters follow from its owner's: (its module, the owner's
+# module, input shape [H, W, C]) -> (owner's parameters -> its parameters). The
+# map is recomputed at every step and differentiated through.
 Sharing = Callable[
   [nn.Module, nn.Module, tuple[int, int, int]], Callable[[Tree], Tree]
 ]
@@ -54,8 +54,8 @@ class Model:
   checkpoint: of its variables; '': none.
   branches: of its convolutions while it is trained.
   start: a checkpoint from which its training starts; '': random values.
-  read_out: how its outputs become logits, a key of `models.READ_OUTS`; '': as
-    the card of its checkpoint has it.
+  read_out: how its outputs become logits, a key of `models.READ_OUTS`; '':
+    that on the card of its checkpoint.
   """
 
   name: str
@@ -87,12 +87,12 @@ class Learner:
 
   like: the network whose architecture it has; its own name if None.
   width: channels, in multiples of that architecture's.
-  branches: of its convolutions; None has the architecture's.
+  branches: of its convolutions; None takes the architecture's.
   same_start: has the same initial variables as the network it is like, so that
-    two trainings can be compared; otherwise it is initialised by itself.
+    two trainings can be compared; otherwise it has its own.
   expander: makes its initial variables from those of the narrower network that
     it is like.
-  model: an architecture that no other network has to have.
+  model: its architecture, instead of that of the network it is like.
   head: another network's classifier, in the place of its own.
   """
 

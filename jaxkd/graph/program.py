@@ -32,10 +32,10 @@ class Program:
   graph: the description.
   modules: by network.
   extract: by network, its owner's parameters -> its own.
-  expand: by network that grows, (the narrower network's initial variables, key)
+  expand: by expanded network, (the narrower network's initial variables, key)
     -> the variables that are stored for it.
-  init_modules: modules to initialise, by network: its own, or, instead of that
-    of a network that grows, that of the narrower one.
+  init_modules: modules to initialise, by network: its own; instead of an
+    expanded network's, that of the narrower one.
   input_shape: of one image, [H, W, C].
   """
 
@@ -47,10 +47,10 @@ class Program:
   input_shape: tuple[int, int, int]
 
   def starts_from(self, name: str) -> str:
-    """Returns the network whose initial variables a network has.
+    """Returns the network whose initial variables a network starts from.
 
     Mostly itself; otherwise the one with the same start, or the narrower one
-    that it grows out of.
+    that it is expanded from.
     """
     network = self.graph.networks.get(name)
     if isinstance(network, Learner) and network.like:
@@ -236,7 +236,7 @@ class Program:
       weight, 'loss/TRANSFER'.
 
     Raises:
-      ValueError: a loss and a mask whose shapes do not go together.
+      ValueError: a loss and a mask whose shapes do not match.
     """
     total, memory, metrics = jnp.zeros(()), dict(memory), {}
     for transfer in self.graph.transfers if transfers is None else transfers:
@@ -328,7 +328,7 @@ def _with_reused_head(
     raise ValueError(
       f'the classifier of {head.of!r} cannot be reused: its parameters'
       f' {HEAD!r} must have a kernel [{settings["features"]}, K], for its tap'
-      f' pooled, and its kernel is {list(kernel.shape)}'
+      f' pooled, got {list(kernel.shape)}'
     )
   return models.reusing(network, factor=head.factor, **settings)
 

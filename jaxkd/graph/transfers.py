@@ -40,16 +40,17 @@ def guide_outputs(
 
 
 def masked_mean(name: str, loss: Array, mask: Array) -> Array:
-  """Returns the mean of a loss, weighted by the mask; a scalar stays.
+  """Returns the mean of a loss, weighted by the mask; a scalar as it is.
 
   Args:
     name: of the transfer, for the message.
     loss: [B, ...] or a scalar.
-    mask: [B] or [B, ...], 1 for what counts. It is broadcast over further axes
-      of the loss; of further axes of its own, it takes the maximum.
+    mask: [B] or [B, ...], 1 for entries that count. It is broadcast over
+      further axes of the loss; over further axes of its own, its maximum is
+      taken.
 
   Raises:
-    ValueError: shapes that do not go together.
+    ValueError: shapes that do not match.
   """
   if loss.ndim == 0:
     return loss
@@ -57,8 +58,8 @@ def masked_mean(name: str, loss: Array, mask: Array) -> Array:
     mask = jnp.max(mask, axis=tuple(range(loss.ndim, mask.ndim)))
   if mask.shape != loss.shape[: mask.ndim]:
     raise ValueError(
-      f'{name}: the mask of the batch must have the first axes of the loss, and'
-      f' it is {list(mask.shape)}, the loss {list(loss.shape)}'
+      f'{name}: the mask of the batch must have the first axes of the loss'
+      f' {list(loss.shape)}, got {list(mask.shape)}'
     )
   if mask.shape != loss.shape:
     mask = mask.reshape(mask.shape + (1,) * (loss.ndim - mask.ndim))

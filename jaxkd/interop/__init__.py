@@ -1,1 +1,1 @@
-"""Networks of other projects in, and ours out: PyTorch, StableHLO, ONNX."""
+"""Networks in the formats of other projects: PyTorch, StableHLO, ONNX."""

@@ -2,8 +2,8 @@
 
 Either is a function of normalised images, float32 [B, H, W, C] with any B, that
 returns logits, float32 [B, K], as the network's read-out gives them: their
-softmax is the probabilities. The parameters are inside. The precision of
-products is what the platform's default is.
+softmax is the probabilities. The parameters are inside. The precision of matrix
+products is the platform's default.
 """
 
 import json
@@ -30,7 +30,7 @@ Predict = Callable[[np.ndarray], np.ndarray]  # images -> logits
 def stablehlo(
   net: nn.Module, variables: Variables, image_shape: tuple[int, int, int]
 ) -> bytes:
-  """Returns a network as what `jax.export.deserialize` reads.
+  """Returns a network as a program that `jax.export.deserialize` reads.
 
   It runs on CPUs, NVIDIA GPUs and TPUs, in any version of JAX of the next six
   months at least (https://docs.jax.dev/en/latest/export/export.html).
@@ -81,17 +81,17 @@ def _logits(net: nn.Module, variables: Variables, image: Array) -> Array:
 
 
 def library() -> Any:
-  """Returns ONNX Runtime, where it and ONNX are installed.
+  """Returns the module of ONNX Runtime.
 
   Raises:
-    ImportError: they are not.
+    ImportError: ONNX or ONNX Runtime is absent.
   """
   try:
     import onnx  # noqa: F401
     import onnxruntime
   except ImportError as error:
     raise ImportError(
-      'ONNX files are made with onnx and tried with onnxruntime: pip install'
+      'ONNX files are made with onnx and run with onnxruntime: pip install'
       " 'jaxkd[onnx]'. Or write a .stablehlo file, which needs neither"
     ) from error
   return onnxruntime
@@ -118,7 +118,7 @@ def write_stablehlo(
 
 
 def read_stablehlo(path: pathlib.Path) -> tuple[Predict, dict[str, Any]]:
-  """Returns what `write_stablehlo` wrote: a function and the card.
+  """Reads a file of `write_stablehlo`: returns a function and the card.
 
   Raises:
     ValueError: the file is corrupt, or of another kind.
@@ -143,7 +143,7 @@ def write_onnx(
 ) -> None:
   """Writes a network with its card in the model's metadata.
 
-  The keys are 'network.json' and, for readers of one thing alone,
+  The keys are 'network.json' and, for programs that read single entries,
   'class_names', 'mean', 'std' and 'scale'; each value is JSON.
 
   Args:
@@ -152,14 +152,14 @@ def write_onnx(
     variables: its arrays.
     card: JSON-able, with 'image_shape'.
   """
-  alone = ('class_names', 'mean', 'std', 'scale')
-  texts = {key: json.dumps(card[key]) for key in alone if key in card}
+  single = ('class_names', 'mean', 'std', 'scale')
+  texts = {key: json.dumps(card[key]) for key in single if key in card}
   texts[CARD] = json.dumps(card)
   path.write_bytes(onnx(net, variables, tuple(card['image_shape']), texts))
 
 
 def read_onnx(path: pathlib.Path) -> tuple[Predict, dict[str, Any]]:
-  """Returns what `write_onnx` wrote: a function, on the CPU, and the card.
+  """Reads a file of `write_onnx`: returns a function, on the CPU, and the card.
 
   Raises:
     ImportError: the library is absent.
@@ -174,7 +174,9 @@ def read_onnx(path: pathlib.Path) -> tuple[Predict, dict[str, Any]]:
     ) from error
   texts = session.get_modelmeta().custom_metadata_map
   if CARD not in texts:
-    raise ValueError(f'{path} has no {CARD} in its metadata: not by jaxkd')
+    raise ValueError(
+      f'{path} has no {CARD} in its metadata: jaxkd did not write it'
+    )
 
   def predict(image: np.ndarray) -> np.ndarray:
     return session.run(['logits'], {'image': image})[0]

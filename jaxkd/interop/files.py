@@ -19,7 +19,7 @@ STATE_DICT = 'state_dict'  # its key beside the card in a .pth file
 
 
 def is_state_dict(path: pathlib.Path) -> bool:
-  """Is it a file of one of these kinds, and no network of jaxkd's own?"""
+  """Returns whether a path is a state dict, not a network of jaxkd."""
   if not path.is_file() or path.suffix not in READERS:
     return False
   if path.suffix != '.npz' or not zipfile.is_zipfile(path):
@@ -35,13 +35,13 @@ def read(path: pathlib.Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
     path: of the file, whose suffix is its format.
 
   Returns:
-    What `from_state_dict` takes; and the network's card if jaxkd has written
-    the file, {} otherwise.
+    The state dict, or a checkpoint with it, as `from_state_dict` takes it; and
+    the network's card if jaxkd has written the file, {} otherwise.
 
   Raises:
     KeyError: another suffix.
     ImportError: PyTorch is needed and absent.
-    ValueError: the file is corrupt, or holds other things than arrays.
+    ValueError: the file is corrupt, or holds more than arrays.
   """
   reader = lookup('suffix of a state dict', READERS, path.suffix)
   return reader(path)
@@ -59,7 +59,7 @@ def write(
     path: of the file, whose suffix is its format; its folder is made if need
       be.
     state_dict: as `to_state_dict` returns it.
-    card: JSON-able; what `read` gives back.
+    card: JSON-able; `read` returns it.
 
   Raises:
     KeyError: another suffix.
@@ -94,8 +94,8 @@ def _read_torch(path: pathlib.Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
     if foreign is None:
       raise ValueError(f'{path} is corrupt, or not a PyTorch file') from error
     raise ValueError(
-      f'{path} holds a {foreign[1]}, and more than arrays and numbers is not'
-      ' read, since it could run code. If you trust it, load it in PyTorch'
+      f'{path} holds a {foreign[1]}, but only arrays and numbers are read,'
+      ' since anything else could run code. If you trust it, load it in PyTorch'
       " and save the module's state_dict() alone"
     ) from error
   if not isinstance(content, Mapping):
@@ -107,7 +107,7 @@ def _read_torch(path: pathlib.Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
 
 
 def _harmless() -> list[Any]:
-  """Returns what trainers save beside the arrays: flags, and accuracies."""
+  """Returns types that training codes save beside arrays, such as flags."""
   scalar, _ = np.float64(0).__reduce__()
   return [
     argparse.Namespace,
@@ -142,7 +142,7 @@ def _write_safetensors(
 ) -> None:
   from safetensors.numpy import save
 
-  # Its `save_file` makes files that nobody else may read.
+  # Its `save_file` makes files that only their owner may read.
   path.write_bytes(save(state_dict, {'format': 'pt', CARD: card}))
 
 

@@ -1,9 +1,9 @@
-"""What the arrays of a network are called in PyTorch, and how they lie there.
+"""The names of a network's arrays in PyTorch, and their layout there.
 
 The names are facts about the networks that people have checkpoints of:
 RepDistiller's and mdistiller's (the distillation benchmark), torchvision's,
 timm's, and those of RVT's authors. Some networks have more than one set of
-names; each is a dialect. A name of ours, 'stage1_block0/conv1/kernel', becomes
+names; each is a dialect. Our name, 'stage1_block0/conv1/kernel', becomes
 theirs, 'layer1.0.conv1.weight', by a dialect's rules.
 """
 
@@ -102,7 +102,7 @@ def _vgg(net: nn.Module) -> dict[str, Rules]:
 
 
 def _numbered(pattern: str, theirs: Iterable[str], ours: Iterable[str]) -> Rule:
-  """Returns the rule for blocks that are numbered in another way there.
+  """Returns the rule for blocks that are numbered differently there.
 
   Args:
     pattern: of all blocks of ours.
@@ -268,11 +268,11 @@ def first_kernel(net: nn.Module) -> str:
 
 
 def to_torch(name: str, array: np.ndarray) -> np.ndarray:
-  """Returns an array of ours as PyTorch has it: [out, in, ...], flat heads.
+  """Returns one of our arrays in PyTorch's layout: [out, in, ...], flat heads.
 
   Args:
     name: of the leaf, here.
-    array: what it holds.
+    array: its value here.
   """
   if name.endswith('attention/qkv/kernel'):  # [D, 3, heads, head_dim]
     return array.reshape(len(array), -1).T
@@ -286,11 +286,11 @@ def to_torch(name: str, array: np.ndarray) -> np.ndarray:
 
 
 def from_torch(name: str, array: np.ndarray) -> np.ndarray:
-  """Returns an array of PyTorch's as we have it, but with its heads flat.
+  """Returns one of PyTorch's arrays in our layout, but with flat heads.
 
   Args:
     name: of the leaf, here.
-    array: what it holds there.
+    array: its value there.
   """
   if name.endswith('/kernel'):
     return np.moveaxis(array, (0, 1), (-1, -2))

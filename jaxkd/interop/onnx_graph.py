@@ -1,8 +1,8 @@
 """An ONNX graph that grows by one operator at a time.
 
 A value is an array as long as it follows from the parameters alone, and the
-name of a tensor as soon as it depends on the input. So what can be computed in
-advance is, such as BatchNorm's factors.
+name of a tensor as soon as it depends on the input. So everything that can be
+computed in advance is, such as BatchNorm's factors.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ Value = np.ndarray | str
 
 
 class UnsupportedError(ValueError):
-  """A network does what ONNX, or what is here for it, cannot do."""
+  """An operation of a network has no translation to ONNX."""
 
   def __init__(self, what: str):
     super().__init__(
@@ -30,7 +30,7 @@ class Graph:
 
   Attributes:
     source: the name of the input, whose first axis is the batch.
-    scope: put before the names of what is added: the module.
+    scope: prefix of the names of added operators: the module's path.
     nodes: the operators so far.
     constants: arrays by name.
   """
@@ -124,10 +124,10 @@ class Graph:
 
 
 def is_number(size: Any) -> bool:
-  """Is a size a number, as all but that of the batch are?"""
+  """Returns whether a size is a number, not the symbolic size of the batch."""
   return isinstance(size, int | np.integer)
 
 
 def integers(values: Iterable[Any]) -> np.ndarray:
-  """Returns numbers as ONNX wants shapes, axes and the like."""
+  """Returns integers as the int64 array that ONNX takes for shapes and axes."""
   return np.array(list(values), np.int64)

@@ -1,4 +1,4 @@
-"""ONNX models of functions: their jaxpr, one primitive at a time."""
+"""ONNX models of functions, translated from their jaxpr."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -47,7 +47,7 @@ def model(
     float32.
 
   Raises:
-    UnsupportedError: a ValueError: something in the function has no ONNX here.
+    UnsupportedError: a ValueError: an operation has no translation to ONNX.
   """
   (batch,) = jax.export.symbolic_shape(BATCH)
   image = jax.ShapeDtypeStruct((batch, *image_shape), jnp.float32)
@@ -62,7 +62,7 @@ def model(
 def _run(
   graph: Graph, inner: ClosedJaxpr | Jaxpr, inputs: Iterable[Value]
 ) -> list[Value]:
-  """Adds what a jaxpr does to the graph, and returns its outputs."""
+  """Adds the operations of a jaxpr to the graph, and returns its outputs."""
   # A rematerialised function is the only one without a closure of constants.
   jaxpr = inner.jaxpr if isinstance(inner, ClosedJaxpr) else inner
   consts = inner.consts if isinstance(inner, ClosedJaxpr) else []
@@ -72,7 +72,7 @@ def _run(
   def read(atom: Any) -> Value:
     if not isinstance(atom, Literal):
       return values[atom]
-    aval: Any = atom.aval  # the value may be a number of Python's
+    aval: Any = atom.aval  # the value may be a Python number
     return np.asarray(atom.val, aval.dtype)
 
   for equation in jaxpr.eqns:
@@ -107,7 +107,7 @@ def _apply(
 
 
 def _is_constant(equation: Any, values: Sequence[Value]) -> bool:
-  """Can the equation be computed without the input and the batch's size?"""
+  """Returns whether an equation depends on neither input nor batch size."""
   shapes = [variable.aval.shape for variable in equation.outvars]
   fixed = all(is_number(size) for shape in shapes for size in shape)
   return fixed and not any(isinstance(value, str) for value in values)
@@ -116,7 +116,7 @@ def _is_constant(equation: Any, values: Sequence[Value]) -> bool:
 def _assemble(
   graph: Graph, image_shape: Sequence[int], logits_shape: Sequence[int]
 ) -> Any:
-  """Returns the model of a graph, without what does not lead to the logits."""
+  """Returns the model of a graph, without operators that the logits ignore."""
   import onnx
   from onnx import helper, numpy_helper
 

@@ -1,4 +1,4 @@
-"""What the primitives of JAX are in ONNX.
+"""The translations of JAX's primitives to ONNX.
 
 Operators are those of opset 18, https://onnx.ai/onnx/operators.
 """
@@ -145,7 +145,7 @@ def _cut(
 
 
 def _gather(graph: Graph, equation: Any, x: Value, where: Value) -> Value:
-  """Adds what NumPy's basic indexing, and that by one list, come to."""
+  """Adds the gather of basic indexing, or of indexing by one list."""
   numbers = equation.params['dimension_numbers']
   shape, wanted = (
     equation.invars[0].aval.shape,

@@ -1,4 +1,4 @@
-"""PyTorch's state dicts: networks of other projects in, ours out.
+"""Networks from PyTorch's state dicts, and state dicts of our networks.
 
     python -m jaxkd.commands.convert resnet32x4 IN.pth OUT
 
@@ -21,10 +21,10 @@ from jaxkd.interop import names
 from jaxkd.models.mlp import MLP
 from jaxkd.types import Variables
 
-# Under which keys a checkpoint may have the state dict: 'model' in RepDistiller
-# and mdistiller, 'state_dict' in timm and in what jaxkd exports.
+# Keys under which a checkpoint may have the state dict: 'model' in RepDistiller
+# and mdistiller, 'state_dict' in timm and in jaxkd's own files.
 WRAPPERS = ('model', 'state_dict', 'net')
-# What nn.DataParallel and torch.compile put before every name.
+# Prefixes that nn.DataParallel and torch.compile add to every name.
 PREFIXES = ('module.', '_orig_mod.')
 COUNTER = 'num_batches_tracked'  # of a BatchNorm; nothing here depends on it
 HEAD = 'head/kernel'
@@ -33,7 +33,7 @@ HEAD = 'head/kernel'
 def from_state_dict(
   name: str, state_dict: Mapping[str, Any], **settings: Any
 ) -> Variables:
-  """Returns a network's variables out of a PyTorch state dict.
+  """Returns a network's variables from a PyTorch state dict.
 
   The numbers of classes, of input channels and of a ViT's positions are those
   of the state dict. BatchNorm's counters of batches are left out.
@@ -54,7 +54,7 @@ def from_state_dict(
       that is missing, extra or of another shape.
   """
   _check(name)
-  entries = normal(state_dict)
+  entries = arrays_of(state_dict)
   net = models.build(name, 1, **settings)
   rules = _recognised(net, entries)
   sized = {
@@ -93,14 +93,14 @@ def to_state_dict(
   Args:
     name: a key of `models.CATALOG`.
     variables: as `from_state_dict` returns them.
-    dialect: whose names: 'benchmark', 'timm', 'torchvision' or 'authors', as
-      far as they know the network; '' takes the first of these that does.
+    dialect: whose names: 'benchmark', 'timm', 'torchvision' or 'authors', if
+      they have the network; '' takes the first of these that does.
     **settings: attributes of the network, such as `width`.
 
   Raises:
     KeyError: no such network or dialect, with suggestions.
     ValueError: the variables are another network's, or have branches, which
-      PyTorch's module has not.
+      PyTorch's module does not have.
   """
   _check(name)
   if reparam.branched_prefixes(variables['params']):
@@ -129,8 +129,8 @@ def _check(name: str) -> None:
     )
 
 
-def normal(state_dict: Mapping[str, Any]) -> dict[str, np.ndarray]:
-  """Returns the arrays of a checkpoint by name, without what surrounds them.
+def arrays_of(state_dict: Mapping[str, Any]) -> dict[str, np.ndarray]:
+  """Returns the arrays of a checkpoint by name, unwrapped, without prefixes.
 
   Args:
     state_dict: see `from_state_dict`.
@@ -140,7 +140,7 @@ def normal(state_dict: Mapping[str, Any]) -> dict[str, np.ndarray]:
   """
   for key in WRAPPERS:
     if isinstance(state_dict.get(key), Mapping):
-      return normal(state_dict[key])
+      return arrays_of(state_dict[key])
   odd = [k for k, x in state_dict.items() if not hasattr(x, 'shape')]
   if odd or not state_dict:
     raise ValueError(
@@ -202,7 +202,7 @@ def _shapes(
   channels = first.shape[-2]
   if isinstance(net, MLP):
     return tree.shapes(net, (1, 1, channels))
-  patches = 2  # a side; all that matters is that a network takes it
+  patches = 2  # a side; any number that the network accepts
   if names.POSITIONS in sized:
     patches = math.isqrt(sized[names.POSITIONS].shape[1] - 1)
   side = patches * getattr(net, 'patch', 16)

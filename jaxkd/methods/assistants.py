@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from jaxkd.catalog import check_whole
 from jaxkd.graph import Learner, Phase
 from jaxkd.methods import weights
-from jaxkd.methods.chain import chain, everyone, previous
+from jaxkd.methods.chain import all_before, chain, last_before
 from jaxkd.methods.network_specs import NetworkSpec, network
 from jaxkd.methods.transfers import ObjectiveSpec
 
@@ -46,7 +46,7 @@ def takd(
     https://arxiv.org/abs/1902.03393, eq. 3.
   """
   links = _links('takd', assistants)
-  return chain(links, previous, objective, label_weight, guide_weight)
+  return chain(links, last_before, objective, label_weight, guide_weight)
 
 
 def dgkd(
@@ -62,8 +62,8 @@ def dgkd(
   the loss
     l CE + g sum over guides of D(guide)
   where D is T² KL at T = 5, l = 0 and g = 1 in the released code. On each batch
-  some of the guides are dropped at random. Choice: one guide at least stays, so
-  the first assistant always has the teacher.
+  some of the guides are dropped at random. Choice: at least one guide is kept,
+  so the first assistant always has the teacher.
 
   Args:
     assistants: from large to small, each as `network_specs.network` takes it;
@@ -83,7 +83,9 @@ def dgkd(
   """
   check_whole('dgkd', 'dropped', dropped, least=0)
   links = _links('dgkd', assistants)
-  return chain(links, everyone, objective, label_weight, guide_weight, dropped)
+  return chain(
+    links, all_before, objective, label_weight, guide_weight, dropped
+  )
 
 
 def _links(

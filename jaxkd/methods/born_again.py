@@ -8,7 +8,7 @@ is distilled from it, and so on.
 from jaxkd.catalog import check_whole
 from jaxkd.graph import Learner, Phase
 from jaxkd.methods import weights
-from jaxkd.methods.chain import chain, previous
+from jaxkd.methods.chain import chain, last_before
 from jaxkd.methods.transfers import ObjectiveSpec
 
 KD_1 = {'name': 'kd', 'temperature': 1.0}
@@ -25,7 +25,7 @@ def ban(
   The loss of each is l CE + g D(the generation before), D = KL at T = 1. The
   architectures of teacher and student are the config's: the paper's are equal,
   or differ in depth or width. Its variant CWTM, in which the teacher only
-  weighs the labels, is the objective {'name': 'weighted', 'objective':
+  weights the labels, is the objective {'name': 'weighted', 'objective':
   'cross_entropy', 'score': 'confidence', 'normalise': True}; DKPP, in which
   its other probabilities change places, is 'permuted'.
 
@@ -46,4 +46,4 @@ def ban(
     f'generation{n}': Learner(like='student') for n in range(1, generations)
   }
   links['student'] = Learner()
-  return chain(links, previous, objective, label_weight, guide_weight)
+  return chain(links, last_before, objective, label_weight, guide_weight)

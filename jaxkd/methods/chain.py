@@ -26,8 +26,8 @@ def chain(
     objective: from each guide, see `transfers.weighted_objectives`.
     label_weight: of the cross-entropy against labels.
     guide_weight: of each guide.
-    dropped: how many of its guides are left out on each batch, at random; one
-      at least stays.
+    dropped: how many of its guides are left out on each batch, at random; at
+      least one is kept.
   """
   before: dict[str, Frozen] = {'teacher': Frozen()}
   phases = []
@@ -49,11 +49,11 @@ def chain(
   return tuple(phases)
 
 
-def previous(before: tuple[str, ...]) -> tuple[str, ...]:
-  """Returns the last of the networks before: it alone is the guide."""
+def last_before(before: tuple[str, ...]) -> tuple[str, ...]:
+  """Returns the last of the networks before: it is the only guide."""
   return before[-1:]
 
 
-def everyone(before: tuple[str, ...]) -> tuple[str, ...]:
+def all_before(before: tuple[str, ...]) -> tuple[str, ...]:
   """Returns all networks before."""
   return before

@@ -19,9 +19,9 @@ def ft(
 ) -> tuple[Phase, ...]:
   """Factor transfer: a paraphraser of the teacher first, then the student.
 
-  The first phase trains the paraphraser, and the second keeps it as it is. In
-  the first, the student runs along, and nothing of it changes but BatchNorm's
-  running statistics. Defaults are the CIFAR-100 benchmark's (RepDistiller),
+  The first phase trains the paraphraser, and the second does not change it. In
+  the first, the student is run as well, but only its BatchNorm's running
+  statistics change. Defaults are the CIFAR-100 benchmark's (RepDistiller),
   whose rate of the first phase is 0.01 where the student is a ResNet or a wide
   one, and otherwise the student's.
 
@@ -31,9 +31,9 @@ def ft(
     guide_weight: of the factors' loss, likewise.
     pretraining_epochs: of the first phase.
     pretraining_rate: its learning rate; None takes the run's.
-    stage: the tap of the student; see the objective `ft`, as the others.
+    stage: the tap of the student; see the objective `ft`, also for the others.
     guide_stage: the tap of the teacher.
-    rate: channels of a factor, in those of the teacher's map.
+    rate: channels of a factor, as a fraction of those of the teacher's map.
 
   Raises:
     ValueError: less than one epoch in the first phase; a rate that is not

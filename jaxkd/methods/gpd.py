@@ -56,7 +56,7 @@ def gpd(
       `jaxkd.methods.weights.make`.
     ratio: r, width of the dynamic teacher in multiples of the student's.
     label_weight: of the cross-entropy of both against the labels.
-    static_weight: of `static`; 0, or no `static`: there is no such teacher
+    static_weight: of `static`; 0, or no `static`: there is no static teacher
       (from scratch; fine-tuning, from a student's checkpoint).
     guide_dynamic: the static teacher also guides the dynamic one.
     sharing: the student is a slice of the dynamic teacher; otherwise it has
@@ -101,7 +101,8 @@ def _check(ratio: float, noise: float, sharing: bool) -> None:
     )
   if noise < 0:
     raise ValueError(
-      f'noise of gpd must be at least 0, got {noise}: it is a deviation'
+      f'noise of gpd must be at least 0, got {noise}: it is a standard'
+      ' deviation'
     )
   copies = math.ceil(ratio)
   if copies - sharing > 1 and not noise:

@@ -1,7 +1,7 @@
-"""Networks as a config writes them, beside those of its two sections.
+"""Networks that a method's arguments name, beyond the config's two sections.
 
-A teacher beside the teacher, an assistant, a peer: each is named in the
-method's arguments, by an architecture, or by a mapping of its settings.
+A further teacher, an assistant or a peer is the name of an architecture, or a
+mapping of its settings.
 """
 
 from collections.abc import Mapping
@@ -56,7 +56,7 @@ def _model(
 
 
 def frozen(network: Learner) -> Frozen:
-  """Returns a network as it is after its training."""
+  """Returns a learner as a frozen network, as it is after its training."""
   names = ('like', 'width', 'branches', 'model')
   return Frozen(**{name: getattr(network, name) for name in names})
 

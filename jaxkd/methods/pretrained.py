@@ -15,7 +15,7 @@ def pretrained(
 ) -> tuple[Phase, ...]:
   """A phase of features alone, then training on labels from there.
 
-  So students are taught by `ab` and `fsp` in their papers and in the CIFAR-100
+  This is how `ab` and `fsp` are used in their papers and in the CIFAR-100
   benchmark (RepDistiller), whose numbers are the defaults: 30 epochs at the
   student's learning rate, without decay of the rate and without labels.
   FitNets' hints came first, too, and then KD. In the first phase, parameters of

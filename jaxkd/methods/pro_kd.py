@@ -1,4 +1,4 @@
-"""Pro-KD: a student that follows the teacher's footsteps.
+"""Pro-KD: a student that follows in the teacher's footsteps.
 
 Rezagholizadeh et al., 2021, https://arxiv.org/abs/2110.08532. The student is
 distilled from the teacher as it was along its training, one checkpoint after
@@ -36,10 +36,10 @@ def pro_kd(
   Args:
     objective: of the first phase, such as {'name': 'annealed', 'start': 4.0,
       'epochs': 240}; one or several, see
-      `jaxkd.methods.transfers.weighted_objectives`. The paper does not tell
+      `jaxkd.methods.transfers.weighted_objectives`. The paper does not state
       where the temperature starts, hence no default. With checkpoints that have
       a temperature it must be one objective.
-    tune_epochs: of the second phase. The paper does not tell it, either.
+    tune_epochs: of the second phase, which the paper does not state, either.
     tune_learning_rate: its peak; None takes the run's.
     label_weight: of the cross-entropy against labels in the first phase; 0 is
       the paper's.

@@ -22,7 +22,7 @@ class Teachers(NamedTuple):
   weights: dict[str, Weight]
 
   def fused(self) -> Fusion:
-    """Returns them as one guide.
+    """Returns the teachers as one guide.
 
     Raises:
       ValueError: a weight with a schedule.
@@ -55,8 +55,8 @@ def teachers(spec: Mapping[str, Any]) -> Teachers:
     )
   if not spec or 'student' in spec:
     raise ValueError(
-      f'the teachers {tuple(spec)}: expected one or more, none of which is the'
-      ' student'
+      'the teachers must be one network or more, and not the student, got'
+      f' {tuple(spec)}'
     )
   phases, networks, shares = [], {}, {}
   for name, value in spec.items():

@@ -46,7 +46,7 @@ def slkd(
       CIFAR-100, 0.5 and 0.5 on ImageNet. b alone may have a schedule.
     process_label_weight, process_guide_weight, process_weight: c, d and p.
     fusion: weight of each SL-T's logits; () weighs them equally, to a sum of 1.
-    use_teacher: without, the student's loss is p (c CE + d D(fused SL-Ts)).
+    use_teacher: if False, the student's loss is p (c CE + d D(fused SL-Ts)).
     detach: no gradient of the student's loss flows into the SL-Ts.
     order: 'parallel' updates all in one step. The paper's sequential variant is
       'batch' (on each batch the SL-Ts one by one, then the student, each taught

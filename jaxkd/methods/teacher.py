@@ -50,7 +50,7 @@ def teacher(
     scale: factor on the loss.
     epochs: None takes the run's.
     learning_rate: None takes the run's.
-    stop: the epoch after which the training ends early; None: never.
+    stop: epochs after which the training ends early; None trains to the end.
     cross_entropy_epochs: for which it first learns by cross-entropy alone.
     blend_epochs: over which the loss then takes the place of cross-entropy.
     seed: None takes the run's.

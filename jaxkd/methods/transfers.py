@@ -1,4 +1,4 @@
-"""Transfers as a config writes them: an objective, or several with weights."""
+"""Transfers from a config: one objective, or several with weights."""
 
 from collections.abc import Mapping
 from typing import Any

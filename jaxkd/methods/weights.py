@@ -31,7 +31,7 @@ def _exponential(start: float, stop: float, done: Array) -> Array:
   return start ** (1 - done) * stop**done
 
 
-# (start, stop, fraction of the way, 0 to 1) -> weight.
+# (start, stop, fraction of the change, 0 to 1) -> weight.
 SHAPES = {'cosine': _cosine, 'exponential': _exponential, 'linear': _linear}
 
 
@@ -45,9 +45,9 @@ class Ramp:
   start: the weight up to `first`.
   stop: the weight from `last` on.
   first: when it begins to change.
-  last: when it has changed; equal to `first`, it jumps there; None is the end
-    of the phase.
-  shape: of the way, a key of `SHAPES`.
+  last: when the change is complete; if equal to `first`, the weight jumps
+    there; None is the end of the phase.
+  shape: of the change, a key of `SHAPES`.
 
   Raises:
     KeyError: no such shape.

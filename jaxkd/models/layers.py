@@ -242,14 +242,24 @@ def max_pool(x: Array) -> Array:
   return jnp.maximum(x[:, :, :, 0], x[:, :, :, 1])
 
 
+# 3 x 3 windows with stride 2, on a map with one more pixel on each side.
+_OVERLAPPING = ((1, 3, 3, 1), (1, 2, 2, 1), ((0, 0), (1, 1), (1, 1), (0, 0)))
+
+
 def overlapping_max_pool(x: Array) -> Array:
   """3 x 3 max pooling with stride 2, [B, ~H / 2, ~W / 2, C].
 
   The map is padded with -inf.
   """
-  window, strides = (1, 3, 3, 1), (1, 2, 2, 1)
-  padding = ((0, 0), (1, 1), (1, 1), (0, 0))
-  return lax.reduce_window(x, -jnp.inf, lax.max, window, strides, padding)
+  return lax.reduce_window(x, -jnp.inf, lax.max, *_OVERLAPPING)
+
+
+def overlapping_average_pool(x: Array) -> Array:
+  """3 x 3 average pooling with stride 2, [B, ~H / 2, ~W / 2, C].
+
+  The map is padded with zeros, which are included in the mean.
+  """
+  return lax.reduce_window(x, 0.0, lax.add, *_OVERLAPPING) / 9
 
 
 def global_average(x: Array) -> Array:

@@ -1,8 +1,8 @@
-"""The BatchNorm in front of a tap, for those who ask for it.
+"""The BatchNorm in front of a tap, on request.
 
 OFD needs the scale and bias behind a map before its activation. A network
-records them in a collection of their own, so that they cost nothing where
-nobody asks; `apply` asks, and returns them as `Outputs.norms`.
+records them in a separate collection, so that they cost nothing unless they are
+requested; `apply` requests them, and returns them as `Outputs.norms`.
 """
 
 from collections.abc import Mapping

@@ -18,7 +18,6 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jax import lax
 
 from jaxkd.models.layers import (
   BatchNorm,
@@ -26,6 +25,7 @@ from jaxkd.models.layers import (
   global_average,
   head,
   normed,
+  overlapping_average_pool,
 )
 from jaxkd.models.norms import record_norm
 from jaxkd.types import Array, Outputs
@@ -116,16 +116,6 @@ def concatenate(maps: Iterable[Array], replicas: int) -> Array:
   parts = [by_replica(x, replicas, -1) for x in maps]
   y = jnp.concatenate(parts, axis=-1)
   return y.reshape(*y.shape[:-2], -1)
-
-
-def average_pool(x: Array) -> Array:
-  """3 x 3 average pooling with stride 2, [B, ~H / 2, ~W / 2, C].
-
-  The map is padded with zeros, which are included in the mean.
-  """
-  window, strides = (1, 3, 3, 1), (1, 2, 2, 1)
-  padding = ((0, 0), (1, 1), (1, 1), (0, 0))
-  return lax.reduce_window(x, 0.0, lax.add, window, strides, padding) / 9
 
 
 def apply_stages(
@@ -243,7 +233,7 @@ class UnitV1(nn.Module):
     )
     y = grouped(nn.relu(y), 'expand', outer, self.groups)
     if self.stride == 2:
-      return concatenate([y, average_pool(x)], r)
+      return concatenate([y, overlapping_average_pool(x)], r)
     return x + y
 
 

@@ -7,7 +7,7 @@ from jaxkd.types import Array, Batch, Outputs, Tree
 
 
 class Init(Protocol):
-  """Initialises what an objective owns; traced, so shapes only."""
+  """Initialises an objective's parameters and memory; it is traced."""
 
   def __call__(
     self,
@@ -92,12 +92,11 @@ class Objective(NamedTuple):
 class Published(NamedTuple):
   """The published weights of an objective on CIFAR-100.
 
-  They are the benchmark's, which is that of RepDistiller
-  (https://arxiv.org/abs/1910.10699) and, for dkd, kdsvd, ofd and reviewkd, of
-  mdistiller (https://arxiv.org/abs/2203.08679); beyond these, those of the code
-  published with the paper, see each objective. A module without
-  `PUBLISHED` has an objective whose weight is unknown, or which does not stand
-  alone.
+  They are those of the CIFAR-100 benchmark: RepDistiller
+  (https://arxiv.org/abs/1910.10699) and, for dkd, kdsvd, ofd and reviewkd,
+  mdistiller (https://arxiv.org/abs/2203.08679). Those of other objectives are
+  from the code published with the paper. A module has no `PUBLISHED` if the
+  weight of its objective is unknown, or if it is not used alone.
 
   weight: of the transfer.
   label_weight: of the cross-entropy beside it.
@@ -143,9 +142,9 @@ def pointwise(
 
 
 def with_logits(loss: Loss, function: Callable[[Array], Array]) -> Loss:
-  """Returns a loss of logits that a function has changed, of both networks.
+  """Returns a loss with a function applied to both networks' logits first.
 
-  Taps and labels stay as they are.
+  Taps and labels are unchanged.
   """
 
   def change(outputs: Outputs) -> Outputs:

@@ -1,8 +1,8 @@
 """Contrastive representation distillation (Tian et al., ICLR 2020).
 
 https://arxiv.org/abs/1910.10699. An example's embeddings by both networks are a
-pair, to be told from pairs with the other network's embeddings of other
-examples, which are kept in memory.
+pair, to be distinguished from pairs with the other network's embeddings of
+other examples, which are kept in memory.
 
 Deviations from the published code: negatives are drawn on the device, within
 the step, and with replacement (16,384 draws out of 49,500 examples are about

@@ -95,8 +95,8 @@ def ft(
     stage: the tap of the learner, or 'last', its deepest stage.
     guide_stage: the tap of the guide, likewise; '' takes the same name.
     rate: channels of a factor, as a fraction of those of the guide's map.
-    reconstruction: weight of the paraphraser's squared error. With 0 it does
-      not learn: it stays as an earlier phase has trained it, or random.
+    reconstruction: weight of the paraphraser's squared error. With 0 it is
+      not trained: it stays as an earlier phase has trained it, or random.
 
   Raises:
     ValueError: a rate that is not positive, or a negative weight.
@@ -137,11 +137,11 @@ def paraphraser(
 ) -> Objective:
   """The paraphraser's squared error alone, to train it for `ft`.
 
-  It has the name 'ft', too, so that it is the same transfer in an earlier
-  phase, whose parameters a later one continues. The learner is not updated.
+  Its name is 'ft', too, so that its transfer has the name of that of a later
+  phase, which starts from its parameters. The learner is not updated.
 
   Args:
-    stage: see `ft`, as the others.
+    stage: see `ft`, also for the others.
     guide_stage: the tap of the guide.
     rate: of channels.
 

@@ -8,7 +8,7 @@ from jaxkd import losses
 from jaxkd.catalog import lookup
 from jaxkd.objectives.base import Objective, Published, pointwise
 
-# Of faces.
+# For the recognition of faces.
 PUBLISHED = Published(weight=1.0)
 
 CHOOSERS = {

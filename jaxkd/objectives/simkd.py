@@ -1,8 +1,8 @@
 """Reused classifiers, SimKD (Chen et al., CVPR 2022).
 
 https://arxiv.org/abs/2203.14001. The learner's features are projected to those
-that the guide's classifier reads, and it classifies by that classifier. The
-method `simkd` builds such a network; this is its loss.
+that the guide's classifier reads, and are classified by it. The method `simkd`
+builds such a network; this is its loss.
 """
 
 from jaxkd import losses

@@ -116,8 +116,8 @@ def paper(name: str) -> Paper:
 def tapped(objective: Objective) -> list[str]:
   """Returns the names of the arrays that a loss depends on.
 
-  Such as 'student/logits', 'teacher/taps/stage1' and 'batch/label'. Arrays that
-  only its memory depends on do not count.
+  For example 'student/logits', 'teacher/taps/stage1' and 'batch/label'. Arrays
+  that only its memory depends on do not count.
   """
   inputs = {**_outputs(), 'batch': BATCH}
 

@@ -1,4 +1,4 @@
-"""Scatter plots of two metrics over the variants and seeds of a study."""
+"""Scatter plots of two metrics over the recipes and seeds of a study."""
 
 import os
 import pathlib
@@ -18,22 +18,22 @@ from jaxkd.plots.style import (
 
 PALETTE = (STUDENT_COLOUR, *COLOURS)
 MARKERS = 'os^D'  # the next one for each round of the palette
-Variants = Mapping[str, tuple[Sequence[float], Sequence[float]]]
+Recipes = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 
 
 def dependence(
-  groups: Mapping[str, Variants],
+  groups: Mapping[str, Recipes],
   path: str | os.PathLike[str],
   x_name: str,
   y_name: str,
 ) -> pathlib.Path:
   """Draws one metric against another, with one panel for each group.
 
-  A large marker is the mean of a variant, small markers are its seeds; lines
-  connect the variants of the group that have the same seed.
+  A large marker is the mean of a recipe, small markers are its seeds; lines
+  connect the recipes of the group that have the same seed.
 
   Args:
-    groups: group -> variant -> values of both metrics, one for each seed.
+    groups: group -> recipe -> values of both metrics, one for each seed.
     path: of the PNG; its folder exists.
     x_name: label of the horizontal axis.
     y_name: label of the vertical axis.
@@ -45,12 +45,12 @@ def dependence(
 
   figure = Figure(figsize=(6 * len(groups), 6), layout='constrained')
   panels = figure.subplots(1, len(groups), squeeze=False)[0]
-  for panel, (group, variants) in zip(panels, groups.items(), strict=True):
+  for panel, (group, recipes) in zip(panels, groups.items(), strict=True):
     for points in zip(
-      *(zip(*xy, strict=True) for xy in variants.values()), strict=True
+      *(zip(*xy, strict=True) for xy in recipes.values()), strict=True
     ):
       panel.plot(*zip(*sorted(points), strict=True), color=GRID, zorder=1)
-    for n, (name, (x, y)) in enumerate(variants.items()):
+    for n, (name, (x, y)) in enumerate(recipes.items()):
       style = dict(
         color=PALETTE[n % len(PALETTE)], marker=MARKERS[n // len(PALETTE) % 4]
       )

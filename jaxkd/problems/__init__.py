@@ -1,4 +1,4 @@
-"""Problems: what is predicted from images, and how that is measured.
+"""Problems: what is predicted from images, and by which metrics.
 
 `Dataset.problem` names the problem that a data set poses. Training, evaluation
 and tables ask the problem, and assume nothing about labels themselves.

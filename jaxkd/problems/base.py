@@ -1,4 +1,4 @@
-"""The protocol of a problem: what is predicted, and how that is measured."""
+"""The protocol of a problem: what is predicted, and by which metrics."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -19,10 +19,10 @@ class Figure:
   """How a metric is shown to people.
 
   label: its name, with its unit.
-  percent: it is a fraction, and shown in per cent.
+  percent: whether it is a fraction that is shown in per cent.
   column: the heading of its column in the table of a run's networks; '' leaves
     it out of that table.
-  optional: only some data sets have it.
+  optional: whether only some data sets have it.
   """
 
   label: str
@@ -37,7 +37,7 @@ class Figure:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Problem:
-  """Everything that depends on what the labels are.
+  """Everything that depends on the kind of labels.
 
   The functions that get arrays are pure and run under `jit`. Logits and labels
   may have any shape behind the axis of the batch: classification has logits
@@ -52,12 +52,12 @@ class Problem:
       run's. Image and label are transformed together.
     eval_view: (raw, mask, view) -> a batch of evaluation views; mask [B] is 1
       for examples that count and 0 for padding.
-    label_objective: the name of the objective by which labels teach, unless a
-      method chooses another.
-    metrics: (logits, batch) -> means over what counts of a batch, scalars by
-      name. The headline is one of them.
-    sums: (logits, batch) -> sums over what counts of a batch, which add up over
-      batches; 'seen' is the number of examples.
+    label_objective: the name of the objective against labels, unless a method
+      sets another one.
+    metrics: (logits, batch) -> means over the unmasked part of a batch, scalars
+      by name. The headline is one of them.
+    sums: (logits, batch) -> sums over the unmasked part of a batch, to be added
+      up over batches; 'seen' is the number of examples.
     agreement: (student's logits, teacher's, batch, temperature) -> sums
       likewise, of how far two networks agree.
     summary: sums over a split, of either kind -> metrics by name.
@@ -90,7 +90,7 @@ class Problem:
 
   @property
   def reported(self) -> dict[str, Figure]:
-    """The figures of a trained network: also its best headline."""
+    """The figures of a trained network, with its best headline."""
     reported = {}
     for name, figure in self.figures.items():
       reported[name] = figure

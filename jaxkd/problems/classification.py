@@ -29,7 +29,7 @@ def batch_spec(image_shape: tuple[int, int, int], size: int) -> Batch:
 
 
 def train_view(raw: Raw, epoch: Array, seed: int | Array, view: View) -> Batch:
-  """Returns random crops and flips, normalised; labels stay as they are."""
+  """Returns random crops and flips, normalised; labels are unchanged."""
   image = augment.train_view(
     raw['image'], raw['index'], epoch, seed=seed, view=view
   )
@@ -48,7 +48,7 @@ def eval_view(raw: Raw, mask: Array, view: View) -> Batch:
 
 
 def metrics(logits: Array, batch: Batch) -> Metrics:
-  """Returns 'top1': the fraction of right answers among those that count."""
+  """Returns 'top1': the fraction of right answers among unmasked examples."""
   hits = jnp.argmax(logits, axis=-1) == batch['label']
   mask = batch['mask']
   return {'top1': jnp.sum(hits * mask) / jnp.maximum(jnp.sum(mask), 1)}

@@ -7,8 +7,8 @@ are also divided by the number of copies of each channel, so that sums over
 input channels do not change.
 
 A plan describes this for every leaf. It is derived from the shapes of the two
-networks and from rules that tell input axes, output axes and other axes of a
-leaf apart.
+networks and from rules that distinguish input axes, output axes and other axes
+of a leaf.
 """
 
 import re

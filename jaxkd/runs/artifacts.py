@@ -1,7 +1,7 @@
-"""Networks of finished runs, the data they are measured on, and their guides.
+"""Networks of finished runs, the data they are evaluated on, and their guides.
 
-A finished network lies in a run, in a folder of its own, or in an exported
-file.
+A finished network is in the folder of a run, in a folder of its own, or in an
+exported file.
 """
 
 import json
@@ -15,7 +15,7 @@ from jaxkd import config as configs
 from jaxkd.checkpoints import Card, SavedNetwork
 from jaxkd.checkpoints.load import RESULTS
 from jaxkd.data.base import Dataset
-from jaxkd.runs import layout
+from jaxkd.runs import folder, layout
 from jaxkd.train import mesh
 from jaxkd.train.evaluation import Evaluator
 
@@ -40,7 +40,7 @@ def load_network(workdir: pathlib.Path, name: str = '') -> SavedNetwork:
   if study.get('recipes') or study.get('seeds'):
     raise ValueError(
       f'{workdir} holds a study: name one of its runs, such as'
-      f' {workdir}/runs/VARIANT/seed0'
+      f' {workdir}/runs/RECIPE/seed0'
     )
   name = name or _result(workdir)
   place = layout.network(workdir, name)
@@ -65,14 +65,8 @@ def load_network(workdir: pathlib.Path, name: str = '') -> SavedNetwork:
 
 def _result(workdir: pathlib.Path) -> str:
   """Returns the name of the network that a run is for."""
-  names = (_summary_of(workdir) or {}).get('networks', ())
+  names = (folder.read_summary(workdir) or {}).get('networks', ())
   return next((name for name in RESULTS if name in names), RESULTS[0])
-
-
-def _summary_of(workdir: pathlib.Path) -> dict[str, Any] | None:
-  """Returns the summary of a finished run, None of another one."""
-  path = workdir / layout.SUMMARY
-  return json.loads(path.read_text()) if path.exists() else None
 
 
 def _config_of(workdir: pathlib.Path) -> dict[str, Any]:
@@ -83,19 +77,21 @@ def _config_of(workdir: pathlib.Path) -> dict[str, Any]:
       f'no run in {workdir}: {layout.CONFIG} is missing. --workdir is the'
       ' folder of a run, or an exported file'
     )
-  return json.loads(path.read_text())
+  return folder.read_config(path)
 
 
 def data_settings(
   workdir: pathlib.Path, card: Card, config: ConfigDict | None = None
 ) -> dict[str, Any]:
-  """Returns the settings of the data that a network is measured on.
+  """Returns the settings of the data that a network is evaluated on.
+
+  Those of its run come first, then those on its card.
 
   Args:
-    workdir: of its run, whose config has them.
-    card: of the network; that of an exported one has them.
-    config: has the folder of the data now; and all settings for a network that
-      has neither a run nor settings.
+    workdir: of the run, or of a network outside of runs.
+    card: of the network; an exported network's has settings of the data.
+    config: of the command line, or None. Its folder of the data takes
+      precedence; its other settings serve a network that has none.
   """
   section = configs.resolved(config)['data'] if config is not None else {}
   is_run = (workdir / layout.CONFIG).exists()
@@ -105,7 +101,7 @@ def data_settings(
 
 
 def load_data(settings: dict[str, Any], card: Card) -> Dataset:
-  """Returns the data set that a network is measured on.
+  """Returns the data set that a network is evaluated on.
 
   Args:
     settings: of the data.
@@ -122,8 +118,8 @@ def load_data(settings: dict[str, Any], card: Card) -> Dataset:
   ):
     if of_data != of_network:
       raise ValueError(
-        f'{dataset.name} has {name} {of_data}, the network {of_network}:'
-        ' measure it on the data that it was made for'
+        f'{dataset.name} has {name} {of_data}, but the network expects'
+        f' {of_network}: evaluate it on the data that it was trained for'
       )
   return dataset
 
@@ -139,11 +135,11 @@ def guides(workdir: pathlib.Path, card: Card) -> dict[str, SavedNetwork]:
   """Reads the guides of a network: those frozen in the phase that trained it.
 
   Args:
-    workdir: of a run, or another folder or file, which has none.
+    workdir: of a run; any other folder or file has no guides.
     card: of the network.
 
   Returns:
-    By name; without those that cannot be read any more, see `load_guide`.
+    By name, without those that can no longer be read; see `load_guide`.
   """
   mark = layout.phase(workdir, card.phase)
   if not mark.exists():
@@ -154,13 +150,13 @@ def guides(workdir: pathlib.Path, card: Card) -> dict[str, SavedNetwork]:
 
 
 def first_guide(workdir: pathlib.Path, card: Card) -> SavedNetwork | None:
-  """Reads the network that guides a run from outside of its method.
+  """Reads the first guide of a run, to compare the run's networks with.
 
-  It is the first one that is frozen in any phase: the others may have learned
-  from it.
+  It is the first network that is frozen in any phase: further ones may have
+  learned from it.
 
   Args:
-    workdir: of a run, or another folder or file, which has none.
+    workdir: of a run; any other folder or file has no guides.
     card: of a network of the run.
 
   Returns:
@@ -168,7 +164,8 @@ def first_guide(workdir: pathlib.Path, card: Card) -> SavedNetwork | None:
   """
   if not (workdir / layout.CONFIG).exists():
     return None
-  phases = list(_phases(_summary_of(workdir))) or [card.phase]
+  summary = folder.read_summary(workdir) or {}
+  phases = summary.get('phases') or [card.phase]
   marks = [layout.phase(workdir, name) for name in phases]
   names = [
     name
@@ -181,24 +178,17 @@ def first_guide(workdir: pathlib.Path, card: Card) -> SavedNetwork | None:
   return load_guide(workdir, names[0])
 
 
-def _phases(summary: dict[str, Any] | None) -> dict[str, Any]:
-  """Returns a summary's phases, by name and in order."""
-  if summary is None:
-    return {}
-  return summary['phases' if 'phases' in summary else 'stages']
-
-
 def load_guide(workdir: pathlib.Path, name: str) -> SavedNetwork | None:
   """Reads a network that was frozen in a run.
 
   Returns:
-    None if its checkpoint is not there any more, or is now of another network
-    than that of the run's summary.
+    None if its checkpoint is gone, or now holds another network than the one in
+    the run's summary.
   """
   if checkpoints.kind_of(layout.network(workdir, name)):
     return load_network(workdir, name)
   section = _config_of(workdir).get(name, {})
-  path, summary = section.get('checkpoint'), _summary_of(workdir)
+  path, summary = section.get('checkpoint'), folder.read_summary(workdir)
   if not path or summary is None or checkpoints.find(path) is None:
     return None
   variables, card = checkpoints.load(

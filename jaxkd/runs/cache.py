@@ -1,4 +1,4 @@
-"""Trained networks that other runs can use, by what determines them."""
+"""A cache of trained networks, by the settings that determine them."""
 
 import hashlib
 import json
@@ -15,10 +15,12 @@ from jaxkd.runs.experiment import Experiment
 from jaxkd.runs.phases import ResolvedPhase
 from jaxkd.types import Variables
 
-FORMAT = 1  # raise it when the same settings start to mean another training
+FORMAT = (
+  1  # to be increased when the same settings come to mean another training
+)
 FOLDER = 'teachers'  # the reusable networks are teachers
-# Settings of a network's training that are newer than the cache. Keys have
-# them only where they differ from their defaults, so that older ones match.
+# Settings of a network's training that are newer than the cache. They are part
+# of a key only where they differ from their defaults, so that older keys match.
 LATER = (
   'read_out',
   'cross_entropy_epochs',
@@ -55,7 +57,7 @@ class Cache:
   def store(
     self, settings: dict[str, Any], variables: Variables, card: Card
   ) -> pathlib.Path:
-    """Adds a network; of two that finish at the same time, one stays."""
+    """Adds a network; of two that are added at once, one is kept."""
     folder = self.path(settings)
     partial = folder.with_name(f'{folder.name}.{uuid.uuid4().hex}.partial')
     checkpoints.save(partial, variables, card)
@@ -85,7 +87,7 @@ def settings_of(experiment: Experiment, phase: ResolvedPhase) -> dict[str, Any]:
   for key in LATER:
     if section[key] == default[key]:
       del section[key]
-  if 'start' in section:  # its content, not its place
+  if 'start' in section:  # its content, not its path
     _, card = checkpoints.load(
       model.start,
       model.name,

@@ -83,7 +83,7 @@ def rank_correlations(
 
 
 def dependence(recipes: Mapping[str, Results], x: str, y: str) -> str:
-  """Returns a line on whether one metric follows another over recipes."""
+  """Returns the rank correlations of two metrics over recipes, as text."""
   values = ', '.join(f'{r:.3f}' for r in rank_correlations(recipes, x, y))
   return (
     f'\nSpearman of {x} and {y} over these {len(recipes)} recipes, by seed:'

@@ -17,8 +17,8 @@ def row_name(network: Mapping[str, Any]) -> str:
   """Returns the display name of a network's model.
 
   Args:
-    network: its entries in a summary: 'model' and what else there is of
-      'width', 'branches', 'read_out' and 'reused'.
+    network: its entry in a summary, with 'model' and possibly 'width',
+      'branches', 'read_out' and 'reused'.
   """
   keys = ('width', 'branches', 'read_out', 'reused')
   return model_name(network['model'], *map(network.get, keys))

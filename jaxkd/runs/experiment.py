@@ -106,7 +106,7 @@ class Experiment:
 
 
 def build(config: Config) -> Experiment:
-  """Checks a config and builds its experiment; no data is read if avoidable.
+  """Checks a config and builds its experiment, mostly without reading data.
 
   Raises:
     KeyError: an unknown setting, method, model, data set or network, with

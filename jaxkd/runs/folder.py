@@ -1,4 +1,4 @@
-"""Folders of runs and studies: whose they are, and reading old ones."""
+"""Folders of runs and studies: checked against a config, and read."""
 
 import json
 import pathlib
@@ -10,30 +10,30 @@ from jaxkd import methods
 from jaxkd.disk import PARTIAL
 from jaxkd.runs import layout
 
-# Names that version 0.1 gave to a run's files; see also `layout`.
+# A run's files -> their names in version 0.1; see also `layout`.
 FORMER = {'pretrained.json': 'given.json'}
 
 
 def place(workdir: pathlib.Path, name: str) -> pathlib.Path:
-  """Returns the place of a file of a run.
+  """Returns the path of a file of a run.
 
-  A run that version 0.1 began keeps the names of that version.
+  A run that was started by version 0.1 keeps the names of that version.
 
   Args:
     workdir: of the run.
-    name: of the file today.
+    name: the current name of the file.
   """
   former = workdir / FORMER.get(name, name)
   return former if former.exists() else workdir / name
 
 
 def read_config(path: pathlib.Path) -> dict[str, Any]:
-  """Returns the config of a run or study, with today's names of settings."""
-  return today(json.loads(path.read_text()))
+  """Returns the config of a run or study, with current names of settings."""
+  return renamed(json.loads(path.read_text()))
 
 
-def today(config: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns a resolved config with today's names of settings."""
+def renamed(config: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns a resolved config of any version with current names of settings."""
   if 'method' not in config:
     return dict(config)
   return {**config, 'method': methods.renamed(config['method'])}
@@ -42,7 +42,7 @@ def today(config: Mapping[str, Any]) -> dict[str, Any]:
 def read_summary(workdir: pathlib.Path) -> dict[str, Any] | None:
   """Returns the result of a finished run or study; None if it is not finished.
 
-  A summary of version 0.1 has today's keys.
+  The keys are the current ones, also of a summary that version 0.1 wrote.
   """
   path = workdir / layout.SUMMARY
   if not path.exists():
@@ -82,7 +82,7 @@ def check(
     if names:
       raise ValueError(
         f'{workdir} is not empty and holds no {kind} ({min(names)!r} is in it);'
-        ' take another --workdir'
+        ' choose another --workdir'
       )
 
 
@@ -97,8 +97,8 @@ def check_same(
 
   Args:
     place: of the results.
-    old: the settings that the results have, of one seed or several.
-    new: those of now.
+    old: settings of the results that are there, for each seed.
+    new: settings of the new run or runs, likewise.
     what: 'a run' or 'results', for the message.
     kind: of settings, such as 'config', for the message.
 
@@ -110,6 +110,6 @@ def check_same(
     lines += configs.differing(*pair)
   if lines:
     raise ValueError(
-      f'{place} holds {what} of another {kind}; take another --workdir, or'
+      f'{place} holds {what} of another {kind}; choose another --workdir, or'
       ' change back:\n  ' + '\n  '.join(dict.fromkeys(lines))
     )

@@ -1,10 +1,11 @@
-"""Where things lie in the folder of a run."""
+"""The layout of a run's folder."""
 
 import pathlib
 
+from jaxkd.disk import NETWORKS
+
 CONFIG = 'config.json'
-SUMMARY = 'summary.json'  # the run is finished when it is there
-NETWORKS = 'networks'
+SUMMARY = 'summary.json'  # exists when the run is finished
 
 
 def network(workdir: pathlib.Path, name: str) -> pathlib.Path:

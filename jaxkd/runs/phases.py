@@ -28,18 +28,18 @@ class ResolvedPhase:
   phase: the method's description of it.
   program: its graph with modules.
   models: by network.
-  epochs: for which it is trained.
-  length: epochs that its schedule is made for; more than `epochs` if the phase
-    ends early.
+  epochs: to train.
+  length: epochs that its schedule covers; more than `epochs` if the phase ends
+    early.
   learning_rate: the peak.
   schedule: name of the learning rate's schedule.
   seed: of initial values, order, views and the step.
   optimizer: its name.
   make_optimizer: steps per epoch -> the optimizer, over the learning owners.
-  ema: decay of the weights' moving average; 0 carries none.
+  ema: decay of the weights' moving average; 0: no average.
   batch_size: over all devices.
   save_every_steps: saves inside an epoch; 0 saves after each epoch only.
-  prepares: its network is reusable, and only made for the phases behind it.
+  prepares: its network is reusable, and serves only the later phases.
   """
 
   phase: Phase
@@ -59,12 +59,12 @@ class ResolvedPhase:
 
   @property
   def name(self) -> str:
-    """The phase's."""
+    """The name of the phase."""
     return self.phase.name
 
   @property
   def graph(self) -> Graph:
-    """The phase's, as the method describes it."""
+    """The graph of the phase, as the method describes it."""
     return self.phase.graph
 
   @property
@@ -148,14 +148,14 @@ def resolve(
 
 def _build(
   config: Config,
-  sections_models: Mapping[str, Model],
+  models_by_section: Mapping[str, Model],
   num_classes: int,
   architecture: str | Model,
   width: float,
   branches: int | None,
 ) -> nn.Module:
   """Returns the module of a node; see `program.bind`."""
-  model = sections.model_of(architecture, sections_models)
+  model = sections.model_of(architecture, models_by_section)
   return models.build(
     model.name,
     num_classes,
@@ -212,7 +212,7 @@ def _optimizer(
   schedule: str,
   steps: int,
 ) -> optax.GradientTransformation:
-  """Returns a phase's optimizer, with a rate for each owner if asked.
+  """Returns a phase's optimizer, with a rate for each owner if any is set.
 
   Args:
     config: of the run.

@@ -12,14 +12,14 @@ from jaxkd.graph import Model
 from jaxkd.runs.experiment import Experiment
 from jaxkd.runs.phases import ResolvedPhase
 from jaxkd.train.evaluation import Evaluator
-from jaxkd.train.phase import fitted
+from jaxkd.train.phase import module_variables
 from jaxkd.types import Variables
 
 
 def load_pretrained(experiment: Experiment) -> dict[str, SavedNetwork]:
   """Reads the networks whose checkpoints a config names.
 
-  A file of PyTorch's is converted.
+  Files of PyTorch are converted.
 
   Returns:
     By network name.
@@ -80,13 +80,13 @@ def _models(experiment: Experiment) -> dict[str, Model]:
 def evaluate_pretrained(
   experiment: Experiment, networks: dict[str, SavedNetwork]
 ) -> dict[str, dict[str, float]]:
-  """Measures the pretrained networks that will guide, before they do.
+  """Evaluates the pretrained guides, before anything is trained.
 
-  A network that only starts from its checkpoint is left out, since another one
-  will guide: the network that its training ends with.
+  A network that only starts from its checkpoint is left out: its training
+  changes it before it guides.
 
   Args:
-    experiment: whose data they are measured on.
+    experiment: whose data they are evaluated on.
     networks: by name, as `load_pretrained` returns them.
 
   Returns:
@@ -104,7 +104,7 @@ def evaluate_pretrained(
   for name, phase in phases.items():
     task = phase.task(experiment.dataset)
     initial = {name: networks[name].variables}
-    variables = fitted(task.program, initial, task.seed)[name]
+    variables = module_variables(task.program, initial, task.seed)[name]
     dataset = task.dataset
     test = Evaluator(dataset.test, dataset.view, task.problem, task.mesh)
     results[name] = test(task.program.modules[name], variables)

@@ -20,7 +20,7 @@ def card_of(
 
   Args:
     experiment: of the run.
-    phase: that has trained it.
+    phase: in which it was trained.
     name: of the network.
     variables: its arrays.
   """
@@ -52,7 +52,7 @@ def card_of(
 
 
 def reported(card: Card, problem: Problem) -> dict[str, Any]:
-  """Returns the part of a network's card that the summary has."""
+  """Returns a network's entry in the summary, a part of its card."""
   figures = problem.reported
   always = [name for name, figure in figures.items() if not figure.optional]
   keys = ('model', 'width', 'branches', *always)

@@ -11,7 +11,7 @@ A run lives in its workdir:
   checkpoints/PHASE  states of the training, to resume from
   networks/NAME      trained networks: variables.npz and network.json
   phases/PHASE.json  a finished phase: its networks, time and throughput
-  phases/PHASE.npz   parameters of its objectives, for the phases behind it
+  phases/PHASE.npz   parameters of its objectives, for later phases
   summary.json       the result; the run is finished when it exists
 
 See `layout` and `folder` for the names that version 0.1 gave to some of them.
@@ -55,7 +55,7 @@ class Run:
     self.workdir = workdir
     self._config = configs.resolved(experiment.config)
     self._cache = Cache(experiment.config.cache)
-    # Transfer -> parameters of its objective, for the phases to come.
+    # Transfer -> parameters of its objective, for later phases.
     self._objectives: dict[str, Tree] = {}
     folder.check(workdir, self._config, 'run')
 
@@ -85,8 +85,8 @@ class Run:
     """Draws test accuracy, loss and the gap to the result, epoch by epoch.
 
     Returns:
-      The picture, gap.png, drawn before or now; None of a run whose result is
-      reusable, such as a teacher, since nothing is compared with it.
+      The picture, gap.png, drawn before or now; None for a run whose result is
+      reusable, such as a teacher's, since nothing is compared with it.
     """
     picture, last = self.workdir / 'gap.png', self.experiment.phases[-1]
     if picture.exists() or last.reusable:
@@ -101,7 +101,7 @@ class Run:
     )
 
   def _claim(self, pretrained: Mapping[str, SavedNetwork]) -> None:
-    """Makes the folder this run's, or checks that it is.
+    """Records the config, the data and the checkpoints, or compares them.
 
     Args:
       pretrained: the networks that come from checkpoints.
@@ -181,7 +181,7 @@ class Run:
   def _cached(self, phase: ResolvedPhase) -> dict[str, SavedNetwork] | None:
     """Returns a reusable network that an earlier run has trained.
 
-    A run whose result it is trains it all the same.
+    Only in a phase that prepares others: a run always trains its own result.
     """
     started = (self.workdir / 'checkpoints' / phase.name).exists()
     if started or not phase.prepares:

@@ -1,4 +1,4 @@
-"""The config's sections on networks, as values: the only reader of both."""
+"""The config's sections on networks, which only this module reads."""
 
 import pathlib
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Studies: recipes compared over seeds, each pair of runs a paired comparison.
+"""Studies: recipes compared over seeds, as paired comparisons of runs.
 
 A config with `study.recipes` or `study.seeds` is many runs: one for each recipe
 (some settings that differ; no dots in its name) and each seed. A study lives in
@@ -170,7 +170,7 @@ class Study:
 
   def _check_metrics(self, name: str, experiment: Experiment) -> None:
     settings = self.settings
-    if settings.baseline:  # may be among those that `only` leaves out
+    if settings.baseline:  # `only` may leave it out
       groups = comparison.grouped(settings.recipes.to_dict()).values()
       lookup(
         'baseline',
@@ -246,7 +246,7 @@ class Study:
     new = [configs.resolved(run) for run in runs]
     if path.exists():
       saved = json.loads(path.read_text())
-      old = [folder.today(config) for config in saved['configs']]
+      old = [folder.renamed(config) for config in saved['configs']]
       folder.check_same(path, old, new, 'results', 'config')
       return saved['runs']
     networks = run_together([build(run) for run in runs])

@@ -1,4 +1,4 @@
-"""All seeds of one recipe of a study at once: trained and measured in memory.
+"""All seeds of one recipe of a study at once: trained and tested in memory.
 
 For data whose Bayes posterior is known, the distances to it are among the
 metrics, of the networks and of the target of the run's result.
@@ -72,7 +72,7 @@ def _on_train(metrics: Metrics, size: int) -> Metrics:
   """Returns metrics of the training split, under names with 'train_'.
 
   'train_frobenius' is the distance of all predictions from the posterior as one
-  matrix, called L2 in the toy experiment of the paper.
+  matrix, the L2 distance in the toy experiment of Hamidi et al., ECCV 2024.
 
   Args:
     metrics: means over the split.

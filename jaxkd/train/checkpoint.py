@@ -1,7 +1,7 @@
 """Saving the state of a training, so that it can be resumed.
 
-Orbax saves it, and restores it into the shapes and the sharding of the state
-with which the training would begin.
+Orbax saves it, and restores it into the shapes and the sharding of the initial
+state.
 """
 
 import errno
@@ -45,7 +45,7 @@ class Checkpoints:
     try:
       self._manager.save(int(state.step), args=args)
     except ValueError as error:
-      # The message of tensorstore, on which orbax stands.
+      # The message of tensorstore, on which orbax is built.
       if f"os_error_code='{errno.ENOSPC}'" not in str(error):
         raise
       folder = str(self._manager.directory)
@@ -71,7 +71,7 @@ class Checkpoints:
     except ValueError as error:
       raise ValueError(
         f'the training in {self._manager.directory} cannot be resumed: it was'
-        ' saved by another version of jaxkd, or is corrupt. Take a new'
+        ' saved by another version of jaxkd, or is corrupt. Choose a new'
         ' --workdir'
       ) from error
     return restored['state'], restored['record']

@@ -1,9 +1,10 @@
 """DOT, a distillation-oriented trainer (Zhao et al., ICCV 2023).
 
-https://arxiv.org/abs/2307.08436. SGD with a momentum of its own for each of two
-gradients: of the task, which labels teach, and of what guides teach. The latter
-has the larger one, so that the student follows its guides first. With g the
-gradients of the weighted losses, w the weight decay and d the delta,
+https://arxiv.org/abs/2307.08436. SGD with a separate momentum for each of two
+gradients: that of the task, the losses against labels, and that of the losses
+against guides. The latter has the larger momentum, so that the student follows
+its guides first. With g the gradients of the weighted losses, m the momentum, w
+the weight decay and d the delta,
 
   v_task  = (m - d) v_task  + g_task + w p
   v_guide = (m + d) v_guide + g_guide

@@ -43,7 +43,7 @@ class Evaluator:
 
   split: the examples.
   view: how its images are normalised.
-  problem: what is measured.
+  problem: defines the metrics.
   mesh: the devices.
   """
 
@@ -155,7 +155,7 @@ class Evaluator:
 
     All are dispatched before the first is waited for, but not on CPUs: their
     devices share one pool of threads, in which two batches that both need all
-    devices can keep each other from ever ending.
+    devices can deadlock.
 
     Args:
       function: of the stored split, a batch of indices into it or else of

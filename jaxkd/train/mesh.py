@@ -47,7 +47,7 @@ def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
 
 
 def whole(mesh: Mesh) -> NamedSharding:
-  """Returns the sharding of what every device holds a copy of."""
+  """Returns the sharding of arrays that every device holds a copy of."""
   return NamedSharding(mesh, P())
 
 

@@ -1,4 +1,4 @@
-"""Optimizers and schedules, made of optax, with the benchmark's rules.
+"""Optimizers and schedules, built from optax, with the benchmark's rules.
 
 SGD's weight decay is PyTorch's: added to the gradient before the momentum, on
 every parameter, biases and BatchNorm included, unless a mask says otherwise.

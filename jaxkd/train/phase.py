@@ -41,7 +41,7 @@ class Task:
     more than `epochs` where the training is stopped early.
   batch_size: over all devices.
   seed: of random initialisation, order, views and the step.
-  ema: decay of the weights' moving average; 0 carries none.
+  ema: decay of the weights' moving average; 0: no average.
   every_steps: saves inside an epoch; 0 saves after each epoch only.
   """
 
@@ -98,7 +98,7 @@ def train_phase(
     ValueError: initial variables do not fit a network.
     DivergedError: a loss is NaN or infinite.
   """
-  initial = fitted(task.program, initial, task.seed)
+  initial = module_variables(task.program, initial, task.seed)
   checkpoints = Checkpoints(folder / 'checkpoints' / task.name)
   state, record = start(task, initial, checkpoints, carried)
   log = Log(folder, task.name, int(state.step))
@@ -157,14 +157,14 @@ def feed_of(task: Task, chunk: int | None = None) -> Feed:
   )
 
 
-def fitted(
+def module_variables(
   program: Program, initial: Mapping[str, Variables], seed: int
 ) -> dict[str, Variables]:
-  """Returns the initial variables of the program's networks that have any.
+  """Returns initial variables in the structure of the networks' modules.
 
-  They have the structure of the networks' modules. A network whose initial
-  variables have no branches, while its module has, gets random ones; if it is
-  the other way round, the branches are merged.
+  Networks without initial variables are left out. If a module has branches and
+  the variables have none, random ones are added; in the opposite case, the
+  branches are merged.
 
   Args:
     program: the graph with its modules.
@@ -174,7 +174,7 @@ def fitted(
   Raises:
     ValueError: with every array that is missing, extra or of another shape.
   """
-  fitting = {}
+  by_network = {}
   for name in program.init_modules:
     source = program.starts_from(name)
     if source not in initial:
@@ -191,8 +191,8 @@ def fitted(
     if has and not wants:
       merged, module = reparam.merge(variables), program.init_modules[name]
       variables = reparam.fold_biases(merged, module, program.input_shape, what)
-    fitting[name] = tree.fit(variables, shapes, what)
-  return fitting
+    by_network[name] = tree.fit(variables, shapes, what)
+  return by_network
 
 
 def initial_key(seed: int) -> jax.Array:
@@ -214,7 +214,7 @@ def start(
 
   Args:
     task: what to train.
-    initial: see `fitted`, which has returned them.
+    initial: as `module_variables` returns them.
     checkpoints: where saves would be.
     carried: by transfer, what objectives have learned in earlier phases.
   """

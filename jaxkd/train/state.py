@@ -1,4 +1,4 @@
-"""The joint state of a training: one tree, born sharded, restored in shape."""
+"""The joint state of a training: one tree."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -83,7 +83,7 @@ def init(
       Every frozen network must be in it. Networks that are not in it are
       initialised at random.
     carried: transfer -> parameters that its objective has learned in an earlier
-      phase, from which it resumes.
+      phase, from which it starts.
     examples: size of the training set.
     ema: whether to carry the moving average of the trained networks.
 
@@ -103,7 +103,7 @@ def init(
     if program.graph.owner(name) == name:
       params[name] = variables['params']
   objectives, memory = (
-    _resumed(fresh, carried or {})
+    _initial_parts(fresh, carried or {})
     for fresh in program.init_objectives(key, examples)
   )
   learners = {name: params[name] for name in program.graph.learners}
@@ -123,10 +123,10 @@ def init(
   return state._replace(opt=opt)
 
 
-def _resumed(
+def _initial_parts(
   fresh: Mapping[str, Tree], carried: Mapping[str, Tree]
 ) -> dict[str, Tree]:
-  """Returns what objectives start with: carried parts, or else fresh ones.
+  """Returns the parts that objectives start with: carried ones, or else fresh.
 
   Args:
     fresh: transfer -> part -> its parameters, or its memory. A part that an
@@ -136,7 +136,7 @@ def _resumed(
 
   def part(transfer: str, name: str, fresh: Tree) -> Tree:
     own = carried.get(transfer, {}).get(name)
-    what = f'what {transfer!r} has learned in an earlier phase as {name!r}'
+    what = f'the part {name!r} of {transfer!r} from an earlier phase'
     return fresh if own is None else tree.fit(own, fresh, what)
 
   return {

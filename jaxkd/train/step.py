@@ -74,7 +74,7 @@ def make_step(
 
 
 class _Shared(NamedTuple):
-  """What all updates of a step have in common.
+  """The values that all updates of a step share.
 
   batch: of examples.
   frozen: by frozen network, its outputs.
@@ -91,7 +91,7 @@ class _Shared(NamedTuple):
 
 
 class _After(NamedTuple):
-  """What an update leaves behind, besides parameters.
+  """The results of an update, besides parameters.
 
   stats: BatchNorm statistics by network.
   memory: by transfer.

@@ -1,11 +1,11 @@
-"""Which parameters a loss depends on, as differentiation finds out.
+"""Which parameters a loss depends on, as differentiation shows.
 
 Parameters that no loss depends on are not updated: they do not even decay. (In
 PyTorch their gradient is None, and optimizers skip them.) A gradient of zeros
-does not tell them from parameters at which the loss is flat. So each array goes
-through differentiation together with a flag, whose gradient is 1 if a gradient
-of the array was computed, and 0 if not. Flags are constants of the compiled
-step and cost nothing there.
+does not distinguish them from parameters at which the loss is flat. So each
+array goes through differentiation together with a flag, whose gradient is 1 if
+a gradient of the array was computed, and 0 if not. Flags are constants of the
+compiled step and cost nothing there.
 """
 
 import jax

@@ -23,7 +23,7 @@ from jaxkd.train import mesh as meshes
 from jaxkd.train import state as states
 from jaxkd.train.feed import steps_per_epoch
 from jaxkd.train.loop import DivergedError
-from jaxkd.train.phase import Task, fitted, initial_key
+from jaxkd.train.phase import Task, initial_key, module_variables
 from jaxkd.train.step import make_step
 from jaxkd.types import Array, Tree, Variables
 
@@ -86,7 +86,11 @@ def train_together(
   start = jax.jit(functools.partial(_start, task))
   progress = put(
     [
-      start(initial_key(each.seed), fitted(task.program, own, each.seed), kept)
+      start(
+        initial_key(each.seed),
+        module_variables(task.program, own, each.seed),
+        kept,
+      )
       for each, own, kept in zip(
         tasks, initial, carried or [{}] * len(tasks), strict=True
       )
