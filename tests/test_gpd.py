@@ -150,7 +150,7 @@ def test_fine_tuning_starts_from_the_plain_student():
   plain = nets.Branched()
   trained = nets.random_variables(plain)
   program = program_of(static=None, student_branches=4)
-  initial = phases.fitted(program, {'student': trained}, seed=0)
+  initial = phases.module_variables(program, {'student': trained}, seed=0)
   assert {*initial} == {'student'}
   student, teacher = forwards(program, initial, batch_of()).values()
   want = nets.compiled(nets.forward(plain))(trained, batch_of()['image'])

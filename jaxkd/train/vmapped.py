@@ -84,13 +84,10 @@ def train_together(
   mesh = meshes.make_mesh(devices.tolist())
   put = functools.partial(_stack, meshes.batch_split(mesh, len(tasks)))
   start = jax.jit(functools.partial(_start, task))
+  variables = functools.partial(module_variables, task.program)
   progress = put(
     [
-      start(
-        initial_key(each.seed),
-        module_variables(task.program, own, each.seed),
-        kept,
-      )
+      start(initial_key(each.seed), variables(own, each.seed), kept)
       for each, own, kept in zip(
         tasks, initial, carried or [{}] * len(tasks), strict=True
       )
