@@ -308,7 +308,20 @@ def test_configs_with_objectives_can_be_built(statement):
   experiment.build(config)
 
 
-@pytest.mark.parametrize('module', WITH_EXAMPLES)
+# Their examples compile for seconds, and their functions have other tests.
+SLOW = {
+  f'jaxkd.losses.{name}'
+  for name in ('correlations', 'features', 'groups', 'relations', 'stages')
+}
+
+
+@pytest.mark.parametrize(
+  'module',
+  [
+    pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
+    for name in WITH_EXAMPLES
+  ],
+)
 def test_doctests_print_the_stated_output(module):
   options = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
   result = doctest.testmod(importlib.import_module(module), optionflags=options)

@@ -5,12 +5,32 @@ import functools
 import jax
 import numpy as np
 import pytest
+from model_counts import SHALLOW
 
 from jaxkd import models, reparam, tree
 from jaxkd.interop import torch as interop
 from jaxkd.models import resnet_cifar
 
-every = pytest.mark.parametrize('name', sorted(models.CATALOG))
+# One network of each kind of block and each set of names; the others are slow.
+QUICK = {*SHALLOW, 'resnet50', 'imagenet_resnet18'}
+every = pytest.mark.parametrize(
+  'name',
+  [
+    pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
+    for name in sorted(models.CATALOG)
+  ],
+)
+shapes = functools.cache(tree.shapes)
+
+
+@pytest.fixture(autouse=True)
+def traced_once(monkeypatch):
+  """Traces equal networks once for all tests."""
+
+  def copied(net, input_shape):
+    return jax.tree.map(lambda x: x, shapes(net, input_shape))
+
+  monkeypatch.setattr(tree, 'shapes', copied)
 
 
 def image_shape(name):
@@ -25,7 +45,7 @@ def variables(name, num_classes=7, **settings):
   rng = np.random.default_rng(0)
   return jax.tree.map(
     lambda x: rng.random(x.shape, np.float32),
-    tree.shapes(net, image_shape(name)),
+    shapes(net, image_shape(name)),
   )
 
 

@@ -64,14 +64,22 @@ def reset_flags():
     flags.FLAGS[name].unparse()
 
 
-def test_a_run_from_start_to_evaluation(command, tmp_path):
+@pytest.mark.parametrize(
+  'data',
+  [
+    ('--config.data.few_shot=16', '--config.batch_size=80'),  # of 10 classes
+    pytest.param((), marks=pytest.mark.slow),
+  ],
+  ids=['few_shot', 'all'],
+)
+def test_a_run_from_start_to_evaluation(command, tmp_path, data):
   workdir = f'--workdir={tmp_path / "run"}'
-  status, first, err = command(workdir, *SMALL)
+  status, first, err = command(workdir, *SMALL, *data)
   assert status == 0, err
   assert re.search(r'student +mlp x0.5 +\d+\.\d\d %', first)
   assert str(tmp_path / 'run/summary.json') in first
   assert 'distil: teacher, frozen' in first
-  status, again, _ = command(workdir, *SMALL)
+  status, again, _ = command(workdir, *SMALL, *data)
   assert status == 0 and 'This run is finished' in again
   assert again.split('\n\n')[1] == first.split('\n\n')[2]
   summary = json.loads((tmp_path / 'run/summary.json').read_text())
@@ -81,7 +89,7 @@ def test_a_run_from_start_to_evaluation(command, tmp_path):
   assert re.search(rf'^student, mlp x0.5 +test\ntop-1 +{top1:.2f} %', evaluated)
   assert re.search(r'\nagreement with teacher +\d+\.\d\d %', evaluated)
   assert f'confidence: {tmp_path / "run/reliability.png"}' in evaluated
-  status, _, err = command(workdir, *SMALL[:2], '--config.epochs=2')
+  status, _, err = command(workdir, *SMALL[:2], *data, '--config.epochs=2')
   assert status == 1 and 'epochs: 1 -> 2' in err
 
 
