@@ -126,7 +126,7 @@ def test_a_calibrated_predictors_error_goes_to_zero():
 
 
 @pytest.mark.parametrize('scale', [2.0, 0.5])
-def test_the_error_is_the_known_gap(scale):
+def test_the_error_is_the_expected_gap(scale):
   # Over c uniform on [1/2, 1], the confidence is c^s / (c^s + (1 - c)^s).
   c = np.linspace(0.5, 1, 100_001)
   stated = c**scale / (c**scale + (1 - c) ** scale)

@@ -156,7 +156,7 @@ def distilled(teacher, cache, tmp_path_factory):
 
 
 @pytest.mark.parametrize('suffix', SUFFIXES)
-def test_a_file_is_as_good_a_teacher_as_a_run(
+def test_a_teacher_from_a_file_gives_the_same_student(
   teacher, distilled, cache, tmp_path, suffix, capsys
 ):
   path = tmp_path / f'teacher{suffix}'

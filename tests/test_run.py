@@ -245,8 +245,9 @@ class TestRefusals:
       assert record['test/student/nll'] is not None
 
   def test_a_full_disk_keeps_what_is_saved(self, tmp_path, cache, monkeypatch):
-    method = dict(name='slkd', order='batch')  # several optimizers' states
-    settings = dict(cache=cache, method=method, epochs=3)
+    # Several optimizers' states, all of which have to be restored.
+    method = dict(name='slkd', order='batch', members=1)
+    settings = dict(cache=cache, method=method, epochs=2)
     want = finish(tmp_path / 'whole', **settings)
     save, steps = checkpoint.Checkpoints.save, []
 

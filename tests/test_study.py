@@ -289,7 +289,7 @@ def test_the_outcome_is_drawn_against_another_metric(together):
   assert study.report(summary).count('difference') == 2
 
 
-def test_data_without_a_posterior_refuse_it(tmp_path):
+def test_data_without_a_posterior_cannot_be_taught_by_it(tmp_path):
   config = tiny.config(teacher__name='linear', teacher__checkpoint='bayes')
   with pytest.raises(ValueError, match='posterior of synthetic is unknown'):
     Run(experiment.build(config), tmp_path).finish()

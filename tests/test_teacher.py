@@ -127,7 +127,7 @@ class TestReadOut:
     students.add(digest(finish(folder / 'from odd', **teacher)))
     assert len(students) == 2
 
-  def test_is_evaluated(self, square, folder, exported):
+  def test_applies_to_evaluation(self, square, folder, exported):
     measured = evaluate.evaluate(folder / 'square', 'teacher').results
     results = square['networks']['teacher']
     assert measured['nll'] == pytest.approx(results['nll'], rel=1e-4)
@@ -163,7 +163,7 @@ class TestStart:
   """A training that begins where another one ended."""
 
   @pytest.mark.usefixtures('square')
-  def test_is_the_checkpoint(self, folder, cache):
+  def test_begins_at_the_checkpoint(self, folder, cache):
     start = folder / 'square/networks/teacher'
     alone = dict(
       cache=cache,
@@ -182,7 +182,7 @@ class TestStart:
     assert tree.digest(variables) == digest(result, 'teacher')
     assert card.read_out == 'softmax'  # of the loss that it has learned by
 
-  def test_is_not_the_checkpoint_of_a_teacher_to_be_used(self):
+  def test_differs_from_the_checkpoint_of_a_finished_teacher(self):
     alone = dict(method=dict(name='teacher'), teacher__checkpoint='there')
     with pytest.raises(ValueError, match="'there' is .* teacher.start instead"):
       tiny.experiment(**alone)
@@ -190,7 +190,7 @@ class TestStart:
     with pytest.raises(ValueError, match="'here' is .*'there' is trained"):
       tiny.experiment(**both)
 
-  def test_has_to_be_there(self, tmp_path):
+  def test_a_missing_checkpoint_is_refused(self, tmp_path):
     with pytest.raises(FileNotFoundError, match='no checkpoint in .*nowhere'):
       finish(tmp_path, teacher__start='nowhere')
 
@@ -268,7 +268,7 @@ class TestBlend:
     assert '1 to 0, epoch 3  cross_entropy()' in text
     assert '0 to 1, epoch 3  square_logits(reduction=sum)' in text
 
-  def test_has_a_beginning_that_is_cross_entropy_alone(self, folder, cache):
+  def test_begins_with_cross_entropy_alone(self, folder, cache):
     alone = dict(
       cache=cache, method=dict(name='teacher'), teacher__learning_rate=0.005
     )
