@@ -9,11 +9,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import pytest
+from objective_inputs import outputs_of
 
 from jaxkd import config as configs
-from jaxkd import models, objectives
+from jaxkd import objectives
 from jaxkd.methods.weights import WarmUp
-from jaxkd.models import norms
 from jaxkd.objectives import table
 from jaxkd.runs import sections
 from jaxkd.types import Batch
@@ -147,19 +147,19 @@ def test_its_docstring_is_complete(name):
     assert part in text, part
 
 
-@functools.cache
-def outputs_of(name):
-  """The shapes of a network's outputs on two CIFAR images."""
-  net, image = models.build(name, 100), jnp.zeros((2, 32, 32, 3))
-  key = jax.random.key(0)
-  return jax.eval_shape(
-    lambda: norms.apply(net, net.init(key, image), image)[0]
+def two_images(outputs):
+  """Returns the shapes of outputs of two images, from those of one."""
+  logits, taps = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct((2, *x.shape[1:]), x.dtype),
+    (outputs.logits, outputs.taps),
   )
+  return outputs.replace(logits=logits, taps=taps)
 
 
 def shape_of_loss(config):
   learner, guide = (
-    outputs_of(section.name) for section in (config.student, config.teacher)
+    two_images(outputs_of(section.name))
+    for section in (config.student, config.teacher)
   )
   key, numbers, image = jax.random.key(0), jnp.arange(2), jnp.zeros((2, 1))
   batch = Batch(image=image, label=numbers, index=numbers, mask=jnp.ones(2))
@@ -177,14 +177,32 @@ def shape_of_loss(config):
   return shape
 
 
-@pytest.mark.parametrize('name', [n for n in NAMES if n != 'fsp'])
+each_for_any_pair = pytest.mark.parametrize(
+  'name', [name for name in NAMES if name != 'fsp']
+)
+
+
+@each_for_any_pair
+def test_it_is_defined_for_the_default_pair(name):
+  assert shape_of_loss(config_of(name)) in ((2,), ())
+
+
+@pytest.mark.slow
+@each_for_any_pair
 def test_it_is_defined_for_each_pair(name):
   for pair in PAIRS:
     assert shape_of_loss(config_of(name, pair)) in ((2,), ())
 
 
-def test_fsp_explains_where_it_is_not_defined():
-  for pair in PAIRS:
+@pytest.mark.parametrize(
+  'pairs',
+  [
+    (DEFAULT, 'wrn_40_2,wrn_40_1'),
+    pytest.param(PAIRS, marks=pytest.mark.slow, id='all'),
+  ],
+)
+def test_fsp_explains_where_it_is_not_defined(pairs):
+  for pair in pairs:
     config = config_of('fsp', pair)
     if pair in OTHER_CHANNELS:
       with pytest.raises(ValueError, match='Either set connect to True, for l'):

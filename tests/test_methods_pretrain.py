@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
-from quick import compilation  # noqa: F401
 from test_methods import NoCheckpoints, start
 
 from jaxkd import methods, tree
@@ -130,7 +129,7 @@ def first_state(index, carried):
   task = experiment.phases[index].task(experiment.dataset)
   teacher = jax.jit(functools.partial(task.program.init_network, 'teacher'))
   initial = {'teacher': teacher(jax.random.key(0, impl='rbg'))}
-  initial = training.fitted(task.program, initial, seed=0)
+  initial = training.module_variables(task.program, initial, seed=0)
   state, _ = training.start(task, initial, NoCheckpoints(), carried)
   return state
 
@@ -155,7 +154,7 @@ def test_an_objective_keeps_its_parameters(paraphraser):
 
 def test_parameters_of_another_shape_are_explained(paraphraser):
   wide = jax.tree.map(lambda x: np.stack([x, x]), paraphraser)
-  message = "what 'teacher->student:ft' has learned in an earlier phase"
+  message = "'teacher->student:ft' from an earlier phase"
   with pytest.raises(ValueError, match=message):
     first_state(2, {FT: wide})
 
@@ -183,6 +182,7 @@ def again(cache, **changes):
   return tiny.experiment(method=AGAIN, cache=cache, epochs=1, **changes)
 
 
+@pytest.mark.slow
 def test_resume_after_the_first_phase_is_bit_identical(
   tmp_path, cache, monkeypatch
 ):

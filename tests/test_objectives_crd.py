@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
-from test_objectives_features import KEY, draw, parameters
+from objective_inputs import KEY, draw, parameters
 
 from jaxkd import losses, objectives
 from jaxkd.objectives import base
@@ -297,6 +297,7 @@ def test_one_training_example_is_refused():
     OBJECTIVE.init(KEY, examples=1, **ends(0))
 
 
+@pytest.mark.slow
 def test_resume_is_bit_identical(tmp_path, monkeypatch):
   objective = dict(name='crd', dim=8, negatives=16)
   method = dict(name='distil', objective=objective, guide_weight=0.8)

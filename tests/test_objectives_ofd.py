@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import traverse_util
-from test_objectives_features import (
+from objective_inputs import (
   FAMILIES,
   KEY,
   NOW,

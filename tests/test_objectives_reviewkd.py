@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_objectives_features import (
+from objective_inputs import (
   FAMILIES,
   KEY,
   NOW,

@@ -139,7 +139,7 @@ def test_padding_is_not_kept():
     ),
     (
       dict(name='annealed', start=4, epochs=0),
-      'annealed has epochs=0: expected a whole',
+      'annealed: epochs must be a whole number of at least 1, got 0',
     ),
   ],
 )
@@ -260,7 +260,15 @@ def test_the_temperature_falls_epoch_by_epoch():
 def test_a_wrapped_objective_keeps_its_memory():
   inner = objectives.crd(dim=4, negatives=2)
   inner = inner._replace(settings={'temperature': 1.0})
-  params, memory = initial(objectives.annealed(2.0, 1, inner))
-  assert set(memory) == set(initial(inner)[1])
-  _, after = step(objectives.annealed(2.0, 1, inner), params, memory)
+  outer = objectives.annealed(2.0, 1, inner)
+
+  @jax.jit
+  def run():
+    params, memory = initial(outer)
+    _, after = step(outer, params, memory)
+    return memory, after
+
+  memory, after = run()
+  _, inner_memory = jax.eval_shape(lambda: initial(inner))
+  assert set(memory) == set(inner_memory)
   assert np.any(after['bank'] != memory['bank'])

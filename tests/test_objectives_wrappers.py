@@ -181,7 +181,10 @@ def test_a_training_learns_the_temperature_against_the_student():
     (dict(objective='standardised'), 'take one that has a temperature'),
     (dict(lowest=0.0), 'ctkd needs a lowest temperature above 0, got 0.0'),
     (dict(span=-1.0), 'ctkd needs a span above 0, got -1.0'),
-    (dict(epochs=0), 'ctkd has epochs=0: expected a whole number, 1 or more'),
+    (
+      dict(epochs=0),
+      'ctkd: epochs must be a whole number of at least 1, got 0',
+    ),
   ],
 )
 def test_ctkd_refuses_wrong_settings(settings, message):

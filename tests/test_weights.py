@@ -144,7 +144,8 @@ def test_wrong_weights_are_explained(spec, message):
 
 @pytest.mark.parametrize('epochs', [1.5, '2', -1, True])
 def test_a_warm_up_takes_whole_epochs(epochs):
-  with pytest.raises(ValueError, match=f'warmup_epochs={epochs!r}: .* whole'):
+  message = f'warmup_epochs must be a whole number .* got {epochs!r}'
+  with pytest.raises(ValueError, match=message):
     weights.make(0.9, epochs)
 
 
