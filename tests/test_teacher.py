@@ -206,11 +206,12 @@ class TestCache:
 
   def test_keys_have_not_changed(self):
     """They are those of before there were a start, a stop and so on."""
-    assert self.key() == '723d811e419c48d9b0d2'
+    data = dict(data__settings__train_size=44)
+    assert self.key(**data) == '723d811e419c48d9b0d2'
     settings = dict(
       teacher__loss='brier', teacher__scale=2.0, teacher__epochs=3
     )
-    assert self.key(**settings) == 'afca4ed30569c207047b'
+    assert self.key(**data, **settings) == 'afca4ed30569c207047b'
 
   @pytest.mark.usefixtures('square')
   def test_every_setting_makes_another_teacher(self, folder, exported, cache):
