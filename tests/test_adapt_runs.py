@@ -78,7 +78,7 @@ class TestRun:
     assert student.taps == {'pooled': 'head:input'}
     taps = {}
     for name, (variables, card) in networks.items():
-      outputs = card.module().apply(variables, IMAGE)
+      outputs = jax.jit(card.module().apply)(variables, IMAGE)
       assert outputs.logits.shape == (2, 3)
       taps[name] = jax.tree.map(jnp.shape, outputs.taps)
     assert taps == {
@@ -97,6 +97,7 @@ class TestRun:
       card = checkpoints.load_card(path)
       assert card.params_sha256 == digests(summary)[name]
 
+  @pytest.mark.slow
   def test_the_same_run_ends_with_the_same_bits(self, summary, folder):
     """Also of networks with dropout, saved and trained anew."""
     again = finish(folder / 'again', cache=str(folder / 'no cache'))

@@ -4,6 +4,7 @@ import json
 import pathlib
 import shutil
 
+import jax
 import numpy as np
 import pytest
 import tiny
@@ -155,7 +156,7 @@ def test_a_network_of_save_pretrained():
   assert card.branches == 1 and card.read_out == 'softmax'
   assert card.name == 'network' and card.model_name == 'resnet8 x0.25'
   image = np.zeros((2, 8, 8, 1), np.float32)
-  outputs = card.module().apply(variables, image)
+  outputs = jax.jit(card.module().apply)(variables, image)
   assert outputs.logits.shape == (2, 3)
 
 

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import finished
+import jax
 import numpy as np
 import PIL.Image
 import pytest
@@ -48,8 +49,9 @@ def outputs(place):
   dataset = tiny.experiment(**finished.DATA).dataset
   image = dataset.test.image.astype(np.float32) / 255
   image = (image - dataset.view.mean) / dataset.view.std
-  outputs = card.module().apply(variables, image.astype(np.float32))
-  return outputs, dataset.test.label
+  apply = jax.jit(card.module().apply)
+  outputs = apply(variables, image.astype(np.float32))
+  return jax.tree.map(np.asarray, outputs), dataset.test.label
 
 
 def test_the_numbers_are_those_of_the_networks(runs, drawn):

@@ -63,16 +63,15 @@ def outputs_of_zeros(program, examples=1):
   }
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def traced_once(monkeypatch):
-  """Traces the networks that many files have in common once."""
+  """Traces the networks that many configs have in common once."""
   monkeypatch.setattr(models, 'macs', macs)
   monkeypatch.setattr(tree, 'shapes', shapes)
   monkeypatch.setattr(Program, '_outputs_of_zeros', outputs_of_zeros)
 
 
 @each_file
-@pytest.mark.usefixtures('traced_once')
 def test_the_file_describes_an_experiment(path):
   get_config = runpy.run_path(str(path))['get_config']
   pair = [SMALL] if 'pair' in inspect.signature(get_config).parameters else []

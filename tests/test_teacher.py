@@ -88,7 +88,7 @@ class TestReadOut:
     image = np.random.default_rng(0).normal(size=(16, 8, 8, 1))
     variables, card = checkpoints.load(folder / 'square/networks/teacher')
     plain = card.module(read_out='softmax')
-    raw = predict(plain, variables, image).logits
+    raw = jax.jit(predict, static_argnums=0)(plain, variables, image).logits
     assert card.read_out == 'clip' and np.any(raw < 0)
     for teacher in (
       SQUARE,
@@ -97,12 +97,12 @@ class TestReadOut:
     ):
       made = tiny.experiment(cache=cache, **teacher)
       program = made.phases[-1].program
+      init = jax.jit(program.init_network, static_argnums=0)
       both = {
-        name: program.init_network(name, jax.random.key(0))
-        for name in ('teacher', 'student')
+        name: init(name, jax.random.key(0)) for name in ('teacher', 'student')
       }
       both['teacher'] = variables
-      outputs, _ = program.forward(
+      outputs, _ = jax.jit(program.forward)(
         {name: x['params'] for name, x in both.items()},
         {name: x['batch_stats'] for name, x in both.items()},
         jnp.asarray(image),
