@@ -1,4 +1,4 @@
-"""Activation boundaries on CIFAR-100: a start for training on labels.
+"""Activation boundaries on CIFAR-100: features first, then labels.
 
 Paper: Heo et al., AAAI 2019, https://arxiv.org/abs/1811.03233. Connectors,
 scale and the first phase, 30 epochs at the student's learning rate, are those

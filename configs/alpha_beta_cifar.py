@@ -1,4 +1,4 @@
-"""ABKD on CIFAR-100: an alpha-beta divergence in the place of KL.
+"""ABKD on CIFAR-100: an alpha-beta divergence in place of KL.
 
 Paper: Wang et al., ICML 2025, https://arxiv.org/abs/2505.04560. For
 resnet56,resnet20 exponents and weight are the published code's

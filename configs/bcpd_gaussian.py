@@ -12,15 +12,15 @@ Command:
 
   python -m jaxkd.main --config=configs/bcpd_gaussian.py --workdir=runs/bcpd
 
-writes the tables below and a picture. Every recipe is a tree of settings that
-differ, so any teacher can be judged by adding one to `recipes`.
+prints the tables below and writes a picture. Every recipe is a tree of settings
+that differ, so any teacher can be judged by adding a recipe.
 
   K=3, K=10        teachers; those stopped early or trained at a low rate are
                    the controls that a comparison of losses calls for
   noisy targets    K=10, the student learns from eta one-hot + (1 - eta) p*
 
 Columns: 'target' are the student's targets (the teacher's probabilities, or the
-noisy ones), 'train_frobenius' its distance from p* over the training split,
+noisy ones), 'train_frobenius' their distance from p* over the training split,
 the paper's L2; 'posterior_square' is the teacher's mean squared distance on the
 test split; 'student_best' is the student at its best epoch on the validation
 split, as in the released code, 'student' that of the last epoch.

@@ -10,7 +10,7 @@ Command:
   python -m jaxkd.main --config=configs/dgkd_cifar.py:resnet56,resnet14 \
     --config.method.assistants="('resnet32','resnet20')" --workdir=runs/dgkd_2
 
-No guide is dropped by --config.method.dropped=0. Controls: takd_cifar.py with
+With --config.method.dropped=0 no guide is dropped. Controls: takd_cifar.py with
 the same assistants; kd_cifar.py without any.
 
 T = 5 and the guides alone, without labels, are the released code's defaults.

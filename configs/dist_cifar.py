@@ -1,4 +1,4 @@
-"""DIST on CIFAR-100: correlations of classes in the place of a divergence.
+"""DIST on CIFAR-100: correlations of classes in place of a divergence.
 
 Paper: Huang et al., NeurIPS 2022, https://arxiv.org/abs/2205.10536. Weights and
 temperature are the published code's (https://github.com/hunto/DIST_KD), the

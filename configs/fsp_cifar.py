@@ -1,4 +1,4 @@
-"""Flow of solution procedure on CIFAR-100: a start for training on labels.
+"""Flow of solution procedure on CIFAR-100: features first, then labels.
 
 Paper: Yim et al., CVPR 2017,
 https://openaccess.thecvf.com/content_cvpr_2017/html/Yim_A_Gift_From_CVPR_2017_paper.html.
@@ -12,7 +12,7 @@ Command:
   python -m jaxkd.main --config=configs/fsp_cifar.py:resnet56,resnet20 \
     --workdir=runs/fsp_resnet20
 
-It is defined between networks of as many channels; for others
+It is defined between networks with equal numbers of channels; for others
 (wrn_40_2,wrn_40_1 and all pairs of two families)
 --config.method.objective.connect=True adds learned connectors, which neither
 paper nor benchmark has.

@@ -4,7 +4,7 @@ Paper: Kim, Park and Kwak, NeurIPS 2018, https://arxiv.org/abs/1802.04977. Tap,
 weight and the first phase, 30 epochs of the paraphraser, are those of the
 CIFAR-100 distillation benchmark (Tian, Krishnan, Isola, 2020,
 https://arxiv.org/abs/1910.10699). The learning rate of the first phase is 0.01
-for students that are ResNets or wide ones; others have their own.
+for ResNets and wide ResNets as students; others have the student's.
 
 Command:
 

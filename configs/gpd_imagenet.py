@@ -27,7 +27,7 @@ cosine after 5 epochs of warm-up, 300 epochs, no clipping; fine-tuning: 2e-4 and
 Deviations: scaling is 'copy' (--config.method.scaling=official has the authors'
 step sizes). RVT's augmentation (RandAugment, mixup, CutMix, random erasing,
 repeated augmentation, label smoothing) and its 10 epochs at the last rate are
-not there, so its published accuracy is not to be expected.
+not implemented, so its published accuracy is not to be expected.
 
 Cost: not run. Forward MACs of an image: resnet18 1.8 G, its dynamic teacher
 7.0 G, the static teacher 3.7 G.

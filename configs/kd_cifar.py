@@ -11,12 +11,12 @@ Command:
 Any pair by --config=configs/kd_cifar.py:TEACHER,STUDENT, which also sets the
 benchmark's learning rate for the student; the student without a teacher in the
 same run by --config.baseline=True. The benchmark's batch
-statistics are those of one device; here they are of the whole batch, whatever
-the number of devices.
+statistics are those of one device; here they are those of the whole batch, for
+any number of devices.
 
 Cost: 240 epochs of the default pair have not been run; on 2 CPU cores a step
 takes 1.3 s, an epoch 17 minutes (resnet20 -> resnet8: about 2 minutes). Use an
-accelerator for the real thing.
+accelerator for full runs.
 
 Expected (published, last epoch): resnet32x4 79.42 % -> resnet8x4 73.33 %
 (72.50 % without a teacher); resnet56 72.34 % -> resnet20 70.66 % (69.06 %).

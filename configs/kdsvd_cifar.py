@@ -11,7 +11,7 @@ Command:
     --workdir=runs/kdsvd_resnet20
 
 RepDistiller's reading is --config.method.objective.reading=channels, for which
-no weight is published. It needs networks of as many channels
+no weight is published. It needs equal numbers of channels
 (resnet56,resnet20), or --config.method.objective.connect=True.
 
 Control: kd_cifar.py and, in the same run, --config.baseline=True, the student

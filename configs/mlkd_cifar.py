@@ -22,7 +22,7 @@ Cost: not run to its end here.
 Expected (published by the authors of logit standardisation,
 https://github.com/sunshangquan/logit-standardization-KD, epoch not stated):
 resnet32x4 -> resnet8x4 77.08 % (73.33 % by KD); resnet56 -> resnet20 72.19 %
-(70.66 %). That is by twice the epochs and two views of each image.
+(70.66 %). That is with twice the epochs and two views of each image.
 """
 
 from jaxkd.config import benchmark

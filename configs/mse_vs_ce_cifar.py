@@ -8,7 +8,7 @@ Command:
 
 trains both teachers, distils a student from each by the same method with the
 same seed, and prints both with the paired difference over the seeds. The pair
-of networks stands behind a colon, :TEACHER,STUDENT; other seeds by
+of networks follows a colon, :TEACHER,STUDENT; other seeds by
 --config.study.seeds=(0,1), fewer recipes by --config.study.only="('CE','MSE')".
 All students of a recipe share its teacher. Every recipe is a tree of settings,
 below; another one, also with another method, is one more line there.

@@ -2,7 +2,7 @@
 
 Paper: Heo et al., ICCV 2019, https://arxiv.org/abs/1904.01866. Connectors and
 weights are those of mdistiller (https://github.com/megvii-research/mdistiller),
-the same for all pairs. Its students are not MobileNetV2 and ShuffleNetV1; here
+the same for all pairs. It has no MobileNetV2 or ShuffleNetV1 students; here
 any pair is taught at the stages that both networks have.
 
 Command:

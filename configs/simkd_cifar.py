@@ -1,10 +1,10 @@
 """SimKD on CIFAR-100: resnet8x4 ends in the classifier of resnet32x4.
 
-Paper: Chen et al., CVPR 2022, https://arxiv.org/abs/2203.14001. Labels teach
-the teacher alone. The student learns to have the features that the teacher's
-classifier reads, and is tested, saved and exported with it and with a projector
-in between: for this pair 214,016 parameters and 13.6 million MACs, or 70,400
-and 4.5 million by --config.method.factor=4.
+Paper: Chen et al., CVPR 2022, https://arxiv.org/abs/2203.14001. Only the
+teacher learns from labels. The student learns to have the features that the
+teacher's classifier reads, and is tested, saved and exported with it and with a
+projector in between: for this pair 214,016 parameters and 13.6 million MACs, or
+70,400 and 4.5 million by --config.method.factor=4.
 
 Command:
 
@@ -12,7 +12,7 @@ Command:
   python -m jaxkd.main --config=configs/simkd_cifar.py:vgg13,mobilenet_v2 \
     --workdir=runs/simkd_mobilenet
 
-Control: --config.method.label_weight=1.0, which lets labels in.
+Control: --config.method.label_weight=1.0, which adds the labels.
 
 Cost: a little above that of kd_cifar.py. Not run to its end here.
 

@@ -8,7 +8,7 @@ Command:
   python -m jaxkd.main --config=configs/slkd_cifar.py:wrn_40_2,wrn_40_1 \
     --workdir=runs/slkd_wrn
 
-The pair stands behind the colon, TEACHER,STUDENT. With it comes the learning
+The pair follows the colon, TEACHER,STUDENT. With it comes the learning
 rate, which is the student's and its SL-Ts': 0.01 for mobilenet_v2,
 shufflenet_v1 and shufflenet_v2, 0.05 for the others. (A student named by
 --config.student.name leaves the rate as it is.) The weights and the temperature

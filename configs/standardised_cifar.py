@@ -11,7 +11,7 @@ Command:
   python -m jaxkd.main --config=configs/standardised_cifar.py:vgg13,vgg8 \
     --workdir=runs/standardised_vgg
 
-Any objective of logits stands in the place of KD by
+Any objective of logits can replace KD, by
 --config.method.objective.objective.name. The temperatures are those in the
 names of the published logs. (By its configuration vgg13,vgg8 has 2; that of
 resnet50,mobilenet_v2 has a weight of 9, its log one of 1.)

@@ -10,8 +10,8 @@ Command:
   python -m jaxkd.main --config=configs/vid_cifar.py:vgg13,mobilenet_v2 \
     --workdir=runs/vid_mobilenet
 
-Variances learn, as in the paper and in RepDistiller. (In mdistiller they stay
-at 5.)
+Variances are learned, as in the paper and in RepDistiller. (In mdistiller they
+stay at 5.)
 
 Control: kd_cifar.py and, in the same run, --config.baseline=True, the student
 without a teacher.

@@ -8,8 +8,8 @@ Symbols, used in every docstring of the project:
   T  temperature       s, t  student and teacher (learner and guide)
   p, q  probabilities of the teacher and of the student
 
-Arrays are NHWC and float32 unless said otherwise. Every loss takes the learner
-first and the guide second.
+Arrays are NHWC and float32 unless stated otherwise. Every loss takes the
+learner first and the guide second.
 """
 
 __version__ = '0.1.0'

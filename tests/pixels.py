@@ -14,7 +14,7 @@ from jaxkd.data import augment
 from jaxkd.data.base import Dataset, Split, View, digest_splits
 from jaxkd.graph import Frozen, Graph, Learner, Transfer
 from jaxkd.graph.program import bind
-from jaxkd.problems import Figure, Problem
+from jaxkd.problems import Display, Problem
 from jaxkd.train import mesh as meshes
 from jaxkd.train.phase import Task
 from jaxkd.types import Batch, Outputs
@@ -107,9 +107,9 @@ PIXELS = Problem(
   summary=summary,
   headline='pixel_accuracy',
   finite=('nll',),
-  figures={
-    'pixel_accuracy': Figure('pixel accuracy', percent=True, column='pixels'),
-    'nll': Figure('NLL (nats)', column='NLL'),
+  displays={
+    'pixel_accuracy': Display('pixel accuracy', percent=True, column='pixels'),
+    'nll': Display('NLL (nats)', column='NLL'),
   },
 )
 

@@ -46,10 +46,10 @@ def test_both_views_are_as_specified(problem):
 @each_problem
 def test_names_are_consistent(problem):
   assert problems.CATALOG[problem.name] is problem
-  assert {problem.headline, *problem.finite} <= problem.figures.keys()
+  assert {problem.headline, *problem.finite} <= problem.displays.keys()
   assert problem.label_objective in objectives.CATALOG
   assert problem.best in problem.reported
-  labels = [figure.label for figure in problem.reported.values()]
+  labels = [display.label for display in problem.reported.values()]
   assert len(set(labels)) == len(labels)
 
 
@@ -77,10 +77,10 @@ def test_metrics_of_a_batch_leave_padding_out():
 
 def test_figures_are_shown_as_people_read_them():
   assert CLASSIFICATION.show_headline({'top1': 0.619}) == '61.90 %'
-  assert problems.figure('nll').show(0.5) == '0.500'
-  assert problems.figure('best_top1_on_test').show(None) == '-'
-  assert problems.figure('top1').percent
-  assert not problems.figure('train_frobenius').percent
+  assert problems.display('nll').show(0.5) == '0.500'
+  assert problems.display('best_top1_on_test').show(None) == '-'
+  assert problems.display('top1').percent
+  assert not problems.display('train_frobenius').percent
 
 
 def test_chance_is_the_accuracy_of_guesses():

@@ -31,7 +31,7 @@ PROGRAMS = {
 
 
 class Kind(enum.Enum):
-  """What a path holds.
+  """The kind of network at a path.
 
   NETWORK: a network of jaxkd, a folder or a file.
   STATE_DICT: a file of a PyTorch state dict.
@@ -44,7 +44,7 @@ class Kind(enum.Enum):
 
 
 def kind_of(path: pathlib.Path) -> Kind | None:
-  """Returns what a path holds; None if there is no network.
+  """Returns the kind of network at a path; None if there is no network.
 
   Any file that is neither a state dict nor a program counts as a network of
   jaxkd, and reading it fails if it is not.

@@ -44,8 +44,8 @@ class Evaluation:
 
   def __str__(self) -> str:
     rows = [
-      (figure.label, figure.show(self.results[key]))
-      for key, figure in self.problem.figures.items()
+      (display.label, display.show(self.results[key]))
+      for key, display in self.problem.displays.items()
       if key in self.results
     ]
     name = self.card.name
@@ -180,8 +180,8 @@ def draw(evaluation: Evaluation, workdir: pathlib.Path) -> pathlib.Path | None:
     ensemble, and for a problem without confidences.
   """
   name = evaluation.card.name
-  drawn = evaluation.reliability and name != ENSEMBLE
-  if not (drawn and (workdir / layout.CONFIG).exists()):
+  shown = evaluation.reliability and name != ENSEMBLE
+  if not (shown and (workdir / layout.CONFIG).exists()):
     return None
   title = f'{evaluation.card.model_name} on {evaluation.data}'
   picture = workdir / 'reliability.png'
@@ -204,5 +204,5 @@ def run(
   """
   evaluation = evaluate(workdir, name, file, config)
   picture = None if file else draw(evaluation, workdir)
-  drawn = f'\nAccuracy by confidence: {picture}' if picture else ''
-  return f'{evaluation}{drawn}'
+  line = f'\nAccuracy by confidence: {picture}' if picture else ''
+  return f'{evaluation}{line}'

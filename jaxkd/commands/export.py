@@ -21,6 +21,7 @@ from jaxkd.checkpoints import Card, formats
 from jaxkd.data import augment
 from jaxkd.data.base import Dataset
 from jaxkd.interop.export import Predict
+from jaxkd.problems import Problem
 from jaxkd.runs import artifacts
 from jaxkd.types import Variables
 
@@ -35,23 +36,26 @@ class Exported:
   before, after: cards of the trained and of the written network.
   images: number of test images on which both gave the same logits.
   difference: see `difference`.
+  problem: that the data set poses.
   """
 
   before: Card
   after: Card
   images: int
   difference: float
+  problem: Problem
 
   def __str__(self) -> str:
     rows = [(self.before.name, 'model', 'parameters', 'MACs')]
     for when, card in (('trained', self.before), ('exported', self.after)):
       params, macs = f'{card.params:,}', f'{card.macs / 1e6:,.1f} M'
       rows.append((when, card.model_name, params, macs))
+    label = self.problem.displays[self.problem.headline].label
     return (
       f'{text.table(rows, right=(2, 3))}\n\nRead back, the file gives'
       f' {self.images:,} test images the same {_compared(self.after)}, to'
-      f' {self.difference:.1e} of the largest. Test top-1:'
-      f' {text.percent(self.after.results["top1"])}'
+      f' {self.difference:.1e} of the largest. Test {label}:'
+      f' {self.problem.show_headline(self.after.results)}'
     )
 
 
@@ -103,7 +107,7 @@ def export(
   with jax.default_matmul_precision('highest'):
     want = test.logits(trained, variables, COMPARED)
   error = _write(output, plain, deployed, after, want, dataset)
-  return Exported(before, after, len(want), error)
+  return Exported(before, after, len(want), error, test.problem)
 
 
 def _write(

@@ -49,15 +49,15 @@ def view_number(
     return jax.random.bits(jax.random.fold_in(key, i), (), 'uint32')
 
   # A remainder favours small numbers, by less than one part in ten million.
-  drawn = jax.vmap(bits)(index) % jnp.uint32(view_count(view))
-  return drawn.astype(jnp.int32)
+  number = jax.vmap(bits)(index) % jnp.uint32(view_count(view))
+  return number.astype(jnp.int32)
 
 
-def view_offsets(drawn: Array, view: View) -> tuple[Array, Array, Array]:
+def view_offsets(number: Array, view: View) -> tuple[Array, Array, Array]:
   """Splits a view's number into crop offsets and a flip.
 
   Args:
-    drawn: int32 [B], in 0..view_count(view)-1.
+    number: int32 [B], in 0..view_count(view)-1.
     view: the crop's padding and whether it flips.
 
   Returns:
@@ -65,7 +65,7 @@ def view_offsets(drawn: Array, view: View) -> tuple[Array, Array, Array]:
     flip, bool [B].
   """
   side = 2 * view.pad + 1
-  return drawn // side % side, drawn % side, drawn // side**2 > 0
+  return number // side % side, number % side, number // side**2 > 0
 
 
 def train_view(
@@ -93,8 +93,8 @@ def train_view(
   chex.assert_rank([image, index], [4, 1])
   chex.assert_equal_shape_prefix([image, index], 1)
   if view_count(view) > 1:
-    drawn = view_number(index, epoch, seed=seed, view=view)
-    image = crop(image, *view_offsets(drawn, view), view.pad)
+    number = view_number(index, epoch, seed=seed, view=view)
+    image = crop(image, *view_offsets(number, view), view.pad)
   return eval_view(image, view=view, dtype=dtype)
 
 

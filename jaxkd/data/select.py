@@ -1,7 +1,7 @@
 """Fixed parts of a training split: few-shot subsets, held-out examples.
 
 The choice is a function of the labels alone. It does not change with the run's
-seed, so that runs with different seeds are trained and measured on one subset.
+seed, so that runs with different seeds are trained and evaluated on one subset.
 """
 
 import dataclasses

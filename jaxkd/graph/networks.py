@@ -70,7 +70,7 @@ class Model:
 
 @dataclasses.dataclass(frozen=True)
 class ReusedHead:
-  """Another network's classifier, in the place of a network's own.
+  """Another network's classifier, in place of a network's own.
 
   of: the other network. Its classifier is copied in every step, and no gradient
     flows into it.
@@ -93,7 +93,7 @@ class Learner:
   expander: makes its initial variables from those of the narrower network that
     it is like.
   model: its architecture, instead of that of the network it is like.
-  head: another network's classifier, in the place of its own.
+  head: another network's classifier, in place of its own.
   """
 
   like: str | None = None

@@ -22,7 +22,7 @@ def kd(
     label_weight: of the cross-entropy against labels; a number or a schedule,
       see `jaxkd.methods.weights.make`.
     guide_weight: of T² KL(teacher ‖ student), likewise.
-    objective: one or several in the place of that divergence, with weights of
+    objective: one or several in place of that divergence, with weights of
       their own, see `jaxkd.methods.transfers.weighted_objectives`;
       `temperature` and `guide_weight` do not apply to them.
 
@@ -61,7 +61,7 @@ def distil(
       that `jaxkd.methods.network_specs.network` takes; the config's `teacher`
       alone. Those without a checkpoint are trained from labels first.
     fuse: the student has one guide, the weighted sum of the teachers' outputs,
-      in the place of several losses.
+      in place of several losses.
     label_objective: from the labels to the student, as `objective`.
 
   Raises:

@@ -1,6 +1,6 @@
 """The BatchNorm in front of a tap, on request.
 
-OFD needs the scale and bias behind a map before its activation. A network
+OFD needs scale and bias of the BatchNorm in front of an activation. A network
 records them in a separate collection, so that they cost nothing unless they are
 requested; `apply` requests them, and returns them as `Outputs.norms`.
 """

@@ -34,7 +34,7 @@ def ab(
   Args:
     stages: taps of the learner; () takes the stages that both networks have,
       before their activation.
-    guide_stages: taps of the guide, as many; () takes the same names, or the
+    guide_stages: as many taps of the guide; () takes the same names, or the
       guide's stages.
     margin: of the hinge, in units of features.
     scale: of the hinge's sum over a map.

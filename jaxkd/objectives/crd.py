@@ -4,8 +4,8 @@ https://arxiv.org/abs/1910.10699. An example's embeddings by both networks are a
 pair, to be distinguished from pairs with the other network's embeddings of
 other examples, which are kept in memory.
 
-Deviations from the published code: negatives are drawn on the device, within
-the step, and with replacement (16,384 draws out of 49,500 examples are about
+Deviations from the published code: negatives are sampled on the device, within
+the step, with replacement (16,384 draws out of 49,500 examples are about
 13,900 different ones); without it, they would have to be sorted on each visit.
 And labels are collected from the batches: in the first epoch, an example that
 has not been visited yet can be a negative of the same class, as one in a
@@ -34,7 +34,7 @@ UNVISITED = -1  # the label of an example that has not been visited
 
 
 class Embeddings(nn.Module):
-  """A linear layer for each network's features, and unit vectors behind it.
+  """A linear layer for each network's features, normalised to unit length.
 
   Attributes:
     dim: D of the embeddings.
@@ -185,10 +185,10 @@ def _pairs(
   if 'label' in memory:
     label = memory['label'].at[index].set(own)
     memory = {**memory, 'label': label}
-    drawn = of_other_classes(key, label, own, count)
+    sampled = of_other_classes(key, label, own, count)
   else:
-    drawn = others(key, index, examples, count)
-  return jnp.concatenate([index[:, None], drawn], axis=1), memory
+    sampled = others(key, index, examples, count)
+  return jnp.concatenate([index[:, None], sampled], axis=1), memory
 
 
 def _scored(

@@ -35,7 +35,7 @@ def fsp(
   Args:
     stages: taps of the learner, two or more; () takes the stem and the stages
       that both networks have.
-    guide_stages: taps of the guide, as many; () takes the same names, or the
+    guide_stages: as many taps of the guide; () takes the same names, or the
       guide's stem and stages.
     connect: where the numbers of channels differ, a learned 1 x 1 convolution
       and BatchNorm map the learner's to the guide's. The paper's definition

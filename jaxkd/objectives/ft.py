@@ -27,7 +27,7 @@ def _rectified(x: Array) -> Array:
 class Paraphraser(nn.Module):
   """Three convolutions to the factor, and three from it back to the map.
 
-  All are 3 x 3, followed by a leaky ReLU. In the published code those behind
+  All are 3 x 3, followed by a leaky ReLU. In the published code those after
   the factor are transposed; with stride 1 that is the same layer but for its
   initialisation.
 

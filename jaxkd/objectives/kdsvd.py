@@ -34,7 +34,7 @@ def kdsvd(
       maps differ in size, 'rows' averages them to the smaller one.
     stages: taps of the learner, two or more; () takes the stages that both
       networks have.
-    guide_stages: taps of the guide, as many; () takes the same names, or the
+    guide_stages: as many taps of the guide; () takes the same names, or the
       guide's stages.
     connect: where the numbers of channels differ, a learned 1 x 1 convolution
       and BatchNorm map the learner's to the guide's.

@@ -22,7 +22,7 @@ def nst(
 
   Args:
     stages: taps of the learner; () takes the stages that both networks have.
-    guide_stages: taps of the guide, as many; () takes the same names, or the
+    guide_stages: as many taps of the guide; () takes the same names, or the
       guide's stages.
 
   References:

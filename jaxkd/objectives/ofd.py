@@ -64,7 +64,7 @@ def ofd(
   guide_stages: Sequence[str] = (),
   margins: str = 'batch_norm',
 ) -> Objective:
-  """Partial distance of pre-activations, behind a 1 x 1 convolution.
+  """Partial distance of pre-activations, after a 1 x 1 convolution.
 
   The guide's map is averaged to the learner's size. A stage k stages before
   the last has a weight of 1 / 2^k. The benchmark's weight of the
@@ -75,7 +75,7 @@ def ofd(
     stages: taps of the learner; () takes all stages that both networks have,
       counted from the last, before their activation, if they end in one.
     guide_stages: of the guide, as many; () takes the same names.
-    margins: 'batch_norm': the expected negative response behind the guide's
+    margins: 'batch_norm': the expected negative response of the guide's
       BatchNorm, see `losses.ofd_margin`. 'features': its mean over
       the batch, for guides without BatchNorm; the paper names both.
 

@@ -42,7 +42,7 @@ Taps and additions are those for a {PAIR[LEARNER]} with a {PAIR[GUIDE]} as
 teacher, on CIFAR-100: parameters, which are learned and discarded after
 training, and memory. The weight is the published one on CIFAR-100, beside
 cross-entropy with weight 1, or with the weight after "labels"; {NOTHING} where
-none is known, or the objective does not stand alone. `ab` and `fsp` have a
+none is known, or the objective is not used alone. `ab` and `fsp` have a
 phase of their own, before the labels.
 """
 MARKS = ('<!-- objectives -->\n', '<!-- end of objectives -->\n')

@@ -77,7 +77,7 @@ def vid(
 
   Args:
     stages: taps of the learner; () takes the stages that both networks have.
-    guide_stages: taps of the guide, as many; () takes the same names, or the
+    guide_stages: as many taps of the guide; () takes the same names, or the
       guide's stages.
     variance: initial, of every channel, above 1e-5.
 

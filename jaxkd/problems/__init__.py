@@ -6,10 +6,10 @@ and tables ask the problem, and assume nothing about labels themselves.
 
 from jaxkd.catalog import lookup
 from jaxkd.data.base import Dataset
-from jaxkd.problems.base import Figure, Problem
+from jaxkd.problems.base import Display, Problem
 from jaxkd.problems.classification import CLASSIFICATION
 
-__all__ = ['CATALOG', 'CLASSIFICATION', 'Figure', 'Problem', 'figure', 'of']
+__all__ = ['CATALOG', 'CLASSIFICATION', 'Display', 'Problem', 'display', 'of']
 
 CATALOG = {'classification': CLASSIFICATION}
 
@@ -23,7 +23,7 @@ def of(dataset: Dataset) -> Problem:
   return lookup('problem', CATALOG, dataset.problem)
 
 
-def figure(metric: str) -> Figure:
+def display(metric: str) -> Display:
   """Returns how a metric is shown: the same in every problem that has it.
 
   A metric of no problem is a plain number under its own name.
@@ -31,4 +31,4 @@ def figure(metric: str) -> Figure:
   for problem in CATALOG.values():
     if metric in problem.reported:
       return problem.reported[metric]
-  return Figure(metric)
+  return Display(metric)

@@ -15,7 +15,7 @@ Raw = Mapping[str, Any]  # examples as stored: 'image', 'label', 'index', ...
 
 
 @dataclasses.dataclass(frozen=True)
-class Figure:
+class Display:
   """How a metric is shown to people.
 
   label: its name, with its unit.
@@ -40,7 +40,7 @@ class Problem:
   """Everything that depends on the kind of labels.
 
   The functions that get arrays are pure and run under `jit`. Logits and labels
-  may have any shape behind the axis of the batch: classification has logits
+  may have any shape after the batch axis: classification has logits
   [B, K] and labels [B], a label for each pixel has [B, H, W, K] and [B, H, W].
 
   Attributes:
@@ -64,7 +64,7 @@ class Problem:
     headline: the metric by which networks are judged. More is better, and it is
       at least 0.
     finite: metrics that are NaN or infinite only if a training has diverged.
-    figures: metric -> how it is shown, in the order of tables.
+    displays: metric -> how it is shown, in the order of tables.
     chance: data set -> the headline of random guesses on its test split, mean
       and standard deviation; None if that depends on more than the data.
   """
@@ -80,7 +80,7 @@ class Problem:
   summary: Callable[[Mapping[str, np.ndarray]], dict[str, float]]
   headline: str
   finite: tuple[str, ...]
-  figures: Mapping[str, Figure]
+  displays: Mapping[str, Display]
   chance: Callable[[Dataset], tuple[float, float]] | None = None
 
   @property
@@ -89,16 +89,16 @@ class Problem:
     return f'best_{self.headline}_on_test'
 
   @property
-  def reported(self) -> dict[str, Figure]:
-    """The figures of a trained network, with its best headline."""
+  def reported(self) -> dict[str, Display]:
+    """How metrics of a trained network are shown, with its best headline."""
     reported = {}
-    for name, figure in self.figures.items():
-      reported[name] = figure
+    for name, display in self.displays.items():
+      reported[name] = display
       if name == self.headline:
-        label = f'best {figure.label} of all epochs'
-        reported[self.best] = Figure(label, figure.percent)
+        label = f'best {display.label} of all epochs'
+        reported[self.best] = Display(label, display.percent)
     return reported
 
   def show_headline(self, metrics: Mapping[str, Any]) -> str:
     """Returns the headline as text, such as '61.90 %'."""
-    return self.figures[self.headline].show(metrics[self.headline])
+    return self.displays[self.headline].show(metrics[self.headline])

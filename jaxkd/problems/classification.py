@@ -10,7 +10,7 @@ from jaxkd import evaluate
 from jaxkd.data import augment
 from jaxkd.data.base import Dataset, View
 from jaxkd.evaluate.sums import Sums
-from jaxkd.problems.base import Figure, Problem, Raw
+from jaxkd.problems.base import Display, Problem, Raw
 from jaxkd.types import Array, Batch, Metrics
 
 
@@ -91,16 +91,16 @@ CLASSIFICATION = Problem(
   summary=evaluate.summary,
   headline='top1',
   finite=('nll',),
-  figures={
-    'top1': Figure('top-1', percent=True, column='test top-1'),
-    'top5': Figure('top-5', percent=True),
-    'nll': Figure('NLL (nats)', column='NLL'),
-    'brier': Figure('Brier score', column='Brier'),
-    'ece': Figure('ECE', percent=True, column='ECE'),
-    'posterior_square': Figure(
+  displays={
+    'top1': Display('top-1', percent=True, column='test top-1'),
+    'top5': Display('top-5', percent=True),
+    'nll': Display('NLL (nats)', column='NLL'),
+    'brier': Display('Brier score', column='Brier'),
+    'ece': Display('ECE', percent=True, column='ECE'),
+    'posterior_square': Display(
       'squared distance to the posterior', optional=True
     ),
-    'posterior_kl': Figure('KL(posterior || network) (nats)', optional=True),
+    'posterior_kl': Display('KL(posterior || network) (nats)', optional=True),
   },
   chance=chance,
 )

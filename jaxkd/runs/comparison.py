@@ -138,7 +138,7 @@ def label(key: str) -> str:
 
 
 def _in_percent(key: str) -> bool:
-  return problems.figure(key.rpartition('/')[2]).percent
+  return problems.display(key.rpartition('/')[2]).percent
 
 
 def _spread(values: Sequence[float], key: str, sign: str = '') -> str:

@@ -127,7 +127,7 @@ def _check_accuracy(
   guess, deviation = problem.chance(dataset)
   if result[problem.headline] > guess + 3 * deviation:
     return
-  figure = problem.figures[problem.headline]
+  display = problem.displays[problem.headline]
   own = name in experiment.models
   where = f'--config.{name}.checkpoint' if own else 'checkpoint'
   mean, std = (
@@ -135,9 +135,9 @@ def _check_accuracy(
     for values in (dataset.view.mean, dataset.view.std)
   )
   raise ValueError(
-    f'the {name} of {path} has {figure.label}'
+    f'the {name} of {path} has {display.label}'
     f' {problem.show_headline(result)} on the {len(dataset.test):,} test images'
-    f' of {dataset.name}, where guessing has {figure.show(guess)}: it has'
+    f' of {dataset.name}, where guessing has {display.show(guess)}: it has'
     f' nothing to teach. Was it trained on these classes, in this order, and on'
     f' images normalised by mean ({mean}) and deviation ({std})? Set another'
     f' {where}'

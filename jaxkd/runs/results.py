@@ -53,11 +53,11 @@ def card_of(
 
 def reported(card: Card, problem: Problem) -> dict[str, Any]:
   """Returns a network's entry in the summary, a part of its card."""
-  figures = problem.reported
-  always = [name for name, figure in figures.items() if not figure.optional]
+  displays = problem.reported
+  always = [name for name, display in displays.items() if not display.optional]
   keys = ('model', 'width', 'branches', *always)
   keys += ('params', 'macs', 'params_sha256')
-  optional = (*(name for name in figures if name not in always), 'reused')
+  optional = (*(name for name in displays if name not in always), 'reused')
   entries = card.to_json()
   return {
     **{key: entries.get(key) for key in keys},
@@ -73,13 +73,13 @@ def result_table(summary: Mapping[str, Any]) -> str:
   problem = lookup(
     'problem', problems.CATALOG, summary.get('problem', 'classification')
   )
-  figures = {k: x for k, x in problem.figures.items() if x.column}
-  columns = [figure.column for figure in figures.values()]
+  displays = {k: x for k, x in problem.displays.items() if x.column}
+  columns = [display.column for display in displays.values()]
   rows = [
     (
       name,
       describe.row_name(network),
-      *(figure.show(network.get(key)) for key, figure in figures.items()),
+      *(display.show(network.get(key)) for key, display in displays.items()),
       f'{network["params"]:,}',
       f'{network["macs"] / 1e6:,.1f} M',
     )

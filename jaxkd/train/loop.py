@@ -150,11 +150,11 @@ class Loop:
     record.steps += steps
     bar.update(steps)
     headline = self.problem.headline
-    figure = self.problem.figures[headline]
+    display = self.problem.displays[headline]
     last = values[f'{headline}/{self.program.graph.trained[-1]}'][-1]
     bar.set_postfix_str(
-      f'loss {values["loss"][-1]:.3f}, train {figure.label}'
-      f' {figure.show(last)}, {record.images_per_second:.0f} images/s',
+      f'loss {values["loss"][-1]:.3f}, train {display.label}'
+      f' {display.show(last)}, {record.images_per_second:.0f} images/s',
       refresh=False,
     )
 
@@ -178,7 +178,7 @@ class Loop:
       int(state.step),
       {**means, **tests, 'images_per_second': record.images_per_second},
     )
-    label = self.problem.figures[self.problem.headline].label
+    label = self.problem.displays[self.problem.headline].label
     shown = ', '.join(
       f'{name} {self.problem.show_headline(result)}'
       for name, result in record.last.items()
@@ -208,7 +208,7 @@ class Loop:
     result = self.test(self.program.modules[name], variables)
     for metric in self.problem.finite:
       if not math.isfinite(result[metric]):
-        what = f'{self.problem.figures[metric].label} of {label} on the test'
+        what = f'{self.problem.displays[metric].label} of {label} on the test'
         steps = (epoch + 1) * self.feed.steps_per_epoch
         self._diverged(epoch, steps, f'{what} split', result[metric])
     record.last[label] = result

@@ -115,7 +115,7 @@ def train_phase(
     log=log,
     every_steps=task.every_steps,
   )
-  label = problem.figures[problem.headline].label
+  label = problem.displays[problem.headline].label
   for name in task.program.graph.frozen:
     module = task.program.modules[name]
     result = (results or {}).get(name) or test(module, initial[name])
