@@ -294,7 +294,7 @@ def accuracies(program, state):
 
 def test_the_losses_fall_in_the_first_steps():
   method = functools.partial(methods.gpd, static=None)
-  *_, metrics = train_on_digits(method, epochs=1, batch=16, examples=320)
+  *_, metrics = train_on_digits(method, epochs=1, batch=16, examples=480)
   student, teacher = losses_of(metrics)
   for losses in (student, teacher):
     assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5]), losses

@@ -21,9 +21,10 @@ from jaxkd.train.state import trainable
 from jaxkd.train.step import make_step
 from jaxkd.types import Outputs
 
-# In the place of every network that is widened or has another's classifier.
+# In the place of networks that are widened or have another's classifier, and
+# where the loss has to fall although a weight rises.
 NET = MobileNetV1(4, (((8, 1, 2),),), num_classes=3)
-RESHAPED = ('gpd', 'simkd')
+CONVOLVED = ('gpd', 'simkd', 'two teachers')
 
 
 class OneStage(nn.Module):
@@ -34,7 +35,10 @@ class OneStage(nn.Module):
 
   @nn.compact
   def __call__(self, image, train=False):
-    x = nn.Dense(4, use_bias=False, name='conv')(image)
+    b, h, w, c = image.shape
+    patches = image.reshape(b, h // 4, 4, w // 4, 4, c).swapaxes(2, 3)
+    patches = patches.reshape(b, h // 4, w // 4, 16 * c)
+    x = nn.Dense(8, use_bias=False, name='patches')(patches)
     x = nn.BatchNorm(use_running_average=not train, name='bn')(x)
     x = nn.relu(x)
     pooled = jnp.mean(x, axis=(1, 2))
@@ -82,7 +86,7 @@ def task_of(name):
   task = experiment.phases[PHASES.get(name, -1)].task(experiment.dataset)
 
   def build(_, width, branches):
-    if name not in RESHAPED:
+    if name not in CONVOLVED:
       return OneStage()
     return NET.clone(width=width, branches=branches or 1)
 

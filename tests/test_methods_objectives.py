@@ -127,7 +127,9 @@ def batch():
   }
 
 
-@each_method
+@pytest.mark.parametrize(
+  'method', [pytest.param('distil', marks=pytest.mark.slow), 'slkd', 'gpd']
+)
 def test_a_sum_of_objectives_is_learned(method):
   spec = {'kd': 0.9, 'crd': 0.1, 'at': 10.0}
   program = program_of(method, spec, ('one_stage', 'one_stage'))
