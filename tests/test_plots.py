@@ -129,7 +129,7 @@ def test_another_student(tmp_path):
 
 @pytest.mark.parametrize('rows', [[], [{'phase': 'a', 'epoch': 1, 'loss': 2}]])
 def test_rows_without_a_test_are_refused(tmp_path, rows):
-  message = f"no test accuracy in {len(rows)} rows: .*'test/student/top1'"
+  message = f"no test top-1 in {len(rows)} rows: .*'test/student/top1'"
   with pytest.raises(ValueError, match=message):
     plots.gap(rows, tmp_path / 'gap.png')
   assert not list(tmp_path.iterdir())

@@ -14,12 +14,13 @@ from jaxkd.plots.embedding import (
   neighbour_accuracy,
   scatter,
 )
-from jaxkd.plots.gap import curves, frozen, gap, gaps
+from jaxkd.plots.gap import GapMetrics, curves, frozen, gap, gaps
 from jaxkd.plots.reliability import reliability
 
 __all__ = [
   'NEIGHBOURS',
   'PERPLEXITY',
+  'GapMetrics',
   'correlation',
   'correlation_difference',
   'curves',

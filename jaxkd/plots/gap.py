@@ -1,9 +1,10 @@
-"""Learning curves of all networks, and the accuracy gap to the student.
+"""Learning curves of all networks, and the gap to the student.
 
 Distillation with teachers that learn, such as https://arxiv.org/abs/2410.04140,
 aims to keep this gap small.
 """
 
+import dataclasses
 import math
 import os
 import pathlib
@@ -24,11 +25,38 @@ from jaxkd.plots.style import (
 
 Rows = Sequence[Mapping[str, Any]]
 Curve = dict[str, list[float]]
-TOP1 = '/top1'
 AVERAGE = '_ema'  # suffix of the name of a network with averaged parameters
 
 
-def curves(rows: Rows) -> dict[str, Curve]:
+@dataclasses.dataclass(frozen=True)
+class GapMetrics:
+  """The two metrics that are drawn.
+
+  headline: the metric whose gap to the student is drawn, as in the rows.
+  headline_label: its name.
+  percent: whether it is a fraction that is drawn in per cent.
+  loss: the other metric.
+  loss_label: its name, with its unit.
+  """
+
+  headline: str = 'top1'
+  headline_label: str = 'top-1'
+  percent: bool = True
+  loss: str = 'nll'
+  loss_label: str = 'NLL (nats)'
+
+  @property
+  def scale(self) -> float:
+    """The factor of the headline."""
+    return 100 if self.percent else 1
+
+
+CLASSIFICATION = GapMetrics()
+
+
+def curves(
+  rows: Rows, metrics: GapMetrics = CLASSIFICATION
+) -> dict[str, Curve]:
   """Returns the test results of each network by epoch.
 
   A network is tested in the phase that trains it and, frozen, in the phases
@@ -37,84 +65,97 @@ def curves(rows: Rows) -> dict[str, Curve]:
 
   Args:
     rows: one dict per epoch, as in metrics.jsonl.
+    metrics: the two.
 
   Returns:
-    Network -> 'epoch', 'top1' (fractions) and 'nll' (nats), lists of equal
-    length. An NLL that was not logged, or was not finite, is NaN.
+    Network -> 'epoch' and the two metrics by their names in the rows, lists of
+    equal length. A loss that was not logged, or was not finite, is NaN.
 
   Raises:
-    ValueError: no row has a test accuracy.
+    ValueError: no row has a test result of the headline.
 
   >>> curves([{'phase': 'distil', 'epoch': 1, 'test/student/top1': 0.5}])
   {'student': {'epoch': [1], 'top1': [0.5], 'nll': [nan]}}
   """
   by_network, phases = {}, {}
   for row in rows:
-    for name in _tested(row):
+    for name in _tested(row, metrics.headline):
       if phases.get(name) != row.get('phase') or name not in by_network:
-        by_network[name] = {'epoch': [], 'top1': [], 'nll': []}
+        by_network[name] = {'epoch': [], metrics.headline: [], metrics.loss: []}
         phases[name] = row.get('phase')
-      nll = row.get(f'test/{name}/nll')
+      loss = row.get(f'test/{name}/{metrics.loss}')
       by_network[name]['epoch'].append(row['epoch'])
-      by_network[name]['top1'].append(row[f'test/{name}{TOP1}'])
-      by_network[name]['nll'].append(math.nan if nll is None else nll)
+      by_network[name][metrics.headline].append(
+        row[f'test/{name}/{metrics.headline}']
+      )
+      by_network[name][metrics.loss].append(math.nan if loss is None else loss)
   if not by_network:
     raise ValueError(
-      f'no test accuracy in {len(rows)} rows: a row must have keys such as'
-      f" 'epoch' and 'test/student{TOP1}', as in metrics.jsonl"
+      f'no test {metrics.headline_label} in {len(rows)} rows: a row must have'
+      f" keys such as 'epoch' and 'test/student/{metrics.headline}', as in"
+      ' metrics.jsonl'
     )
   return by_network
 
 
-def _tested(row: Mapping[str, Any]) -> list[str]:
-  """Returns the names of the networks with a test accuracy in a row."""
+def _tested(row: Mapping[str, Any], headline: str) -> list[str]:
+  """Returns the names of the networks with a test result in a row."""
+  end = f'/{headline}'
   return [
-    key.removeprefix('test/').removesuffix(TOP1)
+    key.removeprefix('test/').removesuffix(end)
     for key, value in row.items()
-    if key.startswith('test/') and key.endswith(TOP1) and value is not None
+    if key.startswith('test/') and key.endswith(end) and value is not None
   ]
 
 
-def frozen(rows: Rows) -> set[str]:
+def frozen(rows: Rows, headline: str = CLASSIFICATION.headline) -> set[str]:
   """Returns the networks that were frozen in the last phase that tested them.
 
-  A phase logs the training accuracy of each network that it trains. If it logs
-  no training accuracy, no network is considered frozen.
+  A phase logs the headline of each network that it trains, on its batches. If
+  it logs none, no network is considered frozen.
+
+  Args:
+    rows: one dict per epoch, as in metrics.jsonl.
+    headline: the metric.
   """
+  start = f'train/{headline}/'
   status = {}
   for row in rows:
-    trained = {
-      key.removeprefix('train/top1/')
-      for key in row
-      if key.startswith('train/top1/')
-    }
-    for name in _tested(row):
+    trained = {key.removeprefix(start) for key in row if key.startswith(start)}
+    for name in _tested(row, headline):
       status[name] = trained and name.removesuffix(AVERAGE) not in trained
   return {name for name, is_frozen in status.items() if is_frozen}
 
 
-def gaps(curves: Mapping[str, Curve], student: str) -> dict[str, Curve]:
-  """Returns the gap in top-1 between each other network and the student.
+def gaps(
+  curves: Mapping[str, Curve],
+  student: str,
+  metrics: GapMetrics = CLASSIFICATION,
+) -> dict[str, Curve]:
+  """Returns the gap between each other network and the student.
 
   Args:
     curves: from `curves`.
     student: the network that the others are compared with.
+    metrics: the two, of which the headline is compared.
 
   Returns:
-    Network -> 'epoch' and 'gap', 100 (its top-1 - the student's top-1) in
-    percentage points, at the epochs when both were tested; networks without
-    such an epoch are left out.
+    Network -> 'epoch' and 'gap', the network's headline less the student's, in
+    percentage points if it is drawn in per cent, at the epochs when both were
+    tested; networks without such an epoch are left out.
 
   Raises:
     KeyError: the student was not tested, with suggestions.
   """
   own = lookup('tested network', curves, student)
-  reference = dict(zip(own['epoch'], own['top1'], strict=True))
+  reference = dict(zip(own['epoch'], own[metrics.headline], strict=True))
   by_network = {}
   for name, curve in curves.items():
     both = [
-      (epoch, 100 * (top1 - reference[epoch]))
-      for epoch, top1 in zip(curve['epoch'], curve['top1'], strict=True)
+      (epoch, metrics.scale * (value - reference[epoch]))
+      for epoch, value in zip(
+        curve['epoch'], curve[metrics.headline], strict=True
+      )
       if epoch in reference
     ]
     if name != student and both:
@@ -130,8 +171,9 @@ def gap(
   student: str = 'student',
   guide: str | None = None,
   title: str = '',
+  metrics: GapMetrics = CLASSIFICATION,
 ) -> pathlib.Path:
-  """Draws test top-1, test NLL and the top-1 gap to the student by epoch.
+  """Draws two test metrics, and the gap to the student, by epoch.
 
   Args:
     rows: one dict per epoch, as in metrics.jsonl.
@@ -139,41 +181,42 @@ def gap(
     student: the network that the others are compared with.
     guide: a network that is highlighted with thick lines, as the student is.
     title: above the panels; '' for none.
+    metrics: the two.
 
   Returns:
     The path of the PNG.
 
   Raises:
-    ValueError: no row has a test accuracy.
+    ValueError: no row has a test result of the headline.
     KeyError: the student or the guide was not tested, with suggestions.
   """
   from matplotlib.figure import Figure
 
-  tested = curves(rows)
-  differences = gaps(tested, student)
+  tested = curves(rows, metrics)
+  differences = gaps(tested, student, metrics)
   if guide is not None:
     lookup('tested network', tested, guide)
-  styles = _styles(tested, student, guide, frozen(rows))
+  styles = _styles(tested, student, guide, frozen(rows, metrics.headline))
   figure = Figure(figsize=(12, 4.2), layout='constrained')
-  top1, nll, gap_panel = figure.subplots(1, 3)
+  headline, loss, gap_panel = figure.subplots(1, 3)
   for name, curve in tested.items():
-    percent = [100 * x for x in curve['top1']]
-    _draw(top1, curve['epoch'], percent, styles[name])
-    _draw(nll, curve['epoch'], curve['nll'], styles[name])
+    scaled = [metrics.scale * x for x in curve[metrics.headline]]
+    _draw(headline, curve['epoch'], scaled, styles[name])
+    _draw(loss, curve['epoch'], curve[metrics.loss], styles[name])
   gap_panel.axhline(0, color=INK, linewidth=1, zorder=1)
   for name, curve in differences.items():
     _draw(gap_panel, curve['epoch'], curve['gap'], styles[name])
-  logged = any(math.isfinite(x) for c in tested.values() for x in c['nll'])
   epochs = [epoch for curve in tested.values() for epoch in curve['epoch']]
-  _decorate(top1, 'Test top-1 (%)', epochs)
-  _decorate(nll, 'Test NLL (nats)', epochs, '' if logged else 'not logged')
-  _decorate(
-    gap_panel,
-    f'Top-1 lead over {student} (points)',
-    epochs,
-    '' if differences else 'no other network',
-  )
-  legend(figure, top1)
+  losses = [x for curve in tested.values() for x in curve[metrics.loss]]
+  missing = '' if any(map(math.isfinite, losses)) else 'not logged'
+  alone = '' if differences else 'no other network'
+  unit, points = (' (%)', ' (points)') if metrics.percent else ('', '')
+  name = metrics.headline_label
+  lead = f'{name[:1].upper()}{name[1:]} lead over {student}{points}'
+  _decorate(headline, f'Test {name}{unit}', epochs)
+  _decorate(loss, f'Test {metrics.loss_label}', epochs, missing)
+  _decorate(gap_panel, lead, epochs, alone)
+  legend(figure, headline)
   figure_title(figure, title)
   return save(figure, path)
 

@@ -91,13 +91,22 @@ class Run:
     picture, last = self.workdir / 'gap.png', self.experiment.phases[-1]
     if picture.exists() or last.reusable:
       return picture if picture.exists() else None
-    config = self.experiment.config
+    config, problem = self.experiment.config, self.experiment.source.problem
+    name = problem.finite[0]
+    headline, loss = problem.displays[problem.headline], problem.displays[name]
     return plots.gap(
       log.read(self.workdir / 'metrics.jsonl'),
       picture,
       student=last.graph.result,
       guide=_coupled(last.graph, last.graph.result),
       title=f'{config.method.name} on {config.data.name}',
+      metrics=plots.GapMetrics(
+        headline=problem.headline,
+        headline_label=headline.label,
+        percent=headline.percent,
+        loss=name,
+        loss_label=loss.label,
+      ),
     )
 
   def _claim(self, pretrained: Mapping[str, SavedNetwork]) -> None:
