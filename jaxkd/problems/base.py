@@ -63,8 +63,8 @@ class Problem:
     summary: sums over a split, of either kind -> metrics by name.
     headline: the metric by which networks are judged. More is better, and it is
       at least 0.
-    finite: metrics that are NaN or infinite only if a training has diverged; the
-      first is drawn beside the headline.
+    finite: metrics that are NaN or infinite only if a training has diverged.
+      The first is drawn beside the headline.
     displays: metric -> how it is shown, in the order of tables.
     chance: data set -> the headline of random guesses on its test split, mean
       and standard deviation; None if that depends on more than the data.
