@@ -23,6 +23,7 @@ def test_every_objective_has_a_method_with_all_it_needs(name):
     assert method['guide_weight'] == weight
 
 
+@pytest.mark.slow
 def test_the_teacher_exists_once_and_only_students_learn():
   cases = bench.cases_of('mlp:mlp', ['crd', 'pkt'], MLP, bank=40)
   assert list(cases) == ['kd', 'crd', 'pkt']

@@ -269,6 +269,7 @@ def test_the_teacher_is_not_updated():
   chex.assert_trees_all_equal(before.params['teacher'], after.params['teacher'])
 
 
+@pytest.mark.slow  # `test_methods` has it, for each mechanism
 @each
 def test_four_devices_agree_with_one(name):
   """Also where the loss is a relation of the batch, which is the whole one."""

@@ -261,7 +261,13 @@ PUBLISHED = {
 }
 
 
-@pytest.mark.parametrize(('guide', 'learner'), PUBLISHED)
+@pytest.mark.parametrize(
+  ('guide', 'learner'),
+  [
+    pytest.param(*pair, marks=pytest.mark.slow if n > 1 else ())
+    for n, pair in enumerate(PUBLISHED)
+  ],
+)
 def test_adds_the_published_number_of_parameters(guide, learner):
   crd = objectives.crd()
 

@@ -38,7 +38,15 @@ FITNET = {
 }
 
 
-@pytest.mark.parametrize(('guide', 'learner'), FITNET)
+def pairs(table):
+  """The pairs of a table, all but the first two of them slow."""
+  return [
+    pytest.param(*pair, marks=pytest.mark.slow if n > 1 else ())
+    for n, pair in enumerate(table)
+  ]
+
+
+@pytest.mark.parametrize(('guide', 'learner'), pairs(FITNET))
 def test_fitnet_adds_the_published_number_of_parameters(guide, learner):
   fitnet = objectives.fitnet()
   assert parameters(fitnet, learner, guide) == FITNET[guide, learner]
@@ -68,7 +76,7 @@ VID = {
 }
 
 
-@pytest.mark.parametrize(('guide', 'learner'), VID)
+@pytest.mark.parametrize(('guide', 'learner'), pairs(VID))
 def test_vid_adds_the_published_number_of_parameters(guide, learner):
   ends = dict(guide=outputs_of(guide), learner=outputs_of(learner))
   start = functools.partial(objectives.vid().init, KEY, examples=1)
@@ -88,7 +96,7 @@ CC = {
 }
 
 
-@pytest.mark.parametrize(('guide', 'learner'), CC)
+@pytest.mark.parametrize(('guide', 'learner'), pairs(CC))
 def test_cc_adds_the_published_number_of_parameters(guide, learner):
   assert parameters(objectives.cc(), learner, guide) == CC[guide, learner]
 

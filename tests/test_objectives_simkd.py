@@ -38,7 +38,16 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize('name', SMALL)
+QUICK = ('resnet_cifar', 'vit', 'mlp')  # a map, tokens, a vector
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
+    for name in SMALL
+  ],
+)
 def test_the_classifier_reads_the_mean_of_the_compared_map(name):
   net, image = SMALL[name], jnp.asarray(draw(2, 8, 8, 1))
 

@@ -26,6 +26,7 @@ def points():
   return plots.embed(clusters(0.5), seed=0, perplexity=10)
 
 
+@pytest.mark.slow
 def test_the_seed_decides():
   # So many that the principal components are found by a random method.
   features = np.random.default_rng(0).normal(size=(510, 60))

@@ -209,7 +209,12 @@ def test_added_branches_leave_a_trained_network_as_it_is():
 
 @pytest.mark.parametrize(
   ('name', 'branches'),
-  [*((name, 6) for name in BRANCHED), (BRANCHED[0], 3), (BRANCHED[1], 4)],
+  [
+    *((name, 6) for name in BRANCHED[:4]),
+    *(pytest.param(x, 6, marks=pytest.mark.slow) for x in BRANCHED[4:]),
+    (BRANCHED[0], 3),
+    (BRANCHED[1], 4),
+  ],
 )
 def test_the_deployed_network_is_the_student_that_was_trained(name, branches):
   """Every array of the wide network and every statistic is another one."""
