@@ -220,14 +220,14 @@ def shapes(net):
 
 def frequency(k, outputs):
   """The fixed filter [k, k, O], one entry after the other."""
-  found = np.zeros((k, k, outputs))
+  filters = np.zeros((k, k, outputs))
   for h, w, o in np.ndindex(k, k, outputs):
     if o < outputs // 2:
-      found[h, w, o] = math.cos(math.pi * (h + 0.5) * (o + 1) / 3)
+      filters[h, w, o] = math.cos(math.pi * (h + 0.5) * (o + 1) / 3)
     else:
       place = o + 1 - outputs // 2
-      found[h, w, o] = math.cos(math.pi * (w + 0.5) * place / 3)
-  return found
+      filters[h, w, o] = math.cos(math.pi * (w + 0.5) * place / 3)
+  return filters
 
 
 def random_variables(net, seed=0, dtype=np.float32):
@@ -271,13 +271,13 @@ def copied(variables, plan):
         )
     return array.astype(np.float32)
 
-  found = {}
+  collections = {}
   for part, leaves in (('params', plan.params), ('batch_stats', plan.stats)):
     named = tree.leaves(variables[part])
-    found[part] = tree.from_leaves(
+    collections[part] = tree.from_leaves(
       {path: widen(named[path], leaf.axes) for path, leaf in leaves.items()}
     )
-  return found
+  return collections
 
 
 def difference(got, want):

@@ -16,7 +16,7 @@ MLP = run.Sizes(batch=8, image_size=8, num_classes=5, chunk=1)
 
 
 def bench(capsys, *arguments: str) -> tuple[list[str], dict]:
-  """Returns the lines above the JSON line, and what that line says."""
+  """Returns the lines above the JSON line, and the object in that line."""
   assert run.main(run.parse([*SMALL, *arguments, '--json'])) == 0
   *above, last = capsys.readouterr().out.splitlines()
   return above, json.loads(last)
@@ -122,7 +122,7 @@ def compilations():
     jax.monitoring.unregister_event_duration_listener(listen)
 
 
-def test_a_compilation_would_be_seen():
+def test_compilations_are_recorded():
   with compilations() as compiled:
     jax.jit(lambda x: x + 1)(np.ones(3))
   assert compiled

@@ -42,11 +42,11 @@ def test_the_teacher_exists_once_and_only_students_learn():
     kernel = case.state.params['student']['head']['kernel']
     assert np.any(kernel != start.params['student']['head']['kernel'])
     assert case.state.step == 2
-  # As it was, and there: a step has given up what it got, and returned it.
+  # Unchanged and not deleted: a step donates the teacher and returns it.
   jax.tree.map(np.testing.assert_array_equal, lent, before)
 
 
-def test_ratios_are_of_rounds_and_the_dearest_comes_first():
+def test_ratios_are_of_rounds_and_the_slowest_comes_first():
   times = {'kd': [10.0, 20.0, 10.0], 'at': [11.0, 20.0, 30.0], 'sp': [9, 9, 9]}
   each = {'kd': 1.0, 'at': 2.0, 'sp': 3.0}
   sizes = {'kd': 2**20, 'at': 3 * 2**19, 'sp': 0}

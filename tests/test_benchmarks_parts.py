@@ -27,10 +27,10 @@ def test_the_parts_are_those_of_the_graph():
 def test_the_ratio_is_of_rounds():
   times = {'step': [10.0, 30.0, 10.0], 'a': [4.0, 10.0, 5.0], 'b': [6, 10, 0]}
   memory = {'step': {'arguments': 2**20, 'temporary': 0}}
-  found = parts.report(times, memory)
-  assert found['ms'] == {'step': 10, 'a': 5, 'b': 6}
-  assert found['ratio'] == 1.5 and found['ratios'] == [1.0, 2.0]
-  assert found['memory_mib']['step'] == {'arguments': 1, 'temporary': 0}
+  results = parts.report(times, memory)
+  assert results['ms'] == {'step': 10, 'a': 5, 'b': 6}
+  assert results['ratio'] == 1.5 and results['ratios'] == [1.0, 2.0]
+  assert results['memory_mib']['step'] == {'arguments': 1, 'temporary': 0}
 
 
 @pytest.mark.slow
@@ -38,18 +38,18 @@ def test_the_command_ends_with_json(capsys):
   arguments = '--pair=mlp:mlp --method=gpd --batch=8 --steps=2 --image_size=8'
   parts.main(parts.parse([*arguments.split(), '--num_classes=5', '--json']))
   *above, last = capsys.readouterr().out.splitlines()
-  found = json.loads(last)
-  assert found['ratio'] > 0 and len(found['ms']) == 4
-  state = found['memory_mib']
+  results = json.loads(last)
+  assert results['ratio'] > 0 and len(results['ms']) == 4
+  state = results['memory_mib']
   # Momentum and parameters of the wide network, beside the data.
   whole = state['step']['arguments']
   assert whole > state['student, training']['arguments'] > 0
   assert any('step / sum of parts' in line for line in above)
   np.testing.assert_allclose(
-    found['ratio'], np.median(found['ratios']), rtol=1e-6
+    results['ratio'], np.median(results['ratios']), rtol=1e-6
   )
 
 
-def test_a_pair_must_be_a_pair():
+def test_a_pair_of_one_network_is_refused():
   with pytest.raises(ValueError, match='must be TEACHER:STUDENT'):
     parts.main(parts.parse(['--pair=mlp', '--method=gpd']))

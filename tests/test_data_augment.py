@@ -74,7 +74,7 @@ def test_rectangles_keep_their_shape():
   assert distance.min() < 1e-5
 
 
-def test_an_example_does_not_see_its_batch():
+def test_a_view_does_not_depend_on_the_batch():
   image, index = pixels(12), np.arange(100, 112)
   whole = train_view(image, index, 2)
   pick = np.array([7, 0, 11])

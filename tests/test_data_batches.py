@@ -57,16 +57,16 @@ def test_train_batches_are_the_order_in_pieces(n, batch_size, seed):
 
 @hypothesis.given(sizes, st.integers(1, 70))
 def test_eval_batches_count_every_example_once(n, batch_size):
-  seen = np.zeros(n)
+  counts = np.zeros(n)
   for index, mask in data.eval_batches(n, batch_size):
     assert index.shape == mask.shape == (batch_size,)
     assert index.dtype == np.int32 and mask.dtype == np.float32
     assert not index[mask == 0].any()
-    np.add.at(seen, index, mask)
-  np.testing.assert_array_equal(seen, 1)
+    np.add.at(counts, index, mask)
+  np.testing.assert_array_equal(counts, 1)
 
 
-def test_example_seeds_do_not_see_the_batch():
+def test_example_seeds_do_not_depend_on_the_batch():
   index = np.random.default_rng(0).permutation(1000)
   whole = data.example_seeds(3, 4, index)
   assert whole.dtype == np.uint64
@@ -154,18 +154,18 @@ def test_prefetch_without_an_epoch_gives_test_views():
 
 
 def test_prefetch_stays_a_few_batches_ahead():
-  asked = []
+  requested = []
 
   def indices():
     for i in range(100):
-      asked.append(i)
+      requested.append(i)
       yield np.array([i], np.int32)
 
   batches = data.prefetch(lazy_split(100), indices(), 0, 0, depth=4)
   next(batches)
-  assert len(asked) == 4
+  assert len(requested) == 4
   next(batches)
-  assert len(asked) == 5
+  assert len(requested) == 5
   batches.close()
 
 

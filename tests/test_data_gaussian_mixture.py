@@ -46,8 +46,8 @@ def softmax(logits):
 
 
 def means_of(settings, seed=0):
-  wanted = ('num_classes', 'dimensions', 'separation')
-  return class_means(**{key: settings[key] for key in wanted}, seed=seed)
+  names = ('num_classes', 'dimensions', 'separation')
+  return class_means(**{key: settings[key] for key in names}, seed=seed)
 
 
 def densities(x, means, variance):
@@ -78,14 +78,14 @@ def test_the_log_posterior_is_finite_where_the_posterior_is_not():
 
 
 def test_a_linear_classifier_has_the_posterior_as_its_softmax():
-  made = mixture(**SIZES, **SMALL)
+  dataset = mixture(**SIZES, **SMALL)
   kernel, bias = bayes_classifier(means_of(SIZES), SIZES['variance'])
   assert kernel.shape == (4, 3) and bias.shape == (3,)
   net = models.build('linear', num_classes=3)
   variables = {'params': {'head': {'kernel': kernel, 'bias': bias}}}
-  image = data.eval_view(made.test.image, view=made.view)
+  image = data.eval_view(dataset.test.image, view=dataset.view)
   logits = np.asarray(net.apply(variables, image).logits)
-  np.testing.assert_allclose(softmax(logits), made.test.posterior, rtol=1e-5)
+  np.testing.assert_allclose(softmax(logits), dataset.test.posterior, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -121,17 +121,17 @@ def test_the_bayes_classifier_is_as_good_as_in_the_literature(
 
 
 def test_labels_are_drawn_from_the_posterior():
-  """E[onehot - p*] = 0, over all examples and given a confident answer."""
+  """E[onehot - p*] = 0, over all examples and over the confident ones."""
   test = mixture().test
   assert len(test) == 90000
   surprise = np.eye(10)[test.label] - test.posterior
   variance = test.posterior * (1.0 - test.posterior)
   top = test.posterior.max(-1)
   for low, high in [(0, 1), (0, 0.4), (0.4, 0.8), (0.8, 1)]:
-    chosen = (low <= top) & (top <= high)
-    assert chosen.sum() > 1000
-    error = np.sqrt(variance[chosen].sum(0))
-    assert (np.abs(surprise[chosen].sum(0)) < 4 * error).all()
+    mask = (low <= top) & (top <= high)
+    assert mask.sum() > 1000
+    error = np.sqrt(variance[mask].sum(0))
+    assert (np.abs(surprise[mask].sum(0)) < 4 * error).all()
   # Classes are equally probable: their counts are multinomial.
   counts = np.bincount(test.label, minlength=10)
   assert scipy.stats.chisquare(counts).pvalue > 1e-3
@@ -158,13 +158,16 @@ def test_means_are_steps_of_the_separation():
 
 
 def test_the_data_never_change():
-  made = mixture()
-  assert made.fingerprint.startswith('209f216f0dbec9782968860c6ae56f64')
-  assert [len(x) for x in splits(made).values()] == [5000, 5000, 90000]
-  assert made.image_shape == (1, 1, 30)
-  assert made.class_names[:2] == ('class0', 'class1') and made.num_classes == 10
-  assert made.train.image.dtype == np.float32
-  assert made.train.label.dtype == np.int32
+  dataset = mixture()
+  assert dataset.fingerprint.startswith('209f216f0dbec9782968860c6ae56f64')
+  assert [len(x) for x in splits(dataset).values()] == [5000, 5000, 90000]
+  assert dataset.image_shape == (1, 1, 30)
+  assert (
+    dataset.class_names[:2] == ('class0', 'class1')
+    and dataset.num_classes == 10
+  )
+  assert dataset.train.image.dtype == np.float32
+  assert dataset.train.label.dtype == np.int32
 
 
 def test_data_are_a_function_of_the_seed_and_splits_of_their_own_size():
@@ -203,7 +206,7 @@ def test_impossible_settings_are_explained(settings, message):
 # The way to the network
 
 
-def test_a_part_keeps_its_posteriors():
+def test_a_subset_keeps_its_posteriors():
   whole = mixture(**SIZES, **SMALL)
   keep = np.array([7, 2])
   part = whole.train.take(keep)
@@ -219,13 +222,13 @@ def test_a_part_keeps_its_posteriors():
 
 
 def test_few_shot_and_validation_take_examples_with_their_posteriors():
-  made = data.load(
+  dataset = data.load(
     'gaussian_mixture', few_shot=3, validation=2, **SIZES, **SMALL
   )
-  assert np.bincount(made.train.label).tolist() == [3, 3, 3]
-  assert np.bincount(made.test.label).tolist() == [2, 2, 2]
-  assert len(made.validation) == 12
-  for split in splits(made).values():
+  assert np.bincount(dataset.train.label).tolist() == [3, 3, 3]
+  assert np.bincount(dataset.test.label).tolist() == [2, 2, 2]
+  assert len(dataset.validation) == 12
+  for split in splits(dataset).values():
     density = densities(flat(split), means_of(SIZES), SIZES['variance'])
     want = density / density.sum(-1, keepdims=True)
     np.testing.assert_allclose(split.posterior, want, rtol=1e-6, atol=1e-12)
@@ -233,21 +236,23 @@ def test_few_shot_and_validation_take_examples_with_their_posteriors():
 
 @pytest.mark.parametrize('augment', ['default', *data.AUGMENTATIONS])
 def test_real_numbers_are_not_transformed(augment):
-  made = data.load('gaussian_mixture', augment=augment, **SIZES, **SMALL)
-  arrays = mesh.put_split(made.train, mesh.make_mesh())
+  dataset = data.load('gaussian_mixture', augment=augment, **SIZES, **SMALL)
+  arrays = mesh.put_split(dataset.train, mesh.make_mesh())
   index = np.array([3, 0, 39, 3], np.int32)
 
   @jax.jit
   def views(arrays, index):
     raw = data.gather(arrays, index)
-    seen = data.train_view(raw['image'], index, 0, seed=0, view=made.view)
-    return raw, seen, data.eval_view(raw['image'], view=made.view)
+    train = data.train_view(raw['image'], index, 0, seed=0, view=dataset.view)
+    return raw, train, data.eval_view(raw['image'], view=dataset.view)
 
-  raw, seen, tested = views(arrays, index)
-  for image in (raw['image'], seen, tested):
+  raw, train, test = views(arrays, index)
+  for image in (raw['image'], train, test):
     assert image.dtype == np.float32
-    np.testing.assert_array_equal(image, made.train.image[index])
-  np.testing.assert_array_equal(raw['posterior'], made.train.posterior[index])
+    np.testing.assert_array_equal(image, dataset.train.image[index])
+  np.testing.assert_array_equal(
+    raw['posterior'], dataset.train.posterior[index]
+  )
   np.testing.assert_array_equal(raw['index'], index)
 
 
@@ -259,12 +264,12 @@ def test_a_view_divides_by_its_scale():
   assert base.View((0.0,), (1.0,)).scale == 255
 
 
-def test_only_known_posteriors_are_on_the_devices():
-  made = mixture(**SIZES, **SMALL)
-  unknown = data.Split(made.test.label, made.test.image)
+def test_only_splits_with_a_posterior_have_it_on_the_devices():
+  dataset = mixture(**SIZES, **SMALL)
+  unknown = data.Split(dataset.test.label, dataset.test.image)
   devices = mesh.make_mesh()
   assert set(mesh.put_split(unknown, devices)) == {'image', 'label'}
-  assert 'posterior' in mesh.put_split(made.test, devices)
+  assert 'posterior' in mesh.put_split(dataset.test, devices)
 
 
 def test_networks_are_trained_and_evaluated_on_real_numbers(tmp_path):
@@ -279,16 +284,16 @@ def test_networks_are_trained_and_evaluated_on_real_numbers(tmp_path):
     tmp_path,
   )
   summary = run.finish()
-  made = mixture(**SIZES, **SMALL)
+  dataset = mixture(**SIZES, **SMALL)
   variables, card = checkpoints.load(tmp_path / 'networks/student')
   assert card.model == 'linear' and card.image_shape == (1, 1, 4)
   head = {k: np.float64(v) for k, v in variables['params']['head'].items()}
-  q = softmax(flat(made.test) @ head['kernel'] + head['bias'])
-  own = np.arange(len(made.test)), made.test.label
+  q = softmax(flat(dataset.test) @ head['kernel'] + head['bias'])
+  own = np.arange(len(dataset.test)), dataset.test.label
   got = summary['networks']['student']
   assert got['top1'] == pytest.approx(np.mean(q.argmax(-1) == own[1]))
   assert got['nll'] == pytest.approx(-np.log(q[own]).mean(), rel=1e-5)
-  assert summary['provenance']['data_fingerprint'] == made.fingerprint
+  assert summary['provenance']['data_fingerprint'] == dataset.fingerprint
 
 
 @pytest.mark.parametrize('settings', [{}, dict(num_classes=3, dimensions=4)])

@@ -29,7 +29,7 @@ def test_digits_are_split_by_class():
   assert digits.class_names == tuple('0123456789')
 
 
-def test_digits_are_all_there_and_exact():
+def test_digits_are_complete_and_exact():
   import sklearn.datasets
 
   digits = data.load('digits')
@@ -70,18 +70,18 @@ def test_few_shot_is_a_fixed_balanced_subset():
 
 def test_validation_replaces_the_test_split():
   whole = data.load('digits')
-  chosen = data.load('digits', validation=7)
-  assert (classes(chosen.test) == 7).all()
-  assert len(chosen.train) == len(whole.train) - 70
-  both = np.concatenate([chosen.train.image, chosen.test.image])
+  dataset = data.load('digits', validation=7)
+  assert (classes(dataset.test) == 7).all()
+  assert len(dataset.train) == len(whole.train) - 70
+  both = np.concatenate([dataset.train.image, dataset.test.image])
   assert sorted(i.tobytes() for i in both) == sorted(
     i.tobytes() for i in whole.train.image
   )
-  assert 'real test split is not used' in chosen.notes[-1]
-  assert chosen.fingerprint != whole.fingerprint
+  assert 'real test split is not used' in dataset.notes[-1]
+  assert dataset.fingerprint != whole.fingerprint
 
 
-def test_few_shot_leaves_the_validation_examples_alone():
+def test_few_shot_does_not_change_the_validation_examples():
   held = data.load('digits', validation=7)
   both = data.load('digits', validation=7, few_shot=3)
   np.testing.assert_array_equal(both.test.image, held.test.image)
@@ -129,20 +129,20 @@ def test_augmentations(augment, pad, flip):
   assert (view.pad, view.flip) == (pad, flip)
 
 
-def test_a_lazy_split_is_not_cropped_unless_asked(monkeypatch):
+def test_a_lazy_split_is_not_cropped_by_default(monkeypatch):
   def load(index, seeds):
     return np.full((len(index), 2, 2, 3), 0 if seeds is None else 1, np.uint8)
 
   lazy = data.Split(np.zeros(4, np.int32), load=load)
   view = data.View((0.5,) * 3, (0.5,) * 3, flip=True)
-  made = data.Dataset('made', lazy, lazy, ('a',), view, 'f')
-  monkeypatch.setitem(data.CATALOG, 'made', lambda: made)
+  dataset = data.Dataset('made', lazy, lazy, ('a',), view, 'f')
+  monkeypatch.setitem(data.CATALOG, 'made', lambda: dataset)
   index, seeds = np.arange(2), np.arange(2)
   for augment, cropped in [('default', 1), ('crop', 1), ('flip', 0)]:
     train = data.load('made', augment=augment).train
     assert (train.load(index, seeds) == cropped).all()
     assert (train.load(index, None) == 0).all()
-  assert made.image_shape == (2, 2, 3)
+  assert dataset.image_shape == (2, 2, 3)
 
 
 def test_a_part_of_a_lazy_split_loads_its_own_examples():
@@ -157,23 +157,25 @@ def test_a_part_of_a_lazy_split_loads_its_own_examples():
 
 
 def test_synthetic_classes_are_separable():
-  made = data.load('synthetic', num_classes=7, train_size=210, test_size=70)
-  means = [made.train.image[made.train.label == k].mean(0) for k in range(7)]
-  image = made.test.image.astype(float)
+  dataset = data.load('synthetic', num_classes=7, train_size=210, test_size=70)
+  means = [
+    dataset.train.image[dataset.train.label == k].mean(0) for k in range(7)
+  ]
+  image = dataset.test.image.astype(float)
   distance = ((image[:, None] - np.stack(means)) ** 2).sum((2, 3, 4))
-  assert (distance.argmin(1) == made.test.label).all()
-  pixels = made.train.image / 255
-  np.testing.assert_allclose(pixels.mean(), made.view.mean, atol=0.02)
-  np.testing.assert_allclose(pixels.std(), made.view.std, atol=0.02)
+  assert (distance.argmin(1) == dataset.test.label).all()
+  pixels = dataset.train.image / 255
+  np.testing.assert_allclose(pixels.mean(), dataset.view.mean, atol=0.02)
+  np.testing.assert_allclose(pixels.std(), dataset.view.std, atol=0.02)
 
 
 def test_synthetic_takes_its_sizes_and_a_seed():
   sizes = dict(image_size=10, channels=1, train_size=20, test_size=4)
-  made = data.load('synthetic', **sizes)
-  assert made.train.image.shape == (20, 10, 10, 1)
-  assert made.test.image.shape == (4, 10, 10, 1)
-  assert same(made, data.load('synthetic', **sizes))
-  assert not same(made, data.load('synthetic', **sizes, seed=1))
+  dataset = data.load('synthetic', **sizes)
+  assert dataset.train.image.shape == (20, 10, 10, 1)
+  assert dataset.test.image.shape == (4, 10, 10, 1)
+  assert same(dataset, data.load('synthetic', **sizes))
+  assert not same(dataset, data.load('synthetic', **sizes, seed=1))
 
 
 @pytest.mark.parametrize(
@@ -203,7 +205,7 @@ def test_mistakes_are_explained(arguments, error, message):
     data.load(**arguments)
 
 
-def test_digests_tell_shapes_and_boundaries_apart():
+def test_digests_depend_on_shapes_and_boundaries():
   a = np.arange(6, dtype=np.uint8)
   digests = [
     base.digest(a),

@@ -35,7 +35,7 @@ batch_sizes = st.sampled_from([1, 7, 16])
 
 
 @hypothesis.given(sizes, batch_sizes, st.sampled_from([4, 7]))
-def test_means_are_scikit_learns(n, batch_size, num_classes):
+def test_means_equal_scikit_learn(n, batch_size, num_classes):
   logits, labels = examples(n, num_classes)
   total = evaluate.totals(in_batches(logits, labels, batch_size), n)
   got = evaluate.summary(total)
@@ -83,7 +83,7 @@ def test_ties_give_credit_for_five_places_and_no_more(values, label):
   logits = np.full((1, 9), -np.inf, np.float32)  # one shape, one program
   logits[0, : len(values)] = values
   got = counts(logits, np.array([label]), np.ones(1, np.float32))
-  order = np.argsort(-logits[0], kind='stable')  # of equals, the first first
+  order = np.argsort(-logits[0], kind='stable')  # ties in order of the classes
   assert float(got['top1']) == (order[0] == label)
   assert float(got['top5']) == (label in order[:5])
 

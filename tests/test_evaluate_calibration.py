@@ -15,7 +15,7 @@ bins = jax.jit(evaluate.bins, static_argnames='num_bins')
 
 
 def logits_of(confidence: np.ndarray) -> np.ndarray:
-  """Returns logits [N, 2] whose larger probability is given, of class 1."""
+  """Returns logits [N, 2] that give class 1 this probability."""
   c = np.asarray(confidence, np.float64)
   return np.stack([np.zeros_like(c), np.log(c / (1 - c))], -1).astype(
     np.float32
@@ -65,7 +65,7 @@ def reference(logits, labels, num_bins):
   st.integers(0, 10**6), st.sampled_from([2, 6]), st.sampled_from([1, 15])
 )
 @hypothesis.settings(max_examples=30)
-def test_bins_are_the_papers(seed, num_classes, num_bins):
+def test_bins_follow_the_papers_definition(seed, num_classes, num_bins):
   rng = np.random.default_rng(seed)
   logits = 3 * rng.normal(size=(48, num_classes)).astype(np.float32)
   labels = rng.integers(0, num_classes, 48)
@@ -105,7 +105,7 @@ def test_a_confidence_on_an_edge_belongs_below_it():
   np.testing.assert_array_equal(got['bin_hits'], [0, 2])
 
 
-def test_a_diagram_shows_scikit_learns_calibration_curve():
+def test_diagram_equals_scikit_learns_calibration_curve():
   confidence = np.random.default_rng(1).uniform(0.5, 1, 300)
   labels = (np.random.default_rng(2).random(300) < 0.8).astype(int)
   got = evaluate.reliability(totals(logits_of(confidence), labels, 10))

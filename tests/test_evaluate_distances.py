@@ -32,7 +32,7 @@ def close(got, want):
 
 @hypothesis.given(seeds, st.sampled_from([1.0, 4.0]))
 @hypothesis.settings(max_examples=20)
-def test_agreement_is_numpys(seed, temperature):
+def test_agreement_equals_numpy(seed, temperature):
   student, teacher = draw(seed)
   q, p = (softmax(np.float64(z) / temperature, -1) for z in (student, teacher))
   close(
@@ -47,7 +47,7 @@ def test_agreement_is_numpys(seed, temperature):
 
 @hypothesis.given(seeds)
 @hypothesis.settings(max_examples=20)
-def test_distance_is_numpys(seed):
+def test_distance_equals_numpy(seed):
   logits, other = draw(seed)
   posterior = softmax(other, -1)
   q = softmax(np.float64(logits), -1)

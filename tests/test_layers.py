@@ -1,4 +1,4 @@
-"""The shape of the code: who may import whom, and how long things may be.
+"""The shape of the code: which modules may import which, and lengths of files.
 
 The levels are those of docs/architecture.md. A module imports only from lower
 levels or from its own package, also inside functions.
@@ -32,25 +32,25 @@ MAX_LINES_OF_FUNCTION = 60
 
 
 def unit(module: str) -> str:
-  """Returns what LEVEL knows a module by: jaxkd.losses.logits is in losses."""
+  """Returns the name of a module in LEVEL: jaxkd.losses.logits is in losses."""
   return [*module.split('.'), 'jaxkd'][1]
 
 
 def imports(source: str, package: str) -> set[str]:
   """Returns the units of jaxkd that code of a package imports, at any depth."""
-  found = set()
+  imported = set()
   for node in ast.walk(ast.parse(source)):
     if isinstance(node, ast.Import):
-      found |= {alias.name for alias in node.names}
+      imported |= {alias.name for alias in node.names}
     elif isinstance(node, ast.ImportFrom):
       parents = package.split('.')
       base = parents[: len(parents) + 1 - node.level] if node.level else []
       module = '.'.join([*base, node.module] if node.module else base)
       if module == 'jaxkd':  # `from jaxkd import losses`
-        found |= {f'jaxkd.{alias.name}' for alias in node.names}
+        imported |= {f'jaxkd.{alias.name}' for alias in node.names}
       else:
-        found.add(module)
-  names = {m for m in found if m.split('.')[0] == 'jaxkd'}
+        imported.add(module)
+  names = {m for m in imported if m.split('.')[0] == 'jaxkd'}
   return {unit(m) for m in names if not unit(m).startswith('__')}
 
 
@@ -67,16 +67,16 @@ def complaints(own: str, imported: set[str]) -> list[str]:
 
 
 def test_modules_import_only_lower_levels():
-  left = []
+  errors = []
   for path in FILES:
     parts = path.relative_to(ROOT).with_suffix('').parts
     own = '.'.join(parts).removesuffix('.__init__')
     imported = imports(path.read_text(), '.'.join(parts[:-1]))
-    left += [
+    errors += [
       f'{path.relative_to(ROOT)}: {line}'
       for line in complaints(unit(own), imported)
     ]
-  assert left == []
+  assert errors == []
 
 
 @pytest.mark.parametrize(
@@ -97,9 +97,9 @@ def test_modules_import_only_lower_levels():
     ('helpers', 'import jax', 1),
   ],
 )
-def test_a_wrong_import_is_seen(own, source, want):
-  found = complaints(own, imports(source, f'jaxkd.{own}'))
-  assert len(found) == want, found
+def test_a_wrong_import_is_reported(own, source, want):
+  errors = complaints(own, imports(source, f'jaxkd.{own}'))
+  assert len(errors) == want, errors
 
 
 def too_long(source: str) -> list[str]:
@@ -115,15 +115,15 @@ def too_long(source: str) -> list[str]:
 
 
 def test_files_and_functions_are_short():
-  left = [
+  errors = [
     f'{path.relative_to(ROOT)}: {line}'
     for path in FILES
     for line in too_long(path.read_text())
   ]
-  assert left == []
+  assert errors == []
 
 
-def test_a_long_file_and_a_long_function_are_seen():
+def test_a_long_file_and_a_long_function_are_reported():
   def body(lines):
     return 'def f():\n' + '  pass\n' * (lines - 1)
 
@@ -133,9 +133,9 @@ def test_a_long_file_and_a_long_function_are_seen():
   assert too_long('x = 1\n' * (MAX_LINES_OF_FILE + 1)) == ['401 lines']
 
 
-def test_nothing_is_left_to_do():
+def test_no_to_do_marks_remain():
   mark = re.compile(r'\b(TODO|FIXME|XXX|HACK)\b')
-  left = [
+  errors = [
     f'{path.relative_to(ROOT)}:{number}: {line.strip()}'
     for folder in ('jaxkd', 'configs', 'benchmarks', 'tests')
     for path in sorted((ROOT / folder).rglob('*.py'))
@@ -143,4 +143,4 @@ def test_nothing_is_left_to_do():
     for number, line in enumerate(path.read_text().splitlines(), 1)
     if mark.search(line)
   ]
-  assert left == []
+  assert errors == []

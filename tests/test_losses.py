@@ -50,21 +50,9 @@ def gradient(loss, z, other, setting=()):
   return jax.grad(lambda z: jnp.sum(loss(z, other, *setting)))(z)
 
 
-def kd_to_teacher(t, s):
-  return losses.kd(s, t)
-
-
 def dkd(s, t, *setting, **settings):
   labels = LABELS[: len(s)] % s.shape[-1]
   return losses.dkd(s, t, labels, *setting, **settings)
-
-
-def dkd_to_teacher(t, s):
-  return dkd(s, t)
-
-
-def soft_cross_entropy_to_teacher(t, s):
-  return losses.soft_cross_entropy(s, t, 0.1)
 
 
 def divergence(p: np.ndarray, q: np.ndarray) -> np.ndarray:
@@ -186,7 +174,7 @@ def test_gradient_equals_the_original_code():
 
 
 @hypothesis.given(logits, st.integers(0, 4))
-def test_an_index_means_its_one_hot_vector(z, label):
+def test_an_index_equals_its_one_hot_vector(z, label):
   index = jnp.full(3, label)
   vector = jax.nn.one_hot(index, 5)
   for loss in (losses.cross_entropy, losses.brier, losses.square_logits):
@@ -194,7 +182,7 @@ def test_an_index_means_its_one_hot_vector(z, label):
 
 
 @hypothesis.given(logits, logits, st.floats(-50, 50, width=32), temperatures)
-def test_a_shift_of_all_logits_changes_nothing(s, t, shift, temperature):
+def test_a_shift_of_all_logits_does_not_matter(s, t, shift, temperature):
   y = jnp.array([0, 4, 2])
   for loss in (
     lambda z: losses.cross_entropy(z, y),
@@ -226,10 +214,10 @@ def test_brier_reaches_its_bounds():
 
 
 @hypothesis.given(logits, logits)
-def test_the_posterior_is_what_labels_ask_for(z, posterior):
+def test_the_expected_loss_is_least_at_the_posterior(z, posterior):
   """The expected loss over labels is that of their posterior, and a constant.
 
-  So cross-entropy and both squared errors have the same best answer: for
+  So cross-entropy and both squared errors have the same minimiser: for
   y ~ p, E |q - e_y|² = |q - p|² + 1 - |p|², and -E log q_y = H(p) + KL(p, q).
   """
   p = softmax(posterior.astype(np.float64))
@@ -260,7 +248,7 @@ def test_the_posterior_is_what_labels_ask_for(z, posterior):
   ],
 )
 def test_gradient_at_a_uniform_output(num_classes, printed):
-  """How much slower than by cross-entropy a training by others starts."""
+  """How much smaller it is for other losses than for cross-entropy."""
   z, y = np.zeros(num_classes, np.float32), jnp.array(0)
   exact = np.sqrt(1 - 1 / num_classes)
   for (loss, setting, want), rounded in zip(
@@ -313,70 +301,9 @@ def test_gradient_of_kd_keeps_its_scale_at_high_temperatures(temperature):
   np.testing.assert_allclose(got, want, atol=3 / temperature)
 
 
-def test_kd_pulls_the_teacher_unless_told_otherwise():
-  assert jnp.all(gradient(kd_to_teacher, TEACHER, STUDENT) != 0)
-
-
-@pytest.mark.parametrize(
-  ('loss', 'other'),
-  [
-    (losses.cross_entropy, LABELS),
-    (losses.brier, LABELS),
-    (losses.square_logits, LABELS),
-    (losses.kd, TEACHER),
-    (kd_to_teacher, TEACHER),
-    (losses.soft_cross_entropy, TEACHER),
-    (soft_cross_entropy_to_teacher, TEACHER),
-    (dkd, TEACHER),
-    (dkd_to_teacher, TEACHER),
-  ],
-  ids=[
-    'cross_entropy',
-    'brier',
-    'square_logits',
-    'kd',
-    'kd to the teacher',
-    'soft_cross_entropy',
-    'soft_cross_entropy to the teacher',
-    'dkd',
-    'dkd to the teacher',
-  ],
-)
-class TestExtremes:
-  def test_saturated_logits(self, loss, other):
-    z = np.where(STUDENT > 0, 1e4, -1e4).astype(np.float32)
-    assert np.all(np.isfinite(jax.jit(loss)(z, other)))
-    assert np.all(np.isfinite(gradient(loss, z, other)))
-
-  @pytest.mark.parametrize('num_classes', [2, 10])
-  def test_a_guide_as_sure(self, loss, other, num_classes):
-    z = np.where(STUDENT > 0, 1e4, -1e4).astype(np.float32)[:, :num_classes]
-    y = LABELS % num_classes
-    for guide in (z, -z, np.zeros_like(z)):
-      guide = y if other is LABELS else guide
-      assert np.all(np.isfinite(jax.jit(loss)(z, guide)))
-      assert np.all(np.isfinite(gradient(loss, z, guide)))
-
-  def test_one_example(self, loss, other):
-    run = jax.jit(loss)
-    got = run(STUDENT[:1], other[:1])
-    np.testing.assert_allclose(got, run(STUDENT, other)[:1], rtol=1e-5)
-
-  def test_bfloat16(self, loss, other):
-    z = STUDENT.astype(jnp.bfloat16)
-    exact = jax.jit(loss)(z.astype(np.float32), other)
-    other = other if other is LABELS else other.astype(jnp.bfloat16)
-    # Eight bits of mantissa, a few of which each sum costs.
-    got = jax.jit(loss)(z, other).astype(np.float32)
-    np.testing.assert_allclose(got, exact, rtol=0.05, atol=0.05)
-    assert np.all(np.isfinite(gradient(loss, z, other).astype(np.float32)))
-
-
-def test_saturated_values_are_right():
-  z = jnp.array([[1e4, -1e4], [-1e4, 1e4]])
-  y = jnp.array([0, 0])
-  np.testing.assert_allclose(losses.cross_entropy(z, y), [0, 2e4])
-  np.testing.assert_allclose(losses.kd(z, -z, 1.0), [2e4, 2e4])
+def test_kd_has_a_gradient_at_the_teacher():
+  loss = lambda t, s: losses.kd(s, t)
+  assert jnp.all(gradient(loss, TEACHER, STUDENT) != 0)
 
 
 @pytest.mark.parametrize('loss', [losses.brier, losses.square_logits])

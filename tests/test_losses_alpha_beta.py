@@ -108,7 +108,7 @@ def test_is_continuous_at_its_limits(point, step, direction):
 @pytest.mark.parametrize(('a', 'b'), [(0.8, 0.3), (0.5, 0.5), (2.0, -0.5)])
 @pytest.mark.parametrize('scale', [0.1, 1.0, 3.0])
 def test_gradient_is_that_of_the_definition(a, b, scale):
-  """On both sides of where a series takes the definition's place."""
+  """On both sides of the border between the series and the definition."""
 
   def plain(s, t):
     p, q = jax.nn.softmax(t), jax.nn.softmax(s)
@@ -139,7 +139,7 @@ def test_exponents_and_arguments_change_places_together(s, t, alpha, beta):
 
 
 @hypothesis.given(logits, logits, st.floats(-50, 50, width=32), exponents)
-def test_a_shift_of_all_logits_changes_nothing(s, t, shift, alpha):
+def test_a_shift_of_all_logits_does_not_matter(s, t, shift, alpha):
   want = exact(alpha_beta, s, t, alpha, 0.4)
   for moved in ((s + np.float64(shift), t), (s, t + np.float64(shift))):
     got = exact(alpha_beta, *moved, alpha, 0.4)
@@ -161,7 +161,7 @@ def test_a_student_close_to_the_teacher_keeps_its_digits(a, b):
   half = 0.5 * np.sum(p ** (a + b) * d**2, axis=-1)
   np.testing.assert_allclose(want, half, rtol=1e-2)
   with jax.enable_x64(True):
-    # What float32 makes of these logits is not in question here.
+    # Rounding the logits to float32 is no part of the error.
     s, t = (jnp.asarray(np.float32(z), jnp.float64) for z in (near, TEACHER))
     want = np.asarray(losses.alpha_beta(s, t, a, b))
   np.testing.assert_allclose(alpha_beta(near, TEACHER, a, b), want, rtol=5e-3)

@@ -41,7 +41,7 @@ def test_equals_numpy(examples):
 
 
 def test_small_negatives_are_not_lost_in_float32():
-  """Most scores are far below the chance of being drawn."""
+  """Most scores are far below the probability of a negative."""
   scores = np.full((1, 1001), 1e-9)
   scores[:, 0] = 1e3
   got = crd_nce(scores.astype(np.float32), 2000)
@@ -62,13 +62,13 @@ def test_raises_the_pair_and_lowers_the_others():
 
 @hypothesis.settings(max_examples=20)
 @hypothesis.given(st.permutations(range(1, 9)))
-def test_negatives_have_no_order(order):
+def test_the_order_of_negatives_does_not_matter(order):
   scores = SCORES.astype(np.float32)
   got = crd_nce(scores[:, [0, *order]], 50)
   np.testing.assert_allclose(got, crd_nce(scores, 50), rtol=1e-5)
 
 
-def test_an_example_has_its_own_loss():
+def test_the_loss_of_an_example_is_independent_of_the_others():
   scores = SCORES.astype(np.float32)
   want = crd_nce(scores, 50)
   assert want.shape == (4,)
@@ -93,7 +93,7 @@ def test_bfloat16_is_computed_in_float32():
   assert np.all(np.isfinite(np.float32(slope(scores))))
 
 
-def test_refuses_a_training_set_of_nothing():
+def test_refuses_an_empty_training_set():
   with pytest.raises(ValueError, match='1 or more examples, got 0'):
     losses.crd_nce(SCORES.astype(np.float32), 0)
 

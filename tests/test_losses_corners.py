@@ -27,8 +27,8 @@ def standardised(s, t, y):
   return losses.kd(losses.standardise(s), losses.standardise(t), 2.0)
 
 
-# (loss, what it is where the learner says what the guide says; None if that is
-# not its least value.)
+# (loss, its value where learner and guide have the same outputs; None if that
+# is not its least value.)
 LOSSES = {
   'alpha_beta': (lambda s, t, y: losses.alpha_beta(s, t), 0),
   'alpha_beta at 1 0': (lambda s, t, y: losses.alpha_beta(s, t, 1.0, 0.0), 0),
@@ -79,7 +79,7 @@ def test_is_finite(name, rows, classes):
 
 
 @each
-def test_is_least_where_the_learner_says_what_the_guide_says(name):
+def test_is_least_where_learner_and_guide_have_the_same_outputs(name):
   loss, least = LOSSES[name]
   mean = lambda s: jnp.mean(loss(s, TEACHER, LABELS))
   run = jax.jit(jax.value_and_grad(mean))
@@ -108,8 +108,8 @@ def test_is_a_value_for_each_example_or_for_the_batch(name):
 
 
 @each
-def test_a_shift_of_all_logits_changes_nothing(name):
-  """Of one network's, by as much for each example; differences do see it."""
+def test_a_shift_of_all_logits_does_not_matter(name):
+  """Of one network, by other amounts for each example; not `comparative`."""
   loss, _ = LOSSES[name]
   moved = np.array([[30.0], [-20.0], [0.0], [3.0]])
   with jax.enable_x64(True):

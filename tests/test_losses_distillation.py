@@ -1,4 +1,4 @@
-"""Parts of DKD, and what soft cross-entropy is one against."""
+"""Parts of DKD, and soft cross-entropy against its mixed target."""
 
 from functools import partial
 
@@ -49,7 +49,9 @@ def test_dkd_is_zero_and_flat_at_the_teacher(t, temperature):
 
 
 @hypothesis.given(logits, logits, st.sampled_from([0.0, 0.1, 1.0]))
-def test_soft_cross_entropy_is_one_against_the_mixed_target(s, t, smoothing):
+def test_soft_cross_entropy_is_cross_entropy_of_the_mixed_target(
+  s, t, smoothing
+):
   s, t = s.astype(np.float64), t.astype(np.float64)
   target = (1 - smoothing) * softmax(t) + smoothing / 5
   loss = losses.soft_cross_entropy
@@ -73,7 +75,7 @@ def test_saturated_values_of_dkd_are_right():
 
 
 @hypothesis.given(logits, logits)
-def test_two_classes_have_one_part_only(s, t):
+def test_nckd_of_two_classes_is_zero(s, t):
   s, t = s[:, :2], t[:, :2]
   tckd, nckd = tckd_and_nckd(s, t, LABELS[:3] % 2, 4.0)
   np.testing.assert_array_equal(nckd, np.zeros(3))
@@ -88,10 +90,10 @@ def test_soft_cross_entropy_refuses_a_smoothing(smoothing):
     losses.soft_cross_entropy(STUDENT, TEACHER, smoothing)
 
 
-def test_a_temperature_may_be_an_array_of_an_unknown_value():
-  found = jax.jit(losses.kd)(STUDENT, TEACHER, 2.0)
+def test_the_temperature_may_be_traced():
+  got = jax.jit(losses.kd)(STUDENT, TEACHER, 2.0)
   want = losses.kd(STUDENT, TEACHER, 2.0)
-  np.testing.assert_allclose(found, want, rtol=1e-6)
+  np.testing.assert_allclose(got, want, rtol=1e-6)
 
 
 def test_dkd_refuses_a_single_class():

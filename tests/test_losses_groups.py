@@ -138,7 +138,7 @@ def test_nkd_is_flat_at_the_teacher_but_for_the_target():
 
 
 def test_dkd_is_grouped_kd_with_the_label_alone():
-  """The primary classes being one, only the others diverge among themselves."""
+  """With one primary class there is no divergence among the primary classes."""
   primary = losses.primary_classes(STUDENT, LABELS, size=1)
   np.testing.assert_array_equal(primary, np.eye(10, dtype=bool)[LABELS])
   got = losses.grouped_kd(STUDENT, TEACHER, primary, 1.0, 0.0, 8.0)
@@ -168,8 +168,8 @@ def test_primary_classes_cover_a_share_of_the_batch(coverage):
 
 
 def test_which_classes_are_primary_has_no_gradient():
-  chosen = lambda z: jnp.sum(losses.primary_classes(z, LABELS) * 1.0)
-  np.testing.assert_array_equal(jax.grad(chosen)(STUDENT), np.zeros((4, 10)))
+  count = lambda z: jnp.sum(losses.primary_classes(z, LABELS) * 1.0)
+  np.testing.assert_array_equal(jax.grad(count)(STUDENT), np.zeros((4, 10)))
 
 
 def ltkd_in_numpy(s, t, groups, alpha, beta, temperature):
@@ -198,12 +198,12 @@ def test_ltkd_matches_numpy(weights, temperature):
 
 
 @hypothesis.given(logits)
-def test_ltkd_undoes_what_the_teacher_gives_to_a_group_as_a_whole(t):
-  """The masses' logits may all be moved by the same amounts in a batch."""
+def test_ltkd_is_invariant_to_a_bias_of_the_teacher_for_each_group(t):
+  """The bias is the same for all examples of a batch."""
   groups = np.array([0, 0, 1, 1, 2])
   bias = np.array([3.0, 3.0, 1.0, 1.0, -2.0])
   student = t[::-1].astype(np.float64)
-  z = np.tile(t[:1].astype(np.float64), (3, 1))  # one teacher's answer to all
+  z = np.tile(t[:1].astype(np.float64), (3, 1))  # the teacher's logits for all
   with jax.enable_x64(True):
     loss = lambda t: losses.ltkd(student, t, groups, 3)
     got, want = loss(z + bias), loss(z)

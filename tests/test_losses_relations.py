@@ -160,8 +160,8 @@ def test_corners_are_finite(name, student):
 
 
 @each_relation
-def test_an_example_of_zeros_is_not_thrown_away(name):
-  """It has no direction; divided by its length, its gradient would be huge."""
+def test_gradient_at_an_example_of_zeros_is_bounded(name):
+  """Dividing by its length would make the gradient huge."""
   s, t = pair(4, 3)
   s[0] = 0
   _, (slope, _) = value_and_slopes(name)(s, t)
@@ -169,7 +169,7 @@ def test_an_example_of_zeros_is_not_thrown_away(name):
 
 
 @each
-def test_examples_in_the_same_place_are_not_torn_apart(name):
+def test_gradient_at_equal_examples_is_bounded(name):
   s, t = pair(4, 3)
   s[1] = s[0]
   _, (slope, _) = value_and_slopes(name)(s, t)
@@ -218,8 +218,8 @@ def test_order_and_scale_do_not_matter(order, scale):
 
 @hypothesis.settings(max_examples=10)
 @hypothesis.given(st.integers(0, 1000), st.floats(-4, 4, width=32))
-def test_neither_rotation_nor_place_matters(seed, shift):
-  """Similarities are seen from the origin: a shift does matter to them."""
+def test_rotation_and_position_do_not_matter(seed, shift):
+  """The position matters to similarities, which depend on the origin."""
   s, t = pair(5, 4)
   turn, _ = np.linalg.qr(random(4, 4, seed=seed))
   turned = np.float32(s @ turn)
@@ -237,7 +237,7 @@ def test_a_shift_matters_to_similarities():
 
 
 def test_near_neighbours_far_from_the_origin_keep_their_distance():
-  """In float32 a Gram matrix would have lost it."""
+  """A Gram matrix in float32 would lose it."""
   s, t = np.float32([[1000.0, 0], [1000.0, 0.01], [1001.0, 0]]), pair(3, 4)[1]
   for name in ('rkd_distance', 'rkd_angle'):
     want = exactly(name, s.astype(np.float64), t.astype(np.float64))

@@ -12,14 +12,13 @@ from golden_maps import S1, S2, T1, U1, U4, rectified
 from jax.test_util import check_grads
 
 from jaxkd import losses
-from jaxkd.losses import stages
 
 LOSSES = {
   'fsp': losses.fsp,
   'svd_channels': losses.svd_channels,
   'svd_rows': losses.svd_rows,
 }
-# How a map becomes the matrix of which there are singular vectors.
+# How a map becomes the matrix whose singular vectors are compared.
 MATRICES = {
   'svd_channels': lambda x: x.reshape(len(x), -1, x.shape[3]),
   'svd_rows': lambda x: np.swapaxes(x, 2, 3).reshape(len(x), -1, x.shape[2]),
@@ -122,21 +121,23 @@ def numpy_svd(matrix, student, teacher):
     return np.linalg.svd(matrix(x))[2]  # [B, N, N], in rows
 
   def aligned(s, t):
-    found = []
+    pairs = []
     for v, w in zip(vectors(s), vectors(t)[:, 0], strict=True):
       w *= 1 if w.sum() > 0 else -1
       v = v[: min(4, *matrix(s).shape[1:])]
       best = v[np.argmax(np.abs(v @ w))]
-      found.append((best * np.sign(best @ w), w))
-    return found
+      pairs.append((best * np.sign(best @ w), w))
+    return pairs
 
   def kernel(v, before):
     return np.exp(-(np.subtract.outer(v, before) ** 2) / 8)
 
-  kept = [aligned(*pair) for pair in zip(student, teacher, strict=True)]
+  aligned_vectors = [
+    aligned(*pair) for pair in zip(student, teacher, strict=True)
+  ]
   total = np.zeros(len(student[0]))
   for i in range(len(total)):
-    for before, after in pairwise(kept):
+    for before, after in pairwise(aligned_vectors):
       (s0, t0), (s1, t1) = before[i], after[i]
       total[i] += np.sum((kernel(s1, s0) - kernel(t1, t0)) ** 2)
   return total
@@ -155,7 +156,7 @@ def test_svd_equals_numpy(name):
 
 @each
 def test_gradient_is_that_of_differences(name):
-  """At the student, whose singular values are well apart."""
+  """At the student, whose singular values are well separated."""
   with jax.enable_x64(True):
     teacher = tuple(map(jnp.asarray, maps(2)))
     loss = jax.jit(lambda *s: LOSSES[name](s, teacher))
@@ -167,97 +168,6 @@ def spectrum(values, rows=6, seed=0):
   u, _ = np.linalg.qr(random(rows, len(values), seed=seed))
   v, _ = np.linalg.qr(random(len(values), len(values), seed=seed + 1))
   return (u * np.array(values)) @ v.T[None], v
-
-
-@pytest.mark.parametrize('wide', [False, True], ids=['tall', 'wide'])
-def test_vectors_and_their_gradient_without_a_decomposition(wide):
-  """Against LAPACK's vectors and differences of them, six of which are known.
-
-  The last two values are small and close to each other.
-  """
-  x, v = spectrum([9, 6, 5, 2, 0.3, 0.29])
-  if wide:
-    x = np.concatenate([x, random(1, 6, 3, seed=5) / 10], axis=2)
-    v = np.linalg.svd(x)[2][0].T
-  with jax.enable_x64(True):
-    find = jax.jit(lambda x: stages._right_vectors(x, 4))
-    got = find(jnp.asarray(x))[0]
-    cosines = np.abs(np.sum(np.asarray(got) * v[:, :4], axis=0))
-    np.testing.assert_allclose(cosines, np.ones(4), rtol=1e-12)
-    # What no sign of a vector changes.
-    check_grads(
-      lambda x: jnp.square(find(x)), (x,), order=1, modes=['rev'], rtol=1e-5
-    )
-
-
-def numpy_eigenvectors(gram, change, count):
-  """Returns the first eigenvectors and their derivative, all terms of it."""
-  values, v = (x[..., ::-1] for x in np.linalg.eigh(gram))
-  pull = v.T @ change @ v[:, :count]
-  gap = values[:count] - values[:, None]
-  turn = np.where(gap == 0, 0, pull / np.where(gap == 0, 1, gap))
-  return v[:, :count], v @ turn
-
-
-@jax.jit
-def derivatives(gram, change, pull):
-  """Four eigenvectors, and their derivatives in forward and reverse mode."""
-  find = functools.partial(stages._eigenvectors, count=4)
-  vectors, forward = jax.jvp(find, (gram,), (change,))
-  (back,) = jax.vjp(find, gram)[1](pull)
-  return vectors, forward, back
-
-
-@pytest.mark.parametrize(
-  ('others', 'rtol', 'rtol_32'),
-  [
-    ([0.999, 0.998, 0.5, 0.1], 1e-9, 3e-3),
-    ([0.99] * 3 + [0.98], 1e-10, 3e-4),
-    (np.linspace(0.999, 0.01, 60), 1e-6, 3e-3),
-  ],
-  ids=['two close', 'three equal', 'many'],
-)
-def test_fifth_eigenvalue_close_to_the_fourth(others, rtol, rtol_32):
-  """Of which the gradient is a thousand times that of distant ones."""
-  values = np.array([8, 4, 2, 1, *others])
-  _, v = spectrum(values, rows=len(values), seed=2)
-  gram, change = (v * values) @ v.T, random(*v.shape, seed=4)
-  change, pull = change + change.T, random(len(v), 4, seed=5)
-  want = numpy_eigenvectors(gram, change, 4)
-  for dtype, tolerance in ((np.float64, rtol), (np.float32, rtol_32)):
-    with jax.enable_x64(True):
-      args = (jnp.asarray(x[None], dtype) for x in (gram, change, pull))
-      got, forward, back = (np.asarray(x)[0] for x in derivatives(*args))
-    sign = np.sign(np.sum(got * want[0], axis=0))
-    size = tolerance * np.linalg.norm(want[1])
-    np.testing.assert_allclose(got, sign * want[0], atol=tolerance / 10)
-    assert np.linalg.norm(forward - sign * want[1]) < size
-    # Forward and reverse mode are two products with one matrix.
-    gap = np.sum(back * change) - np.sum(pull * sign * want[1])
-    assert np.abs(gap) < size
-
-
-@pytest.mark.parametrize('dtype', [np.float32, np.float64])
-@pytest.mark.parametrize(
-  'values',
-  [[1.0] * 12, [4, 3, 2] + [1] * 4 + [0.5] * 5, [4, 3, 2, 1, *[0] * 8]],
-  ids=['all', 'four', 'zeros'],
-)
-def test_gradient_of_equal_eigenvalues_is_bounded(values, dtype):
-  _, v = spectrum(values, rows=12)
-  with jax.enable_x64(True):
-    gram = jnp.asarray(((v * np.array(values)) @ v.T)[None], dtype)
-    change = jnp.asarray(random(1, 12, 12), dtype)
-    pull = jnp.zeros((1, 12, 4), dtype)
-    _, forward, _ = derivatives(gram, change, pull)
-  bound = 8.0 ** stages._ROUNDS[gram.dtype.itemsize]
-  assert np.max(np.abs(forward)) < bound * np.linalg.norm(change)
-
-
-def test_vectors_of_large_matrices_do_not_overflow():
-  ones = jnp.ones((1, 600, 600), jnp.float32)
-  got = jax.jit(stages._first_eigenvector)(ones)
-  np.testing.assert_allclose(got, np.full((1, 600), 600**-0.5), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -272,7 +182,7 @@ def test_vectors_of_large_matrices_do_not_overflow():
   ],
 )
 def test_repeated_singular_values(values):
-  """Vectors are then any of a plane; they and their gradients stay finite."""
+  """Then the vectors are not unique; they and their gradients stay finite."""
   x, _ = spectrum(values)
   shape = (1, 2, 3, 5)
   s = (x.reshape(shape), random(*shape))
@@ -286,7 +196,7 @@ def test_repeated_singular_values(values):
 
 
 @pytest.mark.parametrize('name', MATRICES)
-def test_no_two_decompositions_wait_for_each_other(name):
+def test_svd_losses_do_not_call_lapack(name):
   """On CPU, two calls of LAPACK in one program can wait forever."""
   s, t = (jax.tree.map(np.float32, maps(i)) for i in (0, 2))
   slope = jax.grad(lambda s: jnp.sum(LOSSES[name](s, t)))
@@ -336,7 +246,7 @@ def test_is_zero_and_flat_at_the_teacher(name):
 
 
 @each
-def test_an_example_has_its_own_loss(name):
+def test_the_loss_of_an_example_is_independent_of_the_others(name):
   s, t = maps(0), maps(2)
   whole, _ = value_and_slopes(name)(s, t)
   chex.assert_shape(whole, (3,))
@@ -350,14 +260,14 @@ def test_an_example_has_its_own_loss(name):
 
 
 @each_svd
-def test_singular_vectors_have_neither_scale_nor_sign(name):
+def test_scale_and_sign_do_not_matter_to_svd(name):
   s, t = maps(0), maps(2)
   want = exactly(name, s, t)
   other = exactly(name, (-3 * s[0], s[1] / 7), (t[0], -2 * t[1]))
   np.testing.assert_allclose(other, want, rtol=1e-9)
 
 
-def test_positions_have_no_order_for_channels_that_respond_together():
+def test_order_of_positions_does_not_matter_to_svd_channels():
   s, t = maps(0), maps(2)
   order = np.random.default_rng(0).permutation(16)
   mixed = s[0].reshape(3, 16, 2)[:, order].reshape(s[0].shape)
@@ -388,7 +298,7 @@ def test_bfloat16_is_computed_in_float32(name):
     ('svd_rows', 'columns', (3, 4, 3, 2)),
   ],
 )
-def test_refuses_what_cannot_be_compared(name, what, shape):
+def test_refuses_maps_of_other_shapes(name, what, shape):
   t = jax.tree.map(np.float32, maps(0))
   other = (np.zeros(shape, np.float32), t[1])
   message = rf'{name} needs as many {what} .* got 3 .* and \d for the teacher'

@@ -1,4 +1,4 @@
-"""The networks: their sizes, their taps, and what training does to them."""
+"""The networks: their sizes and taps, and how training updates them."""
 
 import functools
 import math
@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from jaxkd import models
-from jaxkd.models import layers
 from jaxkd.models.mlp import MLP
 from jaxkd.models.mobilenet import MobileNetV1, MobileNetV2
 from jaxkd.models.resnet import BASIC, BOTTLENECK, ResNet
@@ -38,7 +37,7 @@ SMALL = {  # one network of each family, a second to compile
   'mlp': MLP(num_classes=5, features=(8, 12)),
   'linear': MLP(num_classes=5, features=()),
 }
-LAST = {  # the stage that is pooled
+LAST = {  # the tap that is pooled
   'resnet': 'stage3',
   'wide_resnet': 'stage3',
   'vgg': 'stage4',
@@ -47,7 +46,7 @@ LAST = {  # the stage that is pooled
   'shufflenet_v1': 'stage1',
   'mlp': 'stage2',
 }
-# One variant of each family, for what does not depend on the depth.
+# One variant of each family, for properties that do not depend on the depth.
 VARIANTS = [
   'resnet8',
   'wrn_16_2',
@@ -96,7 +95,7 @@ def images(batch=4, side=8):
 
 @functools.cache
 def fresh(family):
-  """Variables of a small network, drawn here: compiling `init` is slow."""
+  """Random variables of a small network: compiling `init` is slow."""
   rng = np.random.default_rng(1)
 
   def draw(path, leaf):
@@ -105,7 +104,7 @@ def fresh(family):
       array = rng.normal(size=leaf.shape) * math.sqrt(2 / fan_in)
     else:
       array = np.ones(leaf.shape) * (path[-1].key in ('scale', 'var'))
-      if path[-1].key == 'bias':  # else what is linear has the mean zero
+      if path[-1].key == 'bias':  # else linear networks have mean zero
         array = rng.normal(size=leaf.shape) / 10
     return array.astype(np.float32)
 
@@ -113,23 +112,13 @@ def fresh(family):
   return jax.tree_util.tree_map_with_path(draw, shape)
 
 
-def initial(family, *path):
-  """One array or module of what `init` really gives."""
-
-  def init(key):
-    tree = SMALL[family].init(key, images())['params']
-    return functools.reduce(lambda node, name: node[name], path, tree)
-
-  return jax.jit(init)(jax.random.key(0))
-
-
 @functools.cache
-def passed(family):
-  """Results of one program in eval mode, called twice, and its tracings.
+def evaluated_twice(family):
+  """Results of one program in eval mode, called twice, and number of traces.
 
   Returns:
-    outputs, what became of the statistics, the gradient of a loss by the
-    parameters, and how often the program was traced.
+    outputs, the statistics afterwards, the gradient of a loss with respect to
+    the parameters, and how often the program was traced.
   """
   net, traces = SMALL[family], []
 
@@ -152,12 +141,12 @@ def passed(family):
 
 
 def evaluated(family):
-  return passed(family)[0]
+  return evaluated_twice(family)[0]
 
 
 @functools.cache
 def trained(family):
-  """Outputs and moved statistics of one pass in train mode."""
+  """Outputs and updated statistics of one pass in train mode."""
   apply = functools.partial(
     SMALL[family].apply, train=True, mutable=['batch_stats']
   )
@@ -211,7 +200,7 @@ def test_parameters_have_readable_names(name):
   assert all(re.fullmatch(r'([a-z]+\d*[_/])+kernel', k) for k in kernels)
 
 
-# What a user asks for
+# Names and settings
 
 
 def test_unknown_names_get_suggestions():
@@ -258,7 +247,7 @@ def test_width_multiplies_every_tap(name, width):
 
 @pytest.mark.parametrize('name', VARIANTS)
 @pytest.mark.parametrize('image', [(8, 8, 1), (6, 6, 1), (64, 64, 3)])
-def test_any_image_size_will_do(name, image):
+def test_any_image_size_is_possible(name, image):
   outputs, _ = shapes(name, image)
   assert outputs.logits.shape == (2, protocol(name)[0])
   assert all(0 not in tap.shape for tap in outputs.taps.values())
@@ -270,7 +259,7 @@ def test_vgg_pools_a_fourth_time_for_large_images():
   assert taps['stage4'].shape == (2, 4, 4, 512)
 
 
-# What the arrays are
+# Values of the outputs
 
 
 @pytest.mark.parametrize('family', sorted(set(LAST) - {'wide_resnet'}))
@@ -317,15 +306,15 @@ def test_the_pooled_tap_is_the_mean_of_the_last_stage(family):
 
 
 @small
-def test_a_gradient_reaches_every_parameter(family):
-  _, _, grad, _ = passed(family)
+def test_every_parameter_has_a_gradient(family):
+  _, _, grad, _ = evaluated_twice(family)
   for path, g in leaves(grad).items():
     assert np.all(np.isfinite(g)), path
     assert np.any(g != 0), path
 
 
 @small
-def test_half_precision_stays_inside(family):
+def test_bfloat16_networks_have_float32_variables_and_logits(family):
   net = SMALL[family].clone(dtype=jnp.bfloat16)
   variables = jax.eval_shape(net.init, jax.random.key(0), images())
   assert {v.dtype.name for v in jax.tree.leaves(variables)} == {'float32'}
@@ -343,14 +332,14 @@ def test_half_precision_stays_inside(family):
 
 @small
 def test_traces_once(family):
-  assert passed(family)[-1] == 1
+  assert evaluated_twice(family)[-1] == 1
 
 
 # BatchNorm
 
 
 @normalised
-def test_training_moves_all_statistics(family):
+def test_training_updates_all_statistics(family):
   before, after = (
     fresh(family)['batch_stats'],
     trained(family)[1]['batch_stats'],
@@ -361,10 +350,10 @@ def test_training_moves_all_statistics(family):
 
 
 @normalised
-def test_evaluation_moves_nothing(family):
+def test_evaluation_does_not_update_the_statistics(family):
   jax.tree.map(
     np.testing.assert_array_equal,
-    passed(family)[1]['batch_stats'],
+    evaluated_twice(family)[1]['batch_stats'],
     fresh(family)['batch_stats'],
   )
 
@@ -377,41 +366,3 @@ def test_running_statistics_follow_one_update_of_the_biased_rule(i, name):
   mean, var = raw.mean(axis=(0, 1, 2)), raw.var(axis=(0, 1, 2))
   np.testing.assert_allclose(got[f'{name}/mean'], 0.1 * mean, atol=1e-6)
   np.testing.assert_allclose(got[f'{name}/var'], 0.9 + 0.1 * var, rtol=1e-6)
-
-
-# Initialisers
-
-
-def spread(kernel):
-  """Standard deviation, and the largest entry in its units."""
-  kernel = np.asarray(kernel)
-  return kernel.std(), np.abs(kernel).max() / kernel.std()
-
-
-@pytest.mark.parametrize('size', [1, 3])
-def test_convolutions_start_normal_in_fan_out(size):
-  conv = layers.Conv(128, size)
-  kernel = conv.init(jax.random.key(0), jnp.zeros((1, 4, 4, 64)))
-  std, largest = spread(kernel['params']['kernel'])
-  assert std == pytest.approx(math.sqrt(2 / (size * size * 128)), rel=0.02)
-  assert largest > 3.5  # a truncated normal ends at 2 / 0.88
-
-
-def test_heads_start_as_in_the_references():
-  bound = 1 / math.sqrt(12)  # of the small ResNet's pooled features
-  for array in initial('resnet', 'head').values():
-    assert 0.7 * bound < np.abs(array).max() <= bound
-    assert np.min(array) < 0 < np.max(array)
-  head = initial('wide_resnet', 'head')
-  assert not np.any(head['bias'])
-  assert np.abs(head['kernel']).max() <= 1 / math.sqrt(32)
-  head = initial('vgg', 'head')
-  assert not np.any(head['bias'])
-  assert spread(head['kernel'])[0] == pytest.approx(0.01, rel=0.2)
-  assert not np.any(initial('vgg', 'stem', 'conv0', 'bias'))
-
-
-def test_the_default_bias_is_uniform_on_both_sides():
-  bias = np.asarray(layers.bias_uniform(16)(jax.random.key(0), (4096,)))
-  np.testing.assert_allclose([bias.min(), bias.max()], [-0.25, 0.25], rtol=0.01)
-  assert bias.mean() == pytest.approx(0, abs=0.01)

@@ -1,4 +1,4 @@
-"""Depthwise convolutions against loops in float64, and what they compile to."""
+"""Depthwise convolutions against loops in float64, and their programs."""
 
 import functools
 from typing import Any
@@ -115,7 +115,7 @@ def test_second_gradients_are_those_of_xla():
     assert difference(a, b) <= 1e-5
 
 
-def test_many_at_once_are_as_one_by_one():
+def test_vmap_equals_one_call_after_another():
   x, kernel = normal(4, 2, 5, 5, 3), normal(4, 3, 3, 1, 3, seed=1)
   g = normal(4, 2, 3, 3, 3, seed=2)
   run = functools.partial(ours, stride=2)
@@ -126,7 +126,7 @@ def test_many_at_once_are_as_one_by_one():
     assert difference(a, b) <= 1e-6
 
 
-def test_devices_share_the_batch_and_add_the_kernel_gradient_up_once():
+def test_devices_share_the_batch_and_sum_the_kernel_gradient_once():
   mesh = jax.make_mesh((4,), ('data',), axis_types=(AxisType.Auto,))
   whole = NamedSharding(mesh, PartitionSpec())
   split = NamedSharding(mesh, PartitionSpec('data'))
@@ -155,14 +155,14 @@ def test_devices_share_the_batch_and_add_the_kernel_gradient_up_once():
     assert difference(a, b) <= 1e-6
 
 
-def test_nothing_but_the_arguments_is_kept_for_the_gradient():
+def test_residuals_are_the_arguments_alone():
   x, kernel = jnp.ones((2, 6, 6, 4)), jnp.ones((3, 3, 1, 4))
   _, pull_back = jax.vjp(lambda x, k: depthwise(x, k, 1), x, kernel)
   kept = sum(leaf.size for leaf in jax.tree.leaves(pull_back))
   assert kept == x.size + kernel.size
 
 
-# What is lowered
+# The lowered program
 
 
 def exported(platforms, batch: Any = 2):
@@ -175,12 +175,12 @@ def exported(platforms, batch: Any = 2):
 
 
 @pytest.mark.parametrize(
-  'platforms, found',
+  'platforms, expected',
   [(['cpu'], False), (['cuda'], True), (['tpu'], True), (['cpu', 'tpu'], True)],
 )
-def test_every_platform_but_the_cpu_has_convolutions(platforms, found):
+def test_every_platform_but_the_cpu_has_convolutions(platforms, expected):
   text = exported(platforms).mlir_module()
-  assert ('stablehlo.convolution' in text) == found
+  assert ('stablehlo.convolution' in text) == expected
 
 
 def test_a_program_for_several_platforms_and_any_batch_runs():
@@ -198,9 +198,7 @@ def test_a_program_for_several_platforms_and_any_batch_runs():
   'features, groups, convolutions',
   [(4, 4, 0), (8, 4, 0), (4, 2, 1), (4, 1, 1)],
 )
-def test_the_layer_knows_a_depthwise_convolution(
-  features, groups, convolutions
-):
+def test_only_depthwise_layers_use_it(features, groups, convolutions):
   conv = Conv(features, groups=groups)
   x = jax.ShapeDtypeStruct((2, 5, 5, 4), jnp.float32)
   params = jax.eval_shape(conv.init, jax.random.key(0), x)

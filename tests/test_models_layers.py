@@ -74,8 +74,8 @@ def test_batch_norm_agrees_with_flax_and_so_does_its_gradient(train, dtype):
   ).apply
 
   def weighted(apply, x, params):
-    given = {**variables, 'params': params}
-    y, stats = apply(given, x, mutable=['batch_stats'])
+    updated = {**variables, 'params': params}
+    y, stats = apply(updated, x, mutable=['batch_stats'])
     return jnp.sum(y * normal(*x.shape, seed=5)), (y, stats)
 
   def run(apply, wrap=lambda f: f):

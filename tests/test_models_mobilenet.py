@@ -1,4 +1,4 @@
-"""What the MobileNets have that no other network has."""
+"""Blocks and branches of the MobileNets."""
 
 import functools
 
@@ -21,7 +21,7 @@ def test_an_inverted_block_adds_its_input_where_the_shapes_agree(
   block = Inverted(2, features, stride)
   init = functools.partial(block.init, train=False)
   shapes = jax.eval_shape(init, jax.random.key(0), x)
-  # Nothing but the input.
+  # The input alone.
   zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
   y = np.asarray(jax.jit(functools.partial(block.apply, train=False))(zeros, x))
   assert y.shape == (1, 4 // stride, 4 // stride, features)

@@ -66,11 +66,11 @@ def test_agrees_with_the_original(name):
   want = np.asarray(case['logits'])
   atol = 2e-5 * max(1, np.abs(want).max())
   np.testing.assert_allclose(logits, want, rtol=0, atol=atol)
-  if not case['tap_shapes']:  # nobody taps a transformer there
+  if not case['tap_shapes']:  # the original has no taps of transformers
     return
   after = [tap for tap in TAPS if tap in taps]
   before = [tap if tap == 'stem' else f'{tap}_pre' for tap in after]
-  if 'stage1_pre' not in taps:  # the original, too, then names none
+  if 'stage1_pre' not in taps:  # then the original has none either
     before = []
   for names, field in [(after, 'tap'), (before, 'preact')]:
     powers = case[f'{field}_mean_square']

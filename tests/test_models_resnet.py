@@ -1,4 +1,4 @@
-"""What the ResNets with four stages have that no other network has."""
+"""Pooling, blocks and initialisation of the ResNets with four stages."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What the ShuffleNets have that no other network has."""
+"""Shuffles, groups, blocks and sizes of the ShuffleNets."""
 
 import functools
 import math
@@ -26,7 +26,7 @@ both = pytest.mark.parametrize('name', ['shufflenet_v1', 'shufflenet_v2'])
 
 
 def ramp(*shape):
-  """Different numbers, so that every entry can be told from every other."""
+  """Distinct numbers, one for each entry."""
   return jnp.arange(math.prod(shape), dtype=jnp.float32).reshape(shape)
 
 
@@ -36,7 +36,7 @@ def ramp(*shape):
 @pytest.mark.parametrize(
   'groups, size, replicas', [(3, 2, 1), (2, 5, 3), (1, 4, 2), (4, 1, 1)]
 )
-def test_a_shuffle_deals_the_groups_of_each_replica_out(groups, size, replicas):
+def test_shuffle_interleaves_the_groups_of_each_replica(groups, size, replicas):
   c = groups * size
   x = ramp(2, replicas * c)
   want = np.full(x.shape, -1.0)
@@ -50,7 +50,7 @@ def test_a_shuffle_deals_the_groups_of_each_replica_out(groups, size, replicas):
 
 @pytest.mark.parametrize('groups, size, replicas', [(3, 4, 2), (2, 3, 3)])
 def test_copies_of_channels_stay_copies(groups, size, replicas):
-  """What is done to copies is a copy of what is done to one."""
+  """The result for copies is copies of the result for one."""
   x, y = ramp(2, groups * size), -ramp(2, 5)
   copies = lambda z: jnp.tile(z, (1, replicas))
   np.testing.assert_array_equal(
@@ -117,7 +117,7 @@ def test_a_group_reads_its_channels_of_all_replicas():
 
 
 @pytest.mark.parametrize('h, w', [(4, 6), (5, 3), (1, 1)])
-def test_zeros_outside_the_map_count_in_its_average(h, w):
+def test_average_pooling_counts_the_padding(h, w):
   x = np.random.default_rng(0).normal(size=(2, h, w, 3))
   padded = np.pad(x, ((0, 0), (1, 2), (1, 2), (0, 0)))
   want = np.zeros((2, (h + 1) // 2, (w + 1) // 2, 3))
@@ -142,14 +142,14 @@ def kernels(name, **kwargs):
 
 
 @pytest.mark.parametrize('r', [1, 2])
-def test_version_1_has_three_groups_but_not_at_once(r):
-  found = kernels('shufflenet_v1', width=r)
-  assert found['stage1_block0/conv_reduce'] == (1, 1, 24 * r, 54 * r)
-  assert found['stage1_block0/conv_expand'] == (1, 1, 18 * r, 216 * r)
-  assert found['stage1_block1/conv_reduce'] == (1, 1, 80 * r, 60 * r)
-  assert found['stage2_block0/conv_reduce'] == (1, 1, 80 * r, 60 * r)
-  assert found['stage2_block0/conv_expand'] == (1, 1, 20 * r, 240 * r)
-  assert found['stage3_block3/conv_expand'] == (1, 1, 80 * r, 960 * r)
+def test_version_1_has_three_groups_except_in_its_first_convolution(r):
+  kernel_shapes = kernels('shufflenet_v1', width=r)
+  assert kernel_shapes['stage1_block0/conv_reduce'] == (1, 1, 24 * r, 54 * r)
+  assert kernel_shapes['stage1_block0/conv_expand'] == (1, 1, 18 * r, 216 * r)
+  assert kernel_shapes['stage1_block1/conv_reduce'] == (1, 1, 80 * r, 60 * r)
+  assert kernel_shapes['stage2_block0/conv_reduce'] == (1, 1, 80 * r, 60 * r)
+  assert kernel_shapes['stage2_block0/conv_expand'] == (1, 1, 20 * r, 240 * r)
+  assert kernel_shapes['stage3_block3/conv_expand'] == (1, 1, 80 * r, 960 * r)
 
 
 def test_the_taps_before_the_relu_of_version_2_are_not_shuffled():
@@ -184,7 +184,7 @@ def test_width_multiplies_every_tap(name):
 
 @both
 @pytest.mark.parametrize('image', [(6, 5, 1), (64, 64, 3)])
-def test_any_image_size_will_do(name, image):
+def test_any_image_size_is_possible(name, image):
   outputs, _ = shapes(name, image)
   assert outputs.logits.shape == (2, 100)
   assert all(0 not in tap.shape for tap in outputs.taps.values())
@@ -232,7 +232,7 @@ def test_depthwise_convolutions_of_stride_1_have_the_branches(name):
     ('shufflenet_v1', (1, 2), 'official'),
   ],
 )
-def test_any_width_grows_out_of_any_smaller_one(family, ratios, scaling):
+def test_any_width_expands_to_any_larger_one(family, ratios, scaling):
   """Whole ratio or not: replicas are copied as a whole."""
   narrow, wide = (nets.family(family, width) for width in ratios)
   plan = reparam.make_plan(narrow, wide, nets.SHAPE, scaling=scaling)

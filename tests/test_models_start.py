@@ -12,8 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from test_models import SMALL, images
 
 from jaxkd import tree
+from jaxkd.models import layers
 from jaxkd.models.mobilenet import MobileNetV1, MobileNetV2
 from jaxkd.models.resnet import BASIC, BOTTLENECK, ResNet
 from jaxkd.models.resnet_cifar import ResNetCifar
@@ -21,10 +23,10 @@ from jaxkd.models.shufflenet import ShuffleNetV1, ShuffleNetV2
 from jaxkd.models.vgg import VGG
 from jaxkd.models.wide_resnet import WideResNet
 
-SIGMAS = 5  # how far a statistic of honest draws may be from what is expected
+SIGMAS = 5  # tolerance of a statistic, in standard errors
 
 
-# Rules: is this the start of an array, given its layer's kernel?
+# Rules: does an array come from this distribution? (array, its layer's kernel).
 
 
 def errors(array, std, bound):
@@ -104,7 +106,7 @@ each = pytest.mark.parametrize('family', TABLE)
 
 @functools.cache
 def start(family):
-  """Layer -> its arrays, by name, as `init` really gives them."""
+  """Layer -> its arrays, by name, as `init` returns them."""
   net, _ = TABLE[family]
   key = jax.random.key(0, impl='rbg')  # quick to compile
   params = jax.jit(net.init)(key, jnp.zeros((1, 8, 8, 3)))['params']
@@ -141,7 +143,7 @@ def test_every_batch_norm_starts_as_the_identity(family):
     assert not np.any(norm['bias'])
 
 
-def test_the_rules_tell_each_other_apart():
+def test_each_rule_accepts_its_own_distribution_alone():
   rng = np.random.default_rng(0)
   kernel = rng.normal(size=(3, 3, 16, 64))
   std, bound = math.sqrt(2 / (9 * 64)), 1 / math.sqrt(9 * 16)
@@ -158,3 +160,51 @@ def test_the_rules_tell_each_other_apart():
   rules = {'he': he, 'pytorch': pytorch, 'small': small, 'zero': zero}
   for name, rule in rules.items():
     assert {k for k, v in draws.items() if rule(v, kernel)} == {name}
+
+
+# Layers and heads
+
+
+def initial(family, *path):
+  """Initial values of one array or module."""
+
+  def init(key):
+    params = SMALL[family].init(key, images())['params']
+    return functools.reduce(lambda node, name: node[name], path, params)
+
+  return jax.jit(init)(jax.random.key(0))
+
+
+def spread(kernel):
+  """Standard deviation, and the largest entry in its units."""
+  kernel = np.asarray(kernel)
+  return kernel.std(), np.abs(kernel).max() / kernel.std()
+
+
+@pytest.mark.parametrize('size', [1, 3])
+def test_convolutions_start_normal_in_fan_out(size):
+  conv = layers.Conv(128, size)
+  kernel = conv.init(jax.random.key(0), jnp.zeros((1, 4, 4, 64)))
+  std, largest = spread(kernel['params']['kernel'])
+  assert std == pytest.approx(math.sqrt(2 / (size * size * 128)), rel=0.02)
+  assert largest > 3.5  # a truncated normal ends at 2 / 0.88
+
+
+def test_heads_start_as_in_the_references():
+  bound = 1 / math.sqrt(12)  # of the small ResNet's pooled features
+  for array in initial('resnet', 'head').values():
+    assert 0.7 * bound < np.abs(array).max() <= bound
+    assert np.min(array) < 0 < np.max(array)
+  head = initial('wide_resnet', 'head')
+  assert not np.any(head['bias'])
+  assert np.abs(head['kernel']).max() <= 1 / math.sqrt(32)
+  head = initial('vgg', 'head')
+  assert not np.any(head['bias'])
+  assert spread(head['kernel'])[0] == pytest.approx(0.01, rel=0.2)
+  assert not np.any(initial('vgg', 'stem', 'conv0', 'bias'))
+
+
+def test_the_default_bias_is_uniform_on_both_sides():
+  bias = np.asarray(layers.bias_uniform(16)(jax.random.key(0), (4096,)))
+  np.testing.assert_allclose([bias.min(), bias.max()], [-0.25, 0.25], rtol=0.01)
+  assert bias.mean() == pytest.approx(0, abs=0.01)

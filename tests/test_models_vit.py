@@ -39,7 +39,7 @@ def draw(net, *args, **kwargs):
 
 
 def case(net, x, **kwargs):
-  """Parameters and statistics in float64, and what `net` makes of `x`."""
+  """Parameters and statistics in float64, and the outputs of `net` for `x`."""
   variables = draw(net, x, **kwargs)
   result = jax.jit(functools.partial(net.apply, **kwargs))(variables, x)
   double = jax.tree.map(lambda v: v.astype(np.float64), variables)
@@ -152,7 +152,7 @@ def test_rvt_block():
   check(got, y + mlp)
 
 
-# What surrounds the blocks
+# Stem, tokens and head
 
 
 def test_vit_tokens_are_patches_row_by_row_behind_the_class_token():

@@ -71,7 +71,7 @@ def adamw(name, x, *, betas, eps, decay):
 @pytest.mark.parametrize(
   ('momentum', 'nesterov'), [(0.9, False), (0.9, True), (0.0, False)]
 )
-def test_sgd_is_pytorchs(momentum, nesterov, decay):
+def test_sgd_equals_pytorch(momentum, nesterov, decay):
   tx = optimizer.make_optimizer(
     'sgd',
     rate,

@@ -1,4 +1,4 @@
-"""What is drawn of a run, and that a figure comes of it."""
+"""The curves of a run, and their figure."""
 
 import math
 import pathlib
@@ -50,7 +50,7 @@ def test_curves_are_those_of_the_last_phase_that_tested():
   assert plots.curves(ROWS[:2])['teacher']['top1'] == [0.5, 0.75]
 
 
-def test_what_is_not_finite_or_not_logged_leaves_a_hole():
+def test_missing_and_non_finite_values_leave_holes():
   rows = [row('distil', epoch, student=0.5) for epoch in (1, 2, 3)]
   rows[0]['test/student/nll'] = None
   del rows[1]['test/student/nll']
@@ -80,7 +80,7 @@ def test_gaps_compare_equal_epochs_only():
   assert 'other' not in gaps
 
 
-def test_frozen_is_what_its_last_phase_did_not_train():
+def test_frozen_networks_are_those_the_last_phase_did_not_train():
   assert plots.frozen(ROWS) == {'teacher'}
   assert plots.frozen(ROWS[:2]) == set()
   assert plots.frozen([row('distil', 1, student=0.5)]) == set()
@@ -121,7 +121,7 @@ def test_gap_draws_a_png(tmp_path, rows, guide):
   assert path.stat().st_size < 500_000
 
 
-def test_another_student(tmp_path):
+def test_any_tested_network_can_be_the_student(tmp_path):
   rows = ROWS[:2]
   path = plots.gap(rows, tmp_path / 'gap.png', student='teacher')
   assert path.exists()

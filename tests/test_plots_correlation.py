@@ -1,4 +1,4 @@
-"""Correlations between classes, how they differ, and the picture of it."""
+"""Correlations between classes, their differences, and the figure."""
 
 import numpy as np
 import PIL.Image
@@ -17,25 +17,25 @@ def logits(seed, examples=40, classes=5):
 
 @pytest.fixture
 def figures(monkeypatch):
-  """The figures that are drawn while a test runs, which are also written."""
-  found, write = [], Figure.savefig
+  """The figures that are saved while a test runs."""
+  figures, write = [], Figure.savefig
 
   def savefig(figure, *args, **kwargs):
-    found.append(figure)
+    figures.append(figure)
     write(figure, *args, **kwargs)
 
   monkeypatch.setattr(Figure, 'savefig', savefig)
-  return found
+  return figures
 
 
 @pytest.mark.parametrize('seed', range(3))
-def test_is_what_numpy_says(seed):
+def test_correlation_equals_numpy(seed):
   x = logits(seed)
   want = np.corrcoef(x.astype(np.float64), rowvar=False)
   np.testing.assert_allclose(plots.correlation(x), want, atol=1e-12)
 
 
-def test_rising_maps_of_each_class_change_nothing():
+def test_increasing_affine_maps_of_each_class_change_nothing():
   x = logits(0).astype(np.float64)
   rng = np.random.default_rng(1)
   slope, shift = rng.uniform(0.1, 10, 5), rng.normal(size=5) * 10
@@ -49,37 +49,39 @@ def test_rising_maps_of_each_class_change_nothing():
 def test_a_constant_class_has_no_correlation(constant):
   x = logits(0).astype(np.float64)
   x[:, 2] = constant  # the mean of 40 times 0.1 is not quite 0.1
-  found = plots.correlation(x)
-  assert not found[2].any() and not found[:, 2].any()
+  got = plots.correlation(x)
+  assert not got[2].any() and not got[:, 2].any()
   rest = np.delete(np.arange(5), 2)
   want = np.corrcoef(x[:, rest], rowvar=False)
-  np.testing.assert_allclose(found[np.ix_(rest, rest)], want, atol=1e-12)
+  np.testing.assert_allclose(got[np.ix_(rest, rest)], want, atol=1e-12)
 
 
-def test_what_is_not_a_number_is_not_taken_for_a_constant():
+def test_nan_logits_have_nan_correlations():
   x = logits(0)
   x[3, 2] = np.nan
   assert np.isnan(plots.correlation(x)[2]).all()
 
 
-def test_no_difference_between_equals_and_two_between_opposites():
+def test_difference_is_0_for_equal_and_2_for_opposite_correlations():
   x = logits(0)
   assert not plots.correlation_difference(x, x).any()
   both = np.stack([x[:, 0], x[:, 0]], axis=1)
-  found = plots.correlation_difference(both, both * [1, -1])
-  np.testing.assert_allclose(found, [[0, 2], [2, 0]], atol=1e-6)
-  assert plots.mean_difference(found) == pytest.approx(2)
+  difference = plots.correlation_difference(both, both * [1, -1])
+  np.testing.assert_allclose(difference, [[0, 2], [2, 0]], atol=1e-6)
+  assert plots.mean_difference(difference) == pytest.approx(2)
 
 
 def test_the_difference_is_symmetric_and_its_mean_is_off_the_diagonal():
   x, y = logits(0), logits(1)
-  found = plots.correlation_difference(x, y)
-  np.testing.assert_array_equal(found, plots.correlation_difference(y, x))
+  difference = plots.correlation_difference(x, y)
+  np.testing.assert_array_equal(difference, plots.correlation_difference(y, x))
   want = np.abs(np.corrcoef(x.T) - np.corrcoef(y.T))
   pairs = want[np.triu_indices(5, k=1)]
-  assert plots.mean_difference(found) == pytest.approx(pairs.mean(), rel=1e-5)
-  assert plots.mean_difference(found + 9 * np.eye(5)) == pytest.approx(
-    plots.mean_difference(found)
+  assert plots.mean_difference(difference) == pytest.approx(
+    pairs.mean(), rel=1e-5
+  )
+  assert plots.mean_difference(difference + 9 * np.eye(5)) == pytest.approx(
+    plots.mean_difference(difference)
   )
 
 
@@ -99,11 +101,11 @@ def test_both_panels_have_one_scale(tmp_path, figures):
 @pytest.mark.parametrize('classes', [2, 10, 100])
 @pytest.mark.parametrize('panels', [1, 2])
 def test_heat_maps_draw_a_png(tmp_path, panels, classes):
-  found = plots.correlation_difference(
+  difference = plots.correlation_difference(
     logits(0, 200, classes), logits(1, 200, classes)
   )
   path = tmp_path / 'correlation.png'
-  assert plots.heat_maps([('a', found)] * panels, path) == path
+  assert plots.heat_maps([('a', difference)] * panels, path) == path
   with PIL.Image.open(path) as image:
     assert image.format == 'PNG'
     assert image.size == (150 * (5 * panels + 1), 780)

@@ -1,4 +1,4 @@
-"""The picture of what an outcome depends on."""
+"""The figure of how an outcome depends on a factor."""
 
 import numpy as np
 
@@ -11,10 +11,10 @@ SEEDS, RECIPES = 3, 9
 def test_every_recipe_and_every_seed_is_drawn(tmp_path, monkeypatch):
   import sys
 
-  drawn = []
+  figures = []
 
   def keep(figure, path):
-    drawn.append(figure)
+    figures.append(figure)
     return save(figure, path)
 
   monkeypatch.setattr(sys.modules[module_function.__module__], 'save', keep)
@@ -24,7 +24,7 @@ def test_every_recipe_and_every_seed_is_drawn(tmp_path, monkeypatch):
     {'a': recipes, 'b': recipes}, tmp_path / 'x.png', 'x', 'y'
   )
   assert path.read_bytes()[:4] == b'\x89PNG'
-  for panel, title in zip(drawn[0].axes, 'ab', strict=True):
+  for panel, title in zip(figures[0].axes, 'ab', strict=True):
     assert panel.get_title(loc='left') == title
     labels = [text.get_text() for text in panel.get_legend().get_texts()]
     assert labels == list(recipes)

@@ -1,4 +1,4 @@
-"""t-SNE, the number beside it, and the picture."""
+"""t-SNE, the accuracy of nearest neighbours, and the figure."""
 
 import numpy as np
 import PIL.Image
@@ -27,8 +27,8 @@ def points():
 
 
 @pytest.mark.slow
-def test_the_seed_decides():
-  # So many that the principal components are found by a random method.
+def test_the_embedding_depends_on_the_seed_alone():
+  # So many that the principal components are computed by a random method.
   features = np.random.default_rng(0).normal(size=(510, 60))
   first, again, other = (plots.embed(features, seed) for seed in (0, 0, 1))
   assert first.shape == (510, 2) and first.dtype == np.float32
@@ -36,7 +36,7 @@ def test_the_seed_decides():
   assert not np.allclose(other, first)
 
 
-def test_clusters_stay_apart(points):
+def test_clusters_remain_separated(points):
   assert plots.neighbour_accuracy(points, LABELS) == 1
   distance = np.linalg.norm(points[:, None] - points, axis=-1)
   same = LABELS[:, None] == LABELS
@@ -61,44 +61,44 @@ def test_features_without_an_embedding_are_explained(
 
 
 @pytest.mark.parametrize('spread', [1.0, 4.0, 20.0])
-def test_the_vote_is_that_of_scikit_learn(spread):
+def test_neighbour_accuracy_equals_scikit_learn(spread):
   features = clusters(spread)
   # Two classes and an odd number of votes: there are no ties.
   labels = np.minimum(LABELS, 1)
   reference = cross_val_score(
     KNeighborsClassifier(n_neighbors=7), features, labels, cv=LeaveOneOut()
   )
-  found = plots.neighbour_accuracy(features, labels, neighbours=7)
-  assert found == pytest.approx(reference.mean())
+  accuracy = plots.neighbour_accuracy(features, labels, neighbours=7)
+  assert accuracy == pytest.approx(reference.mean())
 
 
-def test_the_vote_knows_neither_scale_nor_names_of_classes():
+def test_neighbour_accuracy_ignores_scale_and_class_numbers():
   features = clusters(6.0)
-  found = plots.neighbour_accuracy(features, LABELS)
-  assert 0.4 < found < 0.9
-  assert plots.neighbour_accuracy(8 * features, LABELS) == found
-  assert plots.neighbour_accuracy(features, 7 - 3 * LABELS) == found
+  accuracy = plots.neighbour_accuracy(features, LABELS)
+  assert 0.4 < accuracy < 0.9
+  assert plots.neighbour_accuracy(8 * features, LABELS) == accuracy
+  assert plots.neighbour_accuracy(features, 7 - 3 * LABELS) == accuracy
 
 
-def test_of_a_tie_the_nearest_decides():
+def test_the_nearest_neighbour_breaks_a_tie():
   features = np.array([[0.0], [1.0], [3.0], [7.0], [15.0]])
   # Neighbours of each: (1, 3), (0, 3), (1, 0), (3, 1), (7, 3).
   labels = np.array([4, 4, 2, 2, 9])
-  found = plots.neighbour_accuracy(features, labels, neighbours=2)
-  assert found == pytest.approx(3 / 5)
+  accuracy = plots.neighbour_accuracy(features, labels, neighbours=2)
+  assert accuracy == pytest.approx(3 / 5)
 
 
 @pytest.mark.parametrize('neighbours', [0, 60])
-def test_too_few_examples_for_a_vote(neighbours):
+def test_impossible_numbers_of_neighbours_are_refused(neighbours):
   message = f'{neighbours} neighbours must be above 0 and below .*, 60'
   with pytest.raises(ValueError, match=message):
     plots.neighbour_accuracy(clusters(1.0), LABELS, neighbours=neighbours)
 
 
-def drawn(monkeypatch, *args, **kwargs):
-  """The panels that `scatter` draws: label -> points and colour."""
-  found = []
-  save = lambda figure, *_, **__: found.append(figure)
+def scattered(monkeypatch, *args, **kwargs):
+  """Panels of a scatter plot: label -> points and colour."""
+  figures = []
+  save = lambda figure, *_, **__: figures.append(figure)
   monkeypatch.setattr(Figure, 'savefig', save)
   plots.scatter(*args, **kwargs)
   return [
@@ -109,34 +109,34 @@ def drawn(monkeypatch, *args, **kwargs):
       )
       for dots in axes.collections
     }
-    for axes in found[0].axes
+    for axes in figures[0].axes
   ]
 
 
 def test_every_point_is_drawn_once_under_its_class(monkeypatch, points):
   panels = [('a', points), ('b', -points)]
-  found = drawn(monkeypatch, panels, LABELS, ['x', 'y', 'z'], 'path')
-  for panel, (_, want) in zip(found, panels, strict=True):
+  shown = scattered(monkeypatch, panels, LABELS, ['x', 'y', 'z'], 'path')
+  for panel, (_, want) in zip(shown, panels, strict=True):
     assert list(panel) == ['x', 'y', 'z']
     for label, (dots, _) in enumerate(panel.values()):
       np.testing.assert_array_equal(dots, want[label == LABELS])
     assert len({colour for _, colour in panel.values()}) == 3
 
 
-def test_classes_that_are_not_asked_for_are_grey(monkeypatch, points):
+def test_other_classes_are_grey(monkeypatch, points):
   panels, names = [('a', points)], ['x', 'y', 'z']
-  (found,) = drawn(monkeypatch, panels, LABELS, names, 'path', classes=[2])
-  assert list(found) == ['z', 'other classes']
-  dots, colour = found['other classes']
+  (panel,) = scattered(monkeypatch, panels, LABELS, names, 'path', classes=[2])
+  assert list(panel) == ['z', 'other classes']
+  dots, colour = panel['other classes']
   np.testing.assert_array_equal(dots, points[LABELS != 2])
   assert colour == '#dddddd'
 
 
-def test_of_many_classes_the_first_ten_are_coloured(monkeypatch, points):
+def test_the_first_ten_of_many_classes_are_coloured(monkeypatch, points):
   labels, names = np.arange(60), [str(n) for n in range(60)]
-  (found,) = drawn(monkeypatch, [('a', points)], labels, names, 'path')
-  assert list(found) == [*names[:10], 'other classes']
-  assert len({colour for _, colour in found.values()}) == 11
+  (panel,) = scattered(monkeypatch, [('a', points)], labels, names, 'path')
+  assert list(panel) == [*names[:10], 'other classes']
+  assert len({colour for _, colour in panel.values()}) == 11
 
 
 @pytest.mark.parametrize('classes', [range(21), [60], [-1]])
@@ -154,10 +154,10 @@ def test_scatter_draws_a_png(tmp_path, points, panels):
   path = tmp_path / 'tsne.png'
   names, classes = [f'class {n}' for n in range(20)], range(20)
   many = np.arange(60) % 20
-  wanted = plots.scatter(
+  returned = plots.scatter(
     [('a', points)] * panels, many, names, path, classes=classes, title='b'
   )
-  assert wanted == path
+  assert returned == path
   with PIL.Image.open(path) as image:
     assert image.format == 'PNG'
     assert image.size == (840 * panels, 1035)

@@ -1,4 +1,4 @@
-"""Reliability diagrams: what is in the picture, and that one comes of it."""
+"""Reliability diagrams: their content, and the file."""
 
 import importlib
 
@@ -10,7 +10,7 @@ from jaxkd import plots
 
 
 def bins(num_bins=15, filled=None, gap=0.0):
-  """A network that is right `gap` less often than it says."""
+  """A network whose accuracy is `gap` below its confidence."""
   confidence = (np.arange(num_bins) + 0.5) / num_bins
   share = (np.arange(num_bins) < (filled or num_bins)).astype(float)
   empty = np.where(share > 0, 0, np.nan)

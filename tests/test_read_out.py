@@ -40,7 +40,7 @@ def nearest(z: np.ndarray) -> np.ndarray:
 
 
 @hypothesis.given(outputs)
-def test_softmax_leaves_logits_alone(z):
+def test_softmax_does_not_change_logits(z):
   np.testing.assert_array_equal(READ_OUTS['softmax'](z), z)
 
 
@@ -66,7 +66,7 @@ def test_simplex_is_the_nearest_distribution(z, shift):
 
 @each_distribution
 @hypothesis.given(z=outputs)
-def test_distributions_are_left_alone(how, z):
+def test_distributions_are_not_changed(how, z):
   p = np.asarray(jax.nn.softmax(z))
   np.testing.assert_allclose(probabilities(how, p), p, atol=1e-6)
   again = probabilities(how, probabilities(how, z))
@@ -177,7 +177,7 @@ class TestNetworks:
     assert models.read_out_of(read) == 'clip'
     assert models.read_out_of(plain) == 'softmax'
 
-  def test_layers_are_found_by_their_names(self, pair):
+  def test_plan_and_folded_biases_are_those_of_the_plain_network(self, pair):
     plain, read, variables = pair
     wide = net('softmax', width=1 / 4)
     plans = [reparam.make_plan(narrow, wide, SHAPE) for narrow in (plain, read)]

@@ -113,7 +113,7 @@ def test_fewer_branches_are_the_first_of_the_six(branches):
 
 @pytest.fixture(scope='module')
 def fresh():
-  """What two branched convolutions start from: dense and depthwise."""
+  """Initial variables of two branched convolutions: dense and depthwise."""
   x = jnp.zeros((1, 4, 4, 16))
   dense, depthwise = Conv(32, branches=6), Conv(16, groups=16, branches=6)
   init = lambda key: (dense.init(key, x), depthwise.init(key, x))
@@ -121,7 +121,7 @@ def fresh():
 
 
 @pytest.mark.parametrize('which', [0, 1], ids=['dense', 'depthwise'])
-def test_branches_start_as_published(fresh, which):
+def test_branches_are_initialised_as_published(fresh, which):
   params, constants = (fresh[which][part] for part in ('params', 'batch_stats'))
   inputs, outputs = params['kernel'].shape[2:]
   scales = np.array([0.25, 0.25, 0.0, 0.5, 0.05, 0.5])
@@ -150,7 +150,7 @@ def test_branches_start_as_published(fresh, which):
 
 
 @pytest.mark.parametrize('branches', [0, 7, -1])
-def test_a_number_of_branches_that_there_cannot_be_is_refused(branches):
+def test_numbers_of_branches_outside_1_to_6_are_refused(branches):
   with pytest.raises(ValueError, match=f'1 to 6 branches, got .*={branches}$'):
     Conv(4, branches=branches)
 
@@ -170,7 +170,7 @@ def test_only_3_x_3_convolutions_of_stride_1_have_branches():
 # Adding them to a trained network
 
 
-def test_added_branches_leave_a_trained_network_as_it_is():
+def test_adding_branches_preserves_the_function():
   net, branched = (nets.Branched(branches=m) for m in (1, 6))
   grown = nets.Branched(2, 6)
   plan = reparam.make_plan(branched, grown, SHAPE)
@@ -204,7 +204,7 @@ def test_added_branches_leave_a_trained_network_as_it_is():
       assert np.all(array), 'a branch of zeros at scale zero never learns'
 
 
-# Cutting, merging, folding
+# Extracting, merging, folding
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_added_branches_leave_a_trained_network_as_it_is():
   ],
 )
 def test_the_deployed_network_is_the_student_that_was_trained(name, branches):
-  """Every array of the wide network and every statistic is another one."""
+  """Every parameter of the wide network and every statistic is random."""
   plain = nets.family(name)
   narrow, wide = (nets.family(name, width, branches) for width in (1, 2))
   plan = reparam.make_plan(narrow, wide, SHAPE)
@@ -267,28 +267,30 @@ def orders():
         reparam.extract(first['params'], plain_plan),
       )
 
-  found = nets.compiled(lambda *args: list(kernels(*args)))(
+  results = nets.compiled(lambda *args: list(kernels(*args)))(
     nets.random_variables(both[1])['params'], nets.random_variables(both[0])
   )
-  return jax.tree.map(np.asarray, found)
+  return jax.tree.map(np.asarray, results)
 
 
 @pytest.mark.parametrize('branch', range(6))
-def test_a_branch_is_cut_before_it_is_merged(orders, branch):
-  """The fourth has channels inside of it, which are cut, too."""
+def test_extracting_and_merging_commute_except_for_the_fourth_branch(
+  orders, branch
+):
+  """The fourth has channels inside of it, which are extracted, too."""
   cut, merged = (tree.leaves(x) for x in orders[branch])
   inside = branch == 3
   for path in ('first/kernel', 'depthwise/kernel'):
     assert difference(merged[path], cut[path]) <= 1e-6, path
   path = 'middle/kernel'
-  apart = difference(merged[path], cut[path])
-  assert apart > 1e-3 if inside else apart <= 1e-6
+  error = difference(merged[path], cut[path])
+  assert error > 1e-3 if inside else error <= 1e-6
 
 
 # Folding
 
 
-# By hand, layer by layer: where a family's biases can go.
+# By hand, layer by layer: the BatchNorm that can take up each bias.
 PAIRS = {
   'conv_stem': 'bn_stem',
   'stage1_block0/conv1': 'stage1_block0/bn1',
@@ -303,12 +305,12 @@ PAIRS = {
 }
 
 
-def test_followers_are_the_batch_norms_behind_their_layers():
+def test_batch_norms_after_pairs_layers_with_their_batch_norms():
   net = nets.family('resnet')
   assert reparam.batch_norms_after(net, SHAPE) == PAIRS
-  found = reparam.batch_norms_after(nets.Mixed(), SHAPE)
-  # What is added to something else before it is normalised has none.
-  assert found == {
+  pairs = reparam.batch_norms_after(nets.Mixed(), SHAPE)
+  # A layer whose output is added to another before the norm has none.
+  assert pairs == {
     'first': 'norm0',
     'depthwise': 'norm1',
     'middle': 'norm2',
@@ -329,12 +331,12 @@ class Twice(nn.Module):
     return nn.Dense(3, name='head')(sum(norms))
 
 
-def test_a_layer_that_two_norms_read_has_no_follower():
+def test_a_layer_with_two_batch_norms_is_not_paired():
   assert reparam.batch_norms_after(Twice(), SHAPE) == {}
 
 
 @pytest.mark.parametrize('name', nets.FAMILIES)
-def test_every_bias_that_branches_bring_has_a_batch_norm_behind_it(name):
+def test_every_bias_added_by_branches_is_followed_by_a_batch_norm(name):
   net, branched = nets.family(name), nets.family(name, branches=2)
   plain, more = (tree.leaves(nets.shapes(x)['params']) for x in (net, branched))
   behind = reparam.batch_norms_after(net, SHAPE)
@@ -343,14 +345,14 @@ def test_every_bias_that_branches_bring_has_a_batch_norm_behind_it(name):
     assert kind.startswith('branch_') or layer in behind, path
 
 
-def test_a_bias_with_nothing_behind_it_is_refused_with_its_name():
+def test_a_bias_without_a_batch_norm_is_refused_by_name():
   branched, plain = (nets.Branched(branches=m, normed=False) for m in (3, 1))
   merged = reparam.merge(nets.random_variables(branched))
   with pytest.raises(ValueError, match=r'deployed.*(\n.*)+/middle/bias'):
     reparam.fold_biases(merged, plain, SHAPE)
 
 
-def test_folding_spares_the_arrays_that_it_is_given():
+def test_folding_does_not_modify_its_arguments():
   branched = nets.family('resnet', branches=2)
   merged = reparam.merge(nets.random_variables(branched))
   merged = jax.tree.map(np.array, merged)  # could be written to
@@ -362,7 +364,7 @@ def test_folding_spares_the_arrays_that_it_is_given():
   assert moved and all(name.endswith('/mean') for name in moved)
 
 
-def test_merging_leaves_a_network_without_branches_alone():
+def test_merging_a_network_without_branches_is_the_identity():
   variables = nets.random_variables(nets.family('resnet'))
   merged = reparam.merge(variables)
   jax.tree.map(np.testing.assert_array_equal, merged, variables)

@@ -1,4 +1,4 @@
-"""What holds for every network of the catalogue, and for any small one.
+"""Properties of every network of the catalogue, and of any small one.
 
 Shapes for the published sizes; arithmetic for the small network of a family.
 """
@@ -65,23 +65,23 @@ def shared(plan):
   return tuple(np.sum(sizes, axis=0))
 
 
-def unless(quick, *case):
-  """A case of the default tier or, without being quick, of the slow one."""
+def slow_unless(quick, *case):
+  """A case that is slow unless `quick`."""
   return pytest.param(*case, marks=() if quick else pytest.mark.slow)
 
 
 @pytest.mark.parametrize(
   ('name', 'branches'),
   [
-    unless(name in model_counts.SHALLOW, name, 1)
+    slow_unless(name in model_counts.SHALLOW, name, 1)
     for name in sorted(set(models.CATALOG) - model_counts.FIXED)
   ]
   + [
-    unless(name in ('resnet8', 'imagenet_mobilenet_v1'), name, 6)
+    slow_unless(name in ('resnet8', 'imagenet_mobilenet_v1'), name, 6)
     for name in BRANCHED
   ],
 )
-def test_every_network_sits_in_one_of_twice_the_width(name, branches):
+def test_every_network_expands_to_twice_the_width(name, branches):
   student, teacher, image = pair(name, 2, branches)
   plan = plan_of(student, teacher, image)
   narrow, wide = shared(plan.params)
@@ -103,7 +103,7 @@ def test_every_network_sits_in_one_of_twice_the_width(name, branches):
       check_axis(axis)
       if axis.grows:
         assert axis.wide == tuple(2 * n for n in axis.narrow), path
-  # What comes from outside does not grow: the classes.
+  # The classes are not expanded.
   assert not plan.params['head/kernel'].axes[1].grows
   assert plan.params['head/kernel'].axes[0].is_input
   assert not plan.params['head/bias'].grows
@@ -111,7 +111,7 @@ def test_every_network_sits_in_one_of_twice_the_width(name, branches):
 
 
 @pytest.mark.parametrize('name', VARIANTS)
-def test_a_network_without_a_norm_over_channels_sits_in_one_half_wider(name):
+def test_networks_without_a_norm_over_channels_expand_by_one_and_a_half(name):
   plan = plan_of(*pair(name, 1.5, 1))
   assert shared(plan.params)[0] == model_counts.COUNTS[name]
   uneven = [axis for x in plan.params.values() for axis in x.axes if axis.grows]
@@ -148,28 +148,28 @@ def narrow_results(family):
   ('family', 'ratio'),
   [(family, 3) for family in nets.FAMILIES]
   + [
-    unless(family == 'mlp', family, 4)
+    slow_unless(family == 'mlp', family, 4)
     for family in ('mlp', 'mobilenet_v1', 'resnet', 'vgg', 'vit')
   ]
   + [
-    unless(family == 'bottleneck', family, 2)
+    slow_unless(family == 'bottleneck', family, 2)
     for family in ('bottleneck', 'mobilenet_v2', 'wide_resnet')
   ],
 )
-def test_a_wide_network_begins_as_the_narrow_one(family, ratio):
+def test_an_expanded_network_has_the_narrow_networks_logits(family, ratio):
   """In train mode at 3, in eval mode otherwise; copied by NumPy."""
   narrow, wide = nets.family(family), nets.family(family, ratio)
   plan = reparam.make_plan(narrow, wide, SHAPE)
   train = ratio == 3
-  found = nets.compiled(nets.forward(wide, train))(
+  results = nets.compiled(nets.forward(wide, train))(
     nets.copied(nets.random_variables(narrow), plan), nets.images()
   )
   want, (trained, stats) = narrow_results(family)
   if not train:
-    assert difference(found, want) <= 1e-5
+    assert difference(results, want) <= 1e-5
     return
-  assert difference(found[0], trained) <= 1e-4
-  moved = tree.leaves(found[1])
+  assert difference(results[0], trained) <= 1e-4
+  moved = tree.leaves(results[1])
   for path, array in tree.leaves(stats).items():
     tiled = np.tile(array, moved[path].size // array.size)
     assert difference(moved[path], tiled) <= 1e-5, path
@@ -178,7 +178,7 @@ def test_a_wide_network_begins_as_the_narrow_one(family, ratio):
 @pytest.mark.parametrize(
   ('family', 'ratio'), [('mobilenet_v2', 2), ('resnet', 3), ('rvt', 3)]
 )
-def test_expanding_copies_and_extracting_takes_the_first(family, ratio):
+def test_expand_copies_and_extract_takes_the_first_copy(family, ratio):
   narrow, wide = nets.family(family), nets.family(family, ratio)
   plan = reparam.make_plan(narrow, wide, SHAPE)
 
@@ -197,8 +197,8 @@ def test_expanding_copies_and_extracting_takes_the_first(family, ratio):
 
 
 @pytest.mark.parametrize('family', ['mobilenet_v2', 'rvt'])
-def test_the_students_gradient_stays_in_its_block(family):
-  """And the logits of what is cut out are the student's."""
+def test_the_students_gradient_is_zero_outside_its_block(family):
+  """And the logits of the extracted parameters are the student's."""
   narrow, wide = nets.family(family), nets.family(family, 2)
   plan = reparam.make_plan(narrow, wide, SHAPE)
   variables = nets.random_variables(narrow)
@@ -226,7 +226,7 @@ pieces = st.lists(st.integers(1, 6), min_size=1, max_size=3)
 
 
 @hypothesis.given(pieces, st.integers(1, 4))
-def test_the_copies_of_pieces_stand_piece_by_piece(sizes, ratio):
+def test_copies_of_a_piece_are_adjacent(sizes, ratio):
   axis = Axis(tuple(sizes), tuple(ratio * n for n in sizes))
   check_axis(axis)
   starts = np.cumsum([0, *sizes])
@@ -239,7 +239,7 @@ def test_the_copies_of_pieces_stand_piece_by_piece(sizes, ratio):
 
 
 @hypothesis.given(st.integers(1, 9), st.integers(0, 20))
-def test_channels_have_as_many_copies_as_their_place_says(narrow, more):
+def test_wide_channels_repeat_the_narrow_ones_in_order(narrow, more):
   axis = Axis((narrow,), (narrow + more,))
   check_axis(axis)
   np.testing.assert_array_equal(axis.sources, np.arange(narrow + more) % narrow)
@@ -278,7 +278,9 @@ layers = st.tuples(st.integers(2, 4), st.integers(1, 2), st.booleans())
   st.sampled_from([1, 2, 4, 6]),
   st.sampled_from([1.5, 2, 2.75, 3]),
 )
-def test_any_small_network_begins_wide_as_it_is_narrow(layers, branches, ratio):
+def test_any_small_network_keeps_its_function_when_expanded(
+  layers, branches, ratio
+):
   layers = ((3, 1, False), *layers)
   narrow, wide = (Chain(w, layers, branches) for w in (1, ratio))
   plan = reparam.make_plan(narrow, wide, SHAPE)

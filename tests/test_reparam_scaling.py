@@ -38,8 +38,8 @@ def mixed(ratio, scaling='copy'):
 
 @functools.cache
 def gradients():
-  """Of one loss: of the narrow network by its own parameters, and by the wide
-  one's through the cut; of the wide network."""
+  """Gradients of one loss: of the narrow network with respect to its own
+  parameters, and to the wide ones through `extract`; of the wide network."""
   narrow, wide, plan = mixed(RATIO)
   label = jnp.array([0, 3, 1])
 
@@ -63,25 +63,25 @@ def gradients():
 
   variables = nets.random_variables(narrow, dtype=DOUBLE)
   with jax.enable_x64(True):
-    found = nets.compiled(all_of_them)(variables, nets.images(dtype=DOUBLE))
+    results = nets.compiled(all_of_them)(variables, nets.images(dtype=DOUBLE))
   return [
     {path: np.asarray(leaf) for path, leaf in tree.leaves(grads).items()}
-    for grads in found
+    for grads in results
   ]
 
 
 def factor(path, r):
-  """What the narrow network's gradient is multiplied by, on its block."""
+  """The factor of the narrow network's gradient on its block."""
   reading = {'middle', 'shortcut', 'hidden', 'head'}
   layer, kind = path.split('/')
   return r if kind == 'kernel' and layer in reading else 1
 
 
-def test_the_narrow_gradient_falls_on_its_own_block_times_its_factor():
+def test_the_narrow_gradient_is_scaled_on_its_block_and_zero_elsewhere():
   own, through, _ = gradients()
   for path, small in own.items():
     inside = first(small)
-    # A bias before BatchNorm has none: what is there is rounding.
+    # The gradient of a bias before BatchNorm is rounding alone.
     scale = max(np.max(np.abs(small)), 1e-3)
     want = factor(path, RATIO) * small
     rest = np.array(through[path])
@@ -90,7 +90,7 @@ def test_the_narrow_gradient_falls_on_its_own_block_times_its_factor():
     assert not np.any(rest), path
 
 
-def test_all_blocks_of_the_wide_network_begin_with_the_same_gradient():
+def test_all_blocks_of_the_wide_network_have_the_same_gradient():
   own, _, wide = gradients()
   for path in ('middle/kernel', 'shortcut/kernel', 'hidden/kernel'):
     want = own[path] / RATIO
@@ -109,7 +109,7 @@ def test_all_blocks_of_the_wide_network_begin_with_the_same_gradient():
 
 
 def published(path, array, r):
-  """What the published code stores for r: (tiled array, its factor)."""
+  """The array that the published code stores for r, tiled, and its factor."""
   layer, kind = path.split('/')
   in_axis = {'middle', 'shortcut', 'hidden', 'head'}
   tiles = [1] * array.ndim
@@ -123,27 +123,27 @@ def published(path, array, r):
 
 @functools.cache
 def scaled(make, ratio, scaling):
-  """The variables, those of the wide network, what these compute with and what
-  is cut out of them; ones, pulled back through both maps."""
+  """The variables, those of the wide network, these unscaled and extracted;
+  ones, pulled back through both maps."""
   narrow, wide = make(1), make(ratio)
   plan = reparam.make_plan(narrow, wide, SHAPE, scaling=scaling)
 
   def maps(variables):
     grown = reparam.expand(variables, plan)
-    found = [variables['params'], grown['params']]
+    results = [variables['params'], grown['params']]
     pulled = []
     for function in (reparam.unscale, reparam.extract):
       function = functools.partial(function, plan=plan)
       result, pull = jax.vjp(function, grown['params'])
-      found.append(result)
+      results.append(result)
       pulled.append(pull(jax.tree.map(jnp.ones_like, result))[0])
-    return [*found, *pulled, grown['batch_stats']]
+    return [*results, *pulled, grown['batch_stats']]
 
-  found = nets.compiled(maps)(nets.random_variables(narrow))
-  return [tree.leaves(jax.tree.map(np.asarray, x)) for x in found]
+  results = nets.compiled(maps)(nets.random_variables(narrow))
+  return [tree.leaves(jax.tree.map(np.asarray, x)) for x in results]
 
 
-def test_the_official_scaling_stores_what_the_published_code_does():
+def test_official_scaling_stores_the_arrays_of_the_published_code():
   variables, grown, computed, again, _, pulled, _ = scaled(
     nets.Mixed, RATIO, 'official'
   )
@@ -153,14 +153,14 @@ def test_the_official_scaling_stores_what_the_published_code_does():
     assert difference(grown[path], scale * tiled) <= 2e-7, path
     assert difference(computed[path], copies[path]) <= 2e-7, path
     assert difference(again[path], array) <= 2e-7, path
-    # What has been divided is multiplied when it is cut out, and so is its
-    # gradient; elsewhere there is none.
+    # `extract` multiplies what `expand` has divided, and so the gradient,
+    # which is zero elsewhere.
     block = np.zeros_like(grown[path])
     block[first(array)] = 1 / scale
     assert difference(pulled[path], block) <= 2e-7, path
 
 
-def test_the_scalings_differ_in_the_gradients_of_the_ends():
+def test_scalings_differ_in_the_gradients_of_first_and_last_layer():
   """First layer and biases get r times the copies' gradient, the last 1 / r."""
   *_, pulled, _, _ = scaled(nets.Mixed, RATIO, 'official')
   layers = {'first', 'middle', 'hidden'}
@@ -172,7 +172,7 @@ def test_the_scalings_differ_in_the_gradients_of_the_ends():
 
 def test_official_activations_are_copies_divided_by_the_ratio():
   """An MLP of ReLU needs none of the published code's rescaled layers, so its
-  wide network can be run there on what is stored."""
+  wide network can be run there on the stored arrays."""
   narrow, wide = (nets.family('mlp', width) for width in (1, 3))
   plan = reparam.make_plan(narrow, wide, SHAPE, scaling='official')
   variables = nets.random_variables(narrow)
@@ -195,7 +195,7 @@ def test_branches_have_the_published_factors(scaling):
   _, grown, _, _, _, pulled, constants = scaled(make, 2, scaling)
   dense = ['kernel', 'branch_pool', 'branch_frequency', 'branch_mixed']
   dense = dict.fromkeys([*dense, 'branch_square', 'branch_point'], 2)
-  factors = {  # of the block; what is not here has 1
+  factors = {  # of the block; 1 for the others
     'copy': {'middle': {**dense, 'branch_mix': 2}, 'head': {'kernel': 2}},
     'official': {
       'first': {**dense, 'bias': 2},
@@ -232,17 +232,17 @@ def noise_of(relative, noise=1e-2):
     noisy = reparam.expand(variables, plan, key, noise, relative)
     return plain, noisy
 
-  found = nets.compiled(both)(
+  results = nets.compiled(both)(
     nets.random_variables(narrow), jax.random.key(0, impl='rbg')
   )
-  plain, noisy = (tree.leaves(x) for x in found)
+  plain, noisy = (tree.leaves(x) for x in results)
   return plain, {path: np.asarray(noisy[path] - plain[path]) for path in plain}
 
 
 @pytest.mark.parametrize('relative', [False, True])
-def test_every_array_that_grows_gets_noise_of_the_asked_size(relative):
+def test_noise_of_every_expanded_array_has_the_requested_size(relative):
   plain, noise = noise_of(relative)
-  seen = []
+  samples = []
   for path, array in noise.items():
     if path.startswith('batch_stats') or path == 'params/head/bias':
       # The statistics are those of copied activations, the bias is not copied.
@@ -250,10 +250,12 @@ def test_every_array_that_grows_gets_noise_of_the_asked_size(relative):
       continue
     assert np.all(array), path  # each copy has its own
     size = 1e-2 * (np.std(plain[path]) if relative else 1)
-    rough = 3 / np.sqrt(2 * array.size)  # three standard errors
-    np.testing.assert_allclose(np.std(array), size, rtol=rough, err_msg=path)
-    seen.append(np.ravel(array)[:8] / size)
-  assert len(np.unique(np.round(seen, 3), axis=0)) == len(seen)
+    tolerance = 3 / np.sqrt(2 * array.size)  # three standard errors
+    np.testing.assert_allclose(
+      np.std(array), size, rtol=tolerance, err_msg=path
+    )
+    samples.append(np.ravel(array)[:8] / size)
+  assert len(np.unique(np.round(samples, 3), axis=0)) == len(samples)
 
 
 @pytest.mark.parametrize('make', [nets.Mixed, nets.Attentive])

@@ -1,6 +1,6 @@
 """A narrow network inside of a wide one: the same function, and refusals.
 
-In float64, so that what is exact is seen to be exact. The families of
+In float64, where rounding is negligible. The families of
 jaxkd.models are in test_reparam_catalogue, gradients in test_reparam_scaling.
 """
 
@@ -49,7 +49,7 @@ def narrow_results(name):
 
 
 @pytest.mark.parametrize(('name', 'ratio'), CASES)
-def test_the_wide_network_has_the_narrow_ones_logits(name, ratio):
+def test_wide_and_narrow_networks_have_the_same_logits(name, ratio):
   narrow, wide, plan = pair(name, ratio)
   train = ratio == 3 and has_statistics(name)
 
@@ -83,7 +83,7 @@ def test_the_wide_network_has_the_narrow_ones_logits(name, ratio):
 
 
 @pytest.mark.parametrize('ratio', [1.5, 2.5])
-def test_any_ratio_will_do_without_a_norm_over_channels(ratio):
+def test_any_ratio_is_possible_without_a_norm_over_channels(ratio):
   narrow, wide, plan = pair('mixed', ratio, layer_norm=False)
   assert plan.params['middle/kernel'].axes[2].copies.max() == np.ceil(ratio)
 
@@ -114,7 +114,7 @@ def test_any_ratio_will_do_without_a_norm_over_channels(ratio):
     assert difference(tree.leaves(large[1])[path], leaf[places]) <= EXACT
 
 
-def test_copies_stand_replica_after_replica_and_are_divided_once():
+def test_replicas_are_consecutive_and_divided_once():
   narrow, _, plan = pair('mixed', 3)
   variables = nets.random_variables(narrow)
   grown = reparam.expand(variables, plan)
@@ -174,7 +174,7 @@ def split(params):
 @functools.cache
 def attentions():
   """Logits and queries, keys and values, narrow and at r = 2; both kinds."""
-  found = {}
+  results = {}
   variables = nets.random_variables(Head(), dtype=DOUBLE)
   keep = dict(capture_intermediates=lambda m, _: m.name == 'qkv')
   for fused in (True, False):
@@ -188,10 +188,10 @@ def attentions():
         (wide, reparam.expand(start, plan)),
       ):
         apply = functools.partial(net.apply, mutable=['intermediates'], **keep)
-        found[fused, net.width] = nets.compiled(apply)(
+        results[fused, net.width] = nets.compiled(apply)(
           {'params': arrays['params']}, nets.images(dtype=DOUBLE)
         )
-  return found
+  return results
 
 
 def maps(intermediates):
@@ -205,22 +205,22 @@ def maps(intermediates):
   return weights / weights.sum(-1, keepdims=True)
 
 
-def test_the_heads_of_every_replica_attend_as_the_narrow_ones_do():
+def test_heads_of_every_replica_have_the_narrow_attention_weights():
   small, large = (maps(attentions()[True, width][1]) for width in (1, 2))
   assert small.shape[1] == 2 and difference(small[:, 0], small[:, 1]) > 1e-2
   for head in range(4):
     assert difference(large[:, head], small[:, head % 2]) <= EXACT
 
 
-def test_fused_and_separate_attention_grow_into_the_same_function():
+def test_fused_and_separate_attention_expand_to_the_same_function():
   results = [logits for logits, _ in attentions().values()]
   for other in results[1:]:
     assert difference(other, results[0]) <= 1e-6  # our logits are float32
 
 
 @pytest.mark.parametrize('fused', [True, False])
-def test_without_a_norm_attention_can_have_half_as_many_heads_again(fused):
-  """So that one head is there twice: what reads it is divided, no more."""
+def test_attention_without_a_norm_expands_by_one_and_a_half(fused):
+  """One of the heads has two copies, and the layer after it is divided."""
   narrow, wide = Head(1, fused), Head(1.5, fused)
   plan = reparam.make_plan(narrow, wide, SHAPE)
 
@@ -240,7 +240,7 @@ def test_without_a_norm_attention_can_have_half_as_many_heads_again(fused):
 
 
 class Gain(nn.Module):
-  """A linear layer, and leaves that no rule knows."""
+  """A linear layer, and leaves that no rule matches."""
 
   width: int = 1
   scalar: bool = False
@@ -254,7 +254,7 @@ class Gain(nn.Module):
     return nn.Dense(3, name='head')(x * gain[None])
 
 
-def test_a_rule_can_be_given_for_a_leaf_of_any_name_and_shape():
+def test_a_rule_may_name_a_leaf_of_any_name_and_shape():
   narrow, wide = Gain(), Gain(2)
   rules = (Rule('gain', 'out'), *reparam.RULES)
   plan = reparam.make_plan(narrow, wide, SHAPE, rules=rules)
@@ -337,7 +337,7 @@ REFUSED = {
     (normed(1, Grouped), normed(2, Grouped)),
     'layer has 4 groups for 8 channels and 4 groups .* needs 8 groups',
   ),
-  'fused attention that does not say how': (
+  'fused attention without a rule': (
     (Fused(), Fused(2)),
     'no rule matches qkv/kernel .1, 24., which grows to .1, 48.',
   ),
@@ -356,13 +356,13 @@ REFUSED = {
 
 
 @pytest.mark.parametrize('case', REFUSED)
-def test_what_cannot_grow_is_refused_with_the_leafs_name(case):
+def test_leaves_that_cannot_be_expanded_are_refused_by_name(case):
   (narrow, wide), message = REFUSED[case]
   with pytest.raises(ValueError, match=message):
     reparam.make_plan(narrow, wide, SHAPE)
 
 
-def test_pieces_have_to_add_up():
+def test_pieces_must_add_up_to_the_axis():
   narrow, wide = nets.Joined(1, False), nets.Joined(2, False)
   rule = Rule('reader/kernel', '- - in out', pieces=((2, (3, 1)),))
   with pytest.raises(ValueError, match=r'\(3, 1\).* are 4 channels.* has 5'):

@@ -45,8 +45,8 @@ def test_leaves_have_names_in_the_order_of_the_tree():
 
 
 @hypothesis.given(trees)
-def test_from_leaves_undoes_leaves(given):
-  assert tree.from_leaves(tree.leaves(given)) == given
+def test_from_leaves_undoes_leaves(arrays):
+  assert tree.from_leaves(tree.leaves(arrays)) == arrays
 
 
 @pytest.mark.parametrize(
@@ -59,35 +59,37 @@ def test_from_leaves_undoes_leaves(given):
   ],
 )
 def test_select_searches_the_whole_name(pattern, want):
-  chosen = tree.select(network(), pattern)
-  assert {n for n, chosen in tree.leaves(chosen).items() if chosen} == want
-  assert jax.tree.structure(chosen) == jax.tree.structure(network())
+  mask = tree.select(network(), pattern)
+  assert {
+    name for name, selected in tree.leaves(mask).items() if selected
+  } == want
+  assert jax.tree.structure(mask) == jax.tree.structure(network())
 
 
-def test_count_sees_scalars_and_shapes():
+def test_count_accepts_scalars_and_shapes():
   shapes = {'a': jax.ShapeDtypeStruct((3, 4), jnp.float32), 'b': jnp.zeros(())}
   assert tree.count(shapes) == 13
   assert tree.count({}) == 0
 
 
-def test_fit_orders_what_it_is_given():
-  found = jax.tree.map(np.negative, network())
+def test_fit_returns_the_order_of_the_model():
+  checkpoint = jax.tree.map(np.negative, network())
   shapes = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, network()))
   # JAX keeps the order of an OrderedDict, and sorts the names of a dict.
-  wanted = collections.OrderedDict(reversed(shapes.items()))
-  assert list(wanted) == ['stem', 'head']
-  fitted = tree.fit(found, wanted, 'the checkpoint')
-  assert jax.tree.structure(fitted) == jax.tree.structure(wanted)
-  jax.tree.map(np.testing.assert_array_equal, dict(fitted), found)
+  model = collections.OrderedDict(reversed(shapes.items()))
+  assert list(model) == ['stem', 'head']
+  fitted = tree.fit(checkpoint, model, 'the checkpoint')
+  assert jax.tree.structure(fitted) == jax.tree.structure(model)
+  jax.tree.map(np.testing.assert_array_equal, dict(fitted), checkpoint)
 
 
 def test_fit_names_every_difference_at_once():
-  found = network()
-  del found['head']['bias']
-  found['fc'] = {'bias': np.zeros(100)}
-  found['stem']['kernel'] = np.ones((16, 3, 3, 3))
+  checkpoint = network()
+  del checkpoint['head']['bias']
+  checkpoint['fc'] = {'bias': np.zeros(100)}
+  checkpoint['stem']['kernel'] = np.ones((16, 3, 3, 3))
   with pytest.raises(ValueError) as error:
-    tree.fit(found, network(), 'the checkpoint')
+    tree.fit(checkpoint, network(), 'the checkpoint')
   assert str(error.value).splitlines() == [
     'the checkpoint does not fit the model:',
     '  - head/bias (10,): missing',
@@ -101,11 +103,11 @@ def test_equal_trees_do_not_differ():
 
 
 def test_digest_is_of_the_content():
-  given = network()
-  reordered = collections.OrderedDict(reversed(sorted(given.items())))
-  on_device = jax.tree.map(jnp.asarray, jax.tree.map(np.float32, given))
-  assert tree.digest(reordered) == tree.digest(given)
-  assert tree.digest(on_device) == tree.digest(jax.tree.map(np.float32, given))
+  arrays = network()
+  reordered = collections.OrderedDict(reversed(sorted(arrays.items())))
+  on_device = jax.tree.map(jnp.asarray, jax.tree.map(np.float32, arrays))
+  assert tree.digest(reordered) == tree.digest(arrays)
+  assert tree.digest(on_device) == tree.digest(jax.tree.map(np.float32, arrays))
   strided = {'a': np.arange(6.0).reshape(2, 3).T}
   assert tree.digest(strided) == tree.digest({'a': strided['a'].copy()})
 
@@ -122,6 +124,6 @@ def test_digest_is_of_the_content():
   ],
   ids=['bit', 'name', 'type', 'shape', 'extra', 'sign of zero'],
 )
-def test_digest_sees_the_least_change(change):
+def test_any_change_changes_the_digest(change):
   x = np.zeros(2, np.float32)
   assert tree.digest(change(x)) != tree.digest({'a': x})
