@@ -231,7 +231,7 @@ def frequency(k, outputs):
 
 
 def random_variables(net, seed=0, dtype=np.float32):
-  """Every parameter and statistic at random; constants are what they are.
+  """Every parameter and statistic at random; constants are kept.
 
   Of a wide network only the parameters and statistics are of use: its constants
   are copies of the narrow network's, divided.

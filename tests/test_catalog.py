@@ -23,7 +23,7 @@ def test_lookup_suggests_and_lists():
   )
 
 
-def test_lookup_does_not_suggest_what_is_far_away():
+def test_lookup_does_not_suggest_distant_names():
   with pytest.raises(KeyError) as error:
     catalog.lookup('number', NUMBERS, 'zzz')
   assert str(error.value) == "no number 'zzz'. Available: one, three, two"
@@ -34,7 +34,7 @@ def test_the_nearest_names_come_first():
   assert text.startswith("Did you mean 'resnet8x4' or 'resnet8'? ")
 
 
-def test_call_calls():
+def test_call_passes_the_settings_on():
   assert catalog.call('f', function, {'temperature': 2}) == (2, 1.0)
   assert catalog.call('f', function, {'weight': 3, 'temperature': 2}) == (2, 3)
 
@@ -49,7 +49,7 @@ def test_call_explains_a_missing_setting():
     catalog.call('f', function, {'weight': 2})
 
 
-def test_call_leaves_the_errors_of_the_function_alone():
+def test_call_does_not_change_the_errors_of_the_function():
   def broken(x):
     raise TypeError('from inside')
 

@@ -121,7 +121,7 @@ def test_eval_view_normalises_only():
   assert half.dtype == jnp.bfloat16
 
 
-def test_sharding_changes_nothing_and_moves_no_pixels():
+def test_sharding_does_not_change_views_or_move_pixels():
   mesh = jax.make_mesh((4,), ('data',), axis_types=(AxisType.Auto,))
   split = NamedSharding(mesh, P('data'))
   image, index = pixels(16), np.arange(16, dtype=np.int32)

@@ -106,7 +106,7 @@ def test_large_data_sets_are_decoded_on_request(tmp_path):
   assert not np.array_equal(views, lazy.train.load(index, seeds + np.uint64(1)))
 
 
-def test_a_lazy_fingerprint_sees_names_sizes_and_labels(tmp_path):
+def test_a_lazy_fingerprint_depends_on_names_sizes_and_labels(tmp_path):
   write_folder(tmp_path, SIZES)
   first = load(tmp_path, memory=0).fingerprint
   assert load(tmp_path, memory=0).fingerprint == first

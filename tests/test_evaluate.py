@@ -1,4 +1,4 @@
-"""Counts, totals and means against scikit-learn, whatever the batches."""
+"""Counts, totals and means against scikit-learn, for any batches."""
 
 import hypothesis
 import hypothesis.strategies as st

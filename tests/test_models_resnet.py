@@ -18,7 +18,7 @@ from jaxkd.models.resnet import (
 
 
 def windows(x):
-  """The window around every second pixel, without what is outside."""
+  """The part within the map of the window around every second pixel."""
   rows, columns = range(0, x.shape[1], 2), range(0, x.shape[2], 2)
   return [
     [x[:, max(i - 1, 0) : i + 2, max(j - 1, 0) : j + 2] for j in columns]
@@ -28,7 +28,7 @@ def windows(x):
 
 @pytest.mark.parametrize('side', [(1, 1), (4, 6), (5, 7)])
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
-def test_overlapping_max_pool_sees_only_the_map(side, dtype):
+def test_overlapping_max_pool_ignores_the_padding(side, dtype):
   x = np.random.default_rng(0).normal(size=(2, *side, 3)) - 4  # below zero
   x = jnp.asarray(x, dtype)
   got = overlapping_max_pool(x)

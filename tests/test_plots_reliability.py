@@ -99,7 +99,7 @@ def test_a_png_is_drawn(tmp_path, networks, size):
   assert path.stat().st_size < 500_000
 
 
-def test_nothing_to_draw_is_refused(tmp_path):
+def test_a_diagram_without_networks_is_refused(tmp_path):
   with pytest.raises(ValueError, match='at least one entry'):
     plots.reliability({}, tmp_path / 'x.png')
   assert not list(tmp_path.iterdir())
