@@ -175,9 +175,7 @@ def test_the_gradient_at_the_learner_is_not_zero(name):
 @pytest.mark.parametrize(
   'name',
   [
-    name
-    if name in WRAPPERS or of_features(name)
-    else pytest.param(name, marks=pytest.mark.slow)  # a loss with such a test
+    name if name in WRAPPERS else pytest.param(name, marks=pytest.mark.slow)
     for name in sorted(objectives.CATALOG)
   ],
 )

@@ -272,6 +272,7 @@ class Chain(nn.Module):
 layers = st.tuples(st.integers(2, 4), st.integers(1, 2), st.booleans())
 
 
+@pytest.mark.slow
 @hypothesis.settings(max_examples=6)
 @hypothesis.given(
   st.lists(layers, min_size=1, max_size=2),
