@@ -6,6 +6,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jaxkd import models
 from jaxkd.models import norms
@@ -89,3 +90,11 @@ def parameters(objective, learner, guide):
     lambda ends: objective.init(KEY, examples=1, **ends), ends
   )
   return models.count(shapes)
+
+
+def pairs(table):
+  """The pairs of a table, all but the first two of them slow."""
+  return [
+    pytest.param(*pair, marks=pytest.mark.slow if n > 1 else ())
+    for n, pair in enumerate(table)
+  ]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
-from objective_inputs import KEY, draw, parameters
+from objective_inputs import KEY, draw, pairs, parameters
 
 from jaxkd import losses, objectives
 from jaxkd.objectives import base
@@ -261,13 +261,7 @@ PUBLISHED = {
 }
 
 
-@pytest.mark.parametrize(
-  ('guide', 'learner'),
-  [
-    pytest.param(*pair, marks=pytest.mark.slow if n > 1 else ())
-    for n, pair in enumerate(PUBLISHED)
-  ],
-)
+@pytest.mark.parametrize(('guide', 'learner'), pairs(PUBLISHED))
 def test_adds_the_published_number_of_parameters(guide, learner):
   crd = objectives.crd()
 

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 import tiny
-from objective_inputs import KEY, draw, outputs_of, parameters
+from objective_inputs import KEY, draw, outputs_of, pairs, parameters
 
 from jaxkd import objectives, tree
 from jaxkd.graph import Graph, Learner, Transfer
@@ -36,14 +36,6 @@ FITNET = {
   ('resnet50', 'mobilenet_v2'): 132_608,
   ('resnet50', 'vgg8'): 2_098_688,
 }
-
-
-def pairs(table):
-  """The pairs of a table, all but the first two of them slow."""
-  return [
-    pytest.param(*pair, marks=pytest.mark.slow if n > 1 else ())
-    for n, pair in enumerate(table)
-  ]
 
 
 @pytest.mark.parametrize(('guide', 'learner'), pairs(FITNET))

@@ -1,8 +1,10 @@
 """Training: a run or a study, from its config to its results."""
 
 import pathlib
+from typing import Any
 
 from jaxkd.config import Config
+from jaxkd.runs import layout
 from jaxkd.runs.experiment import build
 from jaxkd.runs.results import result_table
 from jaxkd.runs.run import Run
@@ -24,12 +26,7 @@ def run(config: Config, workdir: pathlib.Path) -> None:
 
 def _run_one(config: Config, workdir: pathlib.Path) -> None:
   run = Run(build(config), workdir)
-  summary, path = run.summary, run.workdir / 'summary.json'
-  if summary:
-    print(f'This run is finished: {path}\n')
-  else:
-    summary = run.finish()
-    print(f'\nFinished. Results: {path}\n')
+  summary = _finish(run, 'run')
   print(result_table(summary))
   picture = run.draw()
   if picture:
@@ -38,13 +35,24 @@ def _run_one(config: Config, workdir: pathlib.Path) -> None:
 
 def _run_study(config: Config, workdir: pathlib.Path) -> None:
   study = Study(config, workdir)
-  summary, path = study.summary, study.workdir / 'summary.json'
-  if summary:
-    print(f'This study is finished: {path}\n')
-  else:
-    summary = study.finish()
-    print(f'\nFinished. Results: {path}\n')
+  summary = _finish(study, 'study')
   print(study.report(summary))
   picture = study.draw(summary)
   if picture:
     print(f'\nOutcome by {config.study.against}: {picture}')
+
+
+def _finish(job: Run | Study, kind: str) -> dict[str, Any]:
+  """Runs or resumes a job, prints where its results are, and returns them.
+
+  Args:
+    job: to be run or resumed.
+    kind: 'run' or 'study', for the message.
+  """
+  summary, path = job.summary, job.workdir / layout.SUMMARY
+  if summary:
+    print(f'This {kind} is finished: {path}\n')
+  else:
+    summary = job.finish()
+    print(f'\nFinished. Results: {path}\n')
+  return summary
