@@ -29,6 +29,13 @@ def _model(section: Config) -> Model:
     branches=section.get('branches', 1),
     start=section.get('start', ''),
     read_out=section.get('read_out', ''),
+    image_size=section.image_size,
+    channels=section.get('channels', 0),
+    mean=tuple(section.get('mean', ())),
+    std=tuple(section.get('std', ())),
+    classes=section.to_dict().get('classes', ''),
+    unmapped=section.get('unmapped', 'renormalise'),
+    allow_guessing=section.get('allow_guessing', False),
   )
 
 
