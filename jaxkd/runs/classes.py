@@ -111,13 +111,14 @@ def _pairs(
   known = set(data_names) - {unmapped}
   if not classes and known and known <= set(names):
     return {
-      j: data_names.index(name) for j, name in enumerate(names) if name in known
+      _index(name, names, count, f'{where}classes'): k
+      for k, name in enumerate(data_names)
+      if name in known
     }
   own = f'{count} classes ({_some(names)})' if names else f'{count} classes'
   raise ValueError(
-    f'the network of {where}checkpoint has {own}, the data have'
-    f' {len(data_names)} ({_some(data_names)}): set {where}classes to a map'
-    ' from its classes to those of the data, like'
+    f'{where}classes: the network has {own}, the data have {len(data_names)}'
+    f' ({_some(data_names)}): set it to a map from its classes to theirs, like'
     f' {{{names[0] if names else 0!r}: {data_names[0]!r}}}, or to a .json or'
     ' .csv file of one'
     + (

@@ -161,8 +161,8 @@ def _check_accuracy(
   raise ValueError(
     f'{fact}: it has nothing to teach. Was it trained on these classes, in this'
     f' order, and on images of {images}? Set {where}mean and std, image_size or'
-    f' classes to its own, or another checkpoint; {where}allow_guessing=True'
-    ' takes it as it is'
+    f' classes to its own, or another {where}checkpoint;'
+    f' {where}allow_guessing=True takes it as it is'
   )
 
 
