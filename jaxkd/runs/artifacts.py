@@ -270,12 +270,8 @@ def load_guide(workdir: pathlib.Path, name: str) -> SavedNetwork | None:
   path, summary = section.get('checkpoint'), folder.read_summary(workdir)
   if not path or summary is None or checkpoints.find(path) is None:
     return None
-  variables, card = checkpoints.load(
-    path,
-    section['name'],
-    _shape_of_guide(workdir, section),
-    width=section['width'],
-    **section.get('settings', {}),
+  variables, card = interfaces.load(
+    sections.model_of_section(section), _data_shape(workdir)
   )
   taps = card.taps or section.get('taps', {})
   card = card.replace(network=name, taps=taps)
@@ -283,20 +279,9 @@ def load_guide(workdir: pathlib.Path, name: str) -> SavedNetwork | None:
   return SavedNetwork(variables, card) if card.params_sha256 == of_run else None
 
 
-def _shape_of_guide(
-  workdir: pathlib.Path, section: dict[str, Any]
-) -> tuple[int, int, int]:
-  """Returns the image shape of a guide whose file may not know it.
-
-  Args:
-    workdir: of its run.
-    section: of the run's config.
-  """
+def _data_shape(workdir: pathlib.Path) -> tuple[int, int, int]:
+  """Returns the shape of the images of a run, [H, W, C]."""
   config = _config_of(workdir)
-  shape = load_network(workdir).card.shape  # the data's, unless it has its own
-  if config['student'].get('image_size'):
-    shape = load_data(config['data']).image_shape
-  height, width, channels = shape
-  size = section.get('image_size') or 0
-  channels = section.get('channels') or channels
-  return size or height, size or width, channels
+  if config['student'].get('image_size'):  # the student's is another
+    return load_data(config['data']).image_shape
+  return load_network(workdir).card.shape

@@ -13,7 +13,7 @@ import flax.linen as nn
 
 from jaxkd import checkpoints, tree
 from jaxkd import config as configs
-from jaxkd.checkpoints import Card
+from jaxkd.checkpoints import Card, SavedNetwork
 from jaxkd.data.base import View
 from jaxkd.graph import Frozen, Graph, Model, Phase
 from jaxkd.models.class_map import Groups, with_classes
@@ -297,18 +297,35 @@ def card_of(model: Model, data: Data) -> Card | None:
   if not path or path == configs.BAYES or checkpoints.find(path) is None:
     return None
   card = checkpoints.load_card(path)
-  if card is not None:
-    return card
-  height, width, channels = data.image_shape
+  return card or load(model, data.image_shape).card
+
+
+def load(model: Model, image_shape: tuple[int, int, int]) -> SavedNetwork:
+  """Reads a model's checkpoint.
+
+  A state dict without a card has as many channels as its arrays, and is for
+  images of the data's size unless the user says otherwise.
+
+  Args:
+    model: with a checkpoint.
+    image_shape: of the data, [H, W, C].
+  """
+  height, width, channels = image_shape
   if model.image_size:
     height = width = model.image_size
+  channels = model.channels or channels
   arguments: dict[str, Any] = configs.as_json(model.settings)
   variables, card = checkpoints.load(
-    path, model.name, (height, width, channels), width=model.width, **arguments
+    model.checkpoint,
+    model.name,
+    (height, width, channels),
+    width=model.width,
+    **arguments,
   )
-  for count in (model.channels or channels, *CHANNELS):
+  for count in (channels, *CHANNELS):
     shape = height, width, count
-    wanted = tree.shapes(card.module(), shape)
-    if not tree.differences(variables, wanted):
-      return card.replace(image_shape=shape)
-  return card
+    if card.shape != (height, width, channels):
+      break  # its own, which the file knows
+    if not tree.differences(variables, tree.shapes(card.module(), shape)):
+      return SavedNetwork(variables, card.replace(image_shape=shape))
+  return SavedNetwork(variables, card)
