@@ -125,6 +125,20 @@ LIGHT = ('mobilenet_v2', 'shufflenet_v1', 'shufflenet_v2')
 LIGHT_RATE = 0.01
 
 
+def of_tree(tree: Mapping[str, Any]) -> Config:
+  """Returns a config of plain values.
+
+  Settings that are a string or a mapping stay what they are: their keys may
+  have dots, which those of a ConfigDict may not.
+  """
+  tree = {**tree, 'teacher': dict(tree['teacher'])}
+  classes = tree['teacher'].pop('classes', '')
+  config = ConfigDict(tree)
+  config.teacher['classes'] = FieldReference('', field_type=object)
+  config.teacher.classes = classes
+  return config
+
+
 def benchmark(pair: str) -> Config:
   """Returns `default` with a pair of the CIFAR-100 benchmark and its rates.
 

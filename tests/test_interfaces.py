@@ -17,6 +17,7 @@ from jaxkd.interop import files
 from jaxkd.interop.torch import to_state_dict
 from jaxkd.models.class_map import ClassMap
 from jaxkd.models.own_input import OwnInput, convert
+from jaxkd.runs import experiment, study
 from jaxkd.runs.cache import Cache, settings_of
 from jaxkd.runs.interfaces import input_of
 from jaxkd.runs.run import Run
@@ -152,6 +153,36 @@ class TestClasses:
     modules = made.phases[0].program.modules
     assert modules['second'].groups == ((1,), (2,), (0,))
     assert not isinstance(modules['whole'], ClassMap)
+
+  def test_classes_are_merged_where_they_exclude_each_other(
+    self, permuted, monkeypatch
+  ):
+    one_by_one = dict(teacher__classes={0: 1, 1: 0}, **permuted)
+    merged = dict(teacher__classes={0: 1, 1: 1, 2: 0}, **permuted)
+    tiny.experiment(**merged)
+    monkeypatch.setattr(experiment, 'CLASSIFICATION', None)
+    tiny.experiment(**one_by_one)
+    with pytest.raises(ValueError, match="classes of 'teacher' can be merged"):
+      tiny.experiment(**merged)
+
+  def test_a_class_of_the_data_can_be_missing(self, permuted, tmp_path, capsys):
+    classes = dict(teacher__classes={'class0': 0, 'class1': 1})
+    summary = finish(tmp_path / 'run', **classes, **permuted)
+    assert (
+      'it has no class for class2: probability 0' in capsys.readouterr().out
+    )
+    assert np.isfinite(summary['networks']['student']['nll'])
+
+  def test_a_study_has_maps_with_any_names(self, permuted, tmp_path):
+    config = tiny.config(
+      teacher__classes={'class 0.5': 'class0', 0: 1}, **permuted
+    )
+    config.study.seeds = (0, 1)
+    for one in study.expand(config)['run']:
+      assert one.teacher.classes == {'class 0.5': 'class0', 0: 1}
+    (tmp_path / 'map.json').write_text('{"class0": "class0"}')
+    config.study.recipes = {'a': {'teacher': {'classes': str(tmp_path)}}}
+    assert study.expand(config)['a'][0].teacher.classes == str(tmp_path)
 
   def test_a_trained_teacher_has_no_map(self):
     with pytest.raises(ValueError, match="teacher.classes .* 'teacher' is tr"):

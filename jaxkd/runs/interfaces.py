@@ -74,6 +74,11 @@ class Interface:
     return with_classes(self.convert_input(module), self.groups)
 
   @property
+  def merges(self) -> bool:
+    """Whether a class of the data consists of several of the network's."""
+    return any(len(own) > 1 for own in self.groups or ())
+
+  @property
   def lines(self) -> list[str]:
     """What differs from the data, in words."""
     lines = []
@@ -119,6 +124,7 @@ def interface(
     card.num_classes,
     data.class_names,
     where,
+    f'the checkpoint {model.checkpoint}' if model.checkpoint else 'the network',
   )
   return Interface(
     source, target, card.num_classes, groups, tuple(data.class_names)

@@ -22,7 +22,6 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from jaxkd import config as configs
@@ -68,7 +67,7 @@ def expand(config: Config) -> dict[str, list[Config]]:
       settings = _merged(whole, recipe)
       for key in study['vary']:
         settings = _merged(settings, _nested(key, seed))
-      settings = ConfigDict({**settings, 'study': _one_run()})
+      settings = configs.of_tree({**settings, 'study': _one_run()})
       configs_by_recipe[name].append(settings)
   return configs_by_recipe
 
