@@ -7,7 +7,7 @@ keyword arguments of its method. Any other key is an error.
 import ast
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 from ml_collections import ConfigDict, FieldReference
 
@@ -133,7 +133,7 @@ def of_tree(tree: Mapping[str, Any]) -> Config:
   """
   tree = {**tree, 'teacher': dict(tree['teacher'])}
   classes = tree['teacher'].pop('classes', '')
-  config = ConfigDict(tree)
+  config = cast(Any, ConfigDict(tree))
   config.teacher['classes'] = FieldReference('', field_type=object)
   config.teacher.classes = classes
   return config

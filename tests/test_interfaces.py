@@ -265,6 +265,22 @@ class TestInput:
     comparison = evaluate.evaluate(tmp_path / 'run').guides
     assert set(comparison) == {'teacher'}
 
+  @pytest.mark.slow
+  def test_a_transformer_has_the_size_of_its_positions(self, tmp_path):
+    settings = dict(patch=8)
+    network = models.build('vit_tiny', 3, width=1 / 3, **settings)
+    shapes = tree.shapes(network, (32, 32, 3))
+    variables = jax.tree.map(lambda x: np.zeros(x.shape, np.float32), shapes)
+    state = to_state_dict('vit_tiny', variables, width=1 / 3, **settings)
+    files.write(tmp_path / 'x.npz', state, {})
+    made = tiny.experiment(
+      teacher__name='vit_tiny',
+      teacher__width=1 / 3,
+      teacher__settings=settings,
+      teacher__checkpoint=str(tmp_path / 'x.npz'),
+    )
+    assert made.phases[0].interfaces['teacher'].target.shape == (32, 32, 3)
+
   def test_a_student_is_trained_exported_and_tested_at_its_own_size(
     self, tmp_path
   ):
