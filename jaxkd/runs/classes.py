@@ -76,24 +76,9 @@ def groups_of(
     names = imagenet_names()
     if not classes and not set(data_names) & set(names):
       names = ()  # nothing says that they are ImageNet's
-  if classes and classes != SAME:
-    pairs = _explicit(classes, names, count, data_names, where)
-  elif _are_same(classes, names, count, data_names):
-    if unmapped == RENORMALISE:
-      return None
-    raise ValueError(
-      f'{where}unmapped={unmapped!r} takes the classes that no class of the'
-      f' data has, but every class has its own: set {where}classes, too, or'
-      f' leave {where}unmapped out'
-    )
-  else:
-    own = tuple(name for name in data_names if name != unmapped)
-    if classes == SAME or not own or not set(own) <= set(names):
-      raise ValueError(_differ(names, count, data_names, where, network))
-    pairs = {
-      _index(name, names, count, f'{where}classes'): data_names.index(name)
-      for name in own
-    }
+  pairs = _pairs(classes, unmapped, names, count, data_names, where, network)
+  if pairs is None:
+    return None
   rest = set(range(count)) - pairs.keys()
   if unmapped != RENORMALISE:
     other = _index(unmapped, data_names, len(data_names), f'{where}unmapped')
@@ -103,6 +88,38 @@ def groups_of(
     for k in range(len(data_names))
   )
   return None if groups == tuple((j,) for j in range(count)) else groups
+
+
+def _pairs(
+  classes: str | Mapping[Any, Any],
+  unmapped: str,
+  names: Sequence[str],
+  count: int,
+  data_names: Sequence[str],
+  where: str,
+  network: str,
+) -> dict[int, int] | None:
+  """Returns a map as indices; None if the classes are the data's.
+
+  The arguments and errors are those of `groups_of`.
+  """
+  if classes and classes != SAME:
+    return _explicit(classes, names, count, data_names, where)
+  if _are_same(classes, names, count, data_names):
+    if unmapped == RENORMALISE:
+      return None
+    raise ValueError(
+      f'{where}unmapped={unmapped!r} takes the classes that no class of the'
+      f' data has, but every class has its own: set {where}classes, too, or'
+      f' leave {where}unmapped out'
+    )
+  own = tuple(name for name in data_names if name != unmapped)
+  if classes == SAME or not own or not set(own) <= set(names):
+    raise ValueError(_differ(names, count, data_names, where, network))
+  return {
+    _index(name, names, count, f'{where}classes'): data_names.index(name)
+    for name in own
+  }
 
 
 def _are_same(
