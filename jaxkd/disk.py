@@ -74,7 +74,7 @@ def folder_of(
 
 
 def check_writable(folder: pathlib.Path, what: str) -> None:
-  """Makes a folder if need be, and checks that files can be written to it.
+  """Checks that a folder can be written to, or can be made; it is not made.
 
   Args:
     folder: to be written to later.
@@ -83,14 +83,15 @@ def check_writable(folder: pathlib.Path, what: str) -> None:
   Raises:
     OSError: of the kind that the system gave, with the remedy.
   """
+  places = (folder.absolute(), *folder.absolute().parents)
+  place = next(x for x in places if os.path.lexists(x))
   try:
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):
+    with tempfile.TemporaryFile(dir=place):
       pass
   except OSError as error:
     reason = error.strerror
-    if isinstance(error, FileExistsError | NotADirectoryError):
-      reason = 'there is a file in its place'
+    if not place.is_dir():
+      reason = f'{place} is not a folder'
     raise type(error)(
       f'{what}, {folder}, cannot be written to ({reason}): choose another'
     ) from error

@@ -31,13 +31,18 @@ def check(experiment: Experiment, networks: Mapping[str, SavedNetwork]) -> None:
     ValueError: data that are not numbers, or fewer than a batch; a network that
       does not fit a phase, or whose arrays are not finite.
   """
-  _check_data(experiment.dataset, experiment.config.batch_size)
+  check_data(experiment.dataset, experiment.config.batch_size)
   for name, network in networks.items():
     check_finite(network, f'the checkpoint of {name!r}')
   _check_fit(experiment, networks)
 
 
-def _check_data(dataset: Dataset, batch_size: int) -> None:
+def check_data(dataset: Dataset, batch_size: int) -> None:
+  """Refuses data that cannot be trained on.
+
+  Raises:
+    ValueError: fewer training images than a batch; numbers that are not finite.
+  """
   images = len(dataset.train)
   if batch_size > images:
     raise ValueError(
