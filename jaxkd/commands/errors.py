@@ -23,6 +23,7 @@ from typing import Any
 MISTAKE = 1
 FAULT = 70  # EX_SOFTWARE of sysexits.h
 INTERRUPTED = 128  # plus the number of the signal, as shells have it
+EXPLAINED = (ImportError, KeyError, ValueError)  # where jaxkd raises them
 SIGNALS = ('SIGTERM', 'SIGHUP')  # besides Ctrl-C; Windows lacks the second
 PACKAGE = pathlib.Path(__file__).parents[1]
 # The Python and the libraries that are installed.
@@ -146,12 +147,13 @@ def explain(error: BaseException, parsed: bool = True) -> str | None:
     return _explain_system(error)
   if isinstance(error, json.JSONDecodeError):
     return f'a JSON file is damaged: {error}'
-  frame = _innermost(error)
-  if _raised_here(frame) or not parsed:
+  if isinstance(error, EXPLAINED) and _raised_here(_innermost(error)):
     return str(error)
   place = _place_of_user(error)
   if place:
     return f'{type(error).__name__} in {place}: {error}'
+  if not parsed:
+    return str(error)
   if isinstance(error, ImportError) or _outdated():
     lines = _outdated() or ['a library is missing, or does not fit']
     return (
