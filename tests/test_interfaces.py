@@ -340,8 +340,11 @@ class TestInput:
         dict(mean=(0.5, 0.5), std=(1.0, 1.0)),
         'a finite number for each of the 1',
       ),
-      (dict(mean=(0.5,), std=(0.0,)), 'teacher.std must be positive'),
-      (dict(mean=(float('nan'),), std=(1.0,)), 'must be a finite number'),
+      (dict(mean=(0.5,), std=(0.0,)), r'teacher.std\[0\] must be above 0'),
+      (
+        dict(mean=(float('nan'),), std=(1.0,)),
+        r'teacher.mean\[0\] must be fin',
+      ),
       (dict(mean=('x',), std=(1.0,)), 'must be a finite number'),
       (dict(channels=2), 'takes 2 channels, the images have 1'),
       (dict(image_size=-1), 'teacher.image_size must be at least 0'),

@@ -15,6 +15,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jaxkd import disk
 from jaxkd.catalog import UnknownNameError
 from jaxkd.models.class_map import Groups
 
@@ -193,7 +194,7 @@ def read_map(
   try:
     if classes.lstrip().startswith('{'):
       return list(ast.literal_eval(classes.strip()).items())
-    path = pathlib.Path(classes).expanduser()
+    path = disk.expanded(classes)
     if path.suffix not in FILES:
       raise ValueError('it is neither a mapping nor a .json or .csv file')
     with path.open(newline='', encoding='utf-8-sig') as file:

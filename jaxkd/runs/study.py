@@ -29,8 +29,9 @@ from jaxkd import plots
 from jaxkd.catalog import lookup
 from jaxkd.config import Config
 from jaxkd.disk import write_json
-from jaxkd.runs import comparison, folder, layout
+from jaxkd.runs import comparison, folder, layout, preflight
 from jaxkd.runs.experiment import Experiment, build
+from jaxkd.runs.lock import LockedError, locked
 from jaxkd.runs.provenance import provenance
 from jaxkd.runs.run import Run
 from jaxkd.runs.vmapped import Networks, run_together
@@ -162,11 +163,14 @@ class Study:
     allowed = config.allow_changed
     folder.check(workdir, self._config, 'study', 'study', allowed)
     self._runs = expand(config)
+    # By recipe, for each seed: network -> path of its checkpoint.
+    self._paths: dict[str, list[dict[str, str]]] = {}
     for name, runs in self._runs.items():
       # Only for the checks: their data would fill the memory.
       experiments = [_build(name, run) for run in runs]
       _check_seeds(name, experiments, config.study.together)
       self._check_metrics(name, experiments[0])
+      self._paths[name] = [preflight.checkpoint_paths(x) for x in experiments]
 
   def _check_metrics(self, name: str, experiment: Experiment) -> None:
     settings = self.settings
@@ -208,9 +212,15 @@ class Study:
     """Runs the recipes and seeds that are not finished; returns the summary.
 
     Raises:
+      LockedError: another process works in the folder.
       ValueError: a run has failed; the message names its recipe.
     """
-    self.workdir.mkdir(parents=True, exist_ok=True)
+    with locked(self.workdir):
+      folder.check(self.workdir, self._config, 'study', ignored='study')
+      return self.summary or self._finish()
+
+  def _finish(self) -> dict[str, Any]:
+    self._check_checkpoints()
     write_json(self.workdir / layout.CONFIG, self._config)
     one = self._together if self.settings.together else self._alone
     recipes = {}
@@ -218,6 +228,8 @@ class Study:
       tqdm.write(f'Recipe {name}')
       try:
         recipes[name] = _by_seed(one(name, runs))
+      except LockedError:
+        raise
       except ValueError as error:
         raise ValueError(
           f'recipe {name!r}: {error}\n(--config.study.only=... runs others)'
@@ -232,11 +244,24 @@ class Study:
     (self.workdir / 'study.png').unlink(missing_ok=True)
     return summary
 
+  def _check_checkpoints(self) -> None:
+    """Checks that the checkpoints of all runs exist, before the first run."""
+    for name, runs in self._paths.items():
+      for seed, paths in zip(self.seeds, runs, strict=True):
+        if folder.read_summary(self._folder(name, seed)) is None:
+          try:
+            preflight.check_paths(paths, self.workdir)
+          except (FileNotFoundError, ValueError) as error:
+            raise ValueError(f'recipe {name!r}: {error}') from error
+
+  def _folder(self, recipe: str, seed: int) -> pathlib.Path:
+    return self.workdir / 'runs' / recipe / f'seed{seed}'
+
   def _alone(self, name: str, runs: list[Config]) -> list[Networks]:
     """Returns the results of each seed, from a run of its own."""
     networks = []
     for seed, config in zip(self.seeds, runs, strict=True):
-      run = Run(build(config), self.workdir / 'runs' / name / f'seed{seed}')
+      run = Run(build(config), self._folder(name, seed))
       networks.append((run.summary or run.finish())['networks'])
     return networks
 
