@@ -215,7 +215,7 @@ NUMBERS = {
   or (isinstance(value, tuple) and all(map(limits.is_real, value)))
 }
 # The values of these tuples are names; they are empty by default.
-NAMES = {'study.only'}
+NAMES = {'allow_changed', 'study.only'}
 
 
 def test_every_number_of_the_tree_has_a_range():

@@ -98,7 +98,6 @@ ARGUMENTS = {
   'learning_rate': AT_LEAST_0,
   'lowest': POSITIVE,
   'margin': AT_LEAST_0,
-  'mean': '(-inf, inf)',
   'members': AT_LEAST_0,
   'memory': AT_LEAST_0,
   'momentum': BELOW_1,
@@ -128,7 +127,6 @@ ARGUMENTS = {
   'annealed.start': POSITIVE,
   'ctkd.start': '(-inf, inf)',  # before the sigmoid
   'static_weight': AT_LEAST_0,
-  'std': POSITIVE,
   'stop': AT_LEAST_0,
   'annealed.stop': POSITIVE,
   'temperature': POSITIVE,

@@ -111,7 +111,7 @@ def check_same(
   new: Sequence[Mapping[str, Any]],
   what: str,
   kind: str,
-  allowed: Sequence[str] = (),
+  allowed: Sequence[str] | None = None,
 ) -> list[str]:
   """Refuses a place whose settings differ from those of the new run.
 
@@ -121,7 +121,7 @@ def check_same(
     new: settings of the new run or runs, likewise.
     what: 'a run' or 'results', for the message.
     kind: of settings, one of `KINDS`.
-    allowed: the kinds that may differ.
+    allowed: the kinds that may differ; None: no kind ever may.
 
   Returns:
     A line for each setting that differs.
@@ -133,11 +133,13 @@ def check_same(
   for pair in zip(old, new, strict=False):
     lines += configs.differing(*pair)
   lines = list(dict.fromkeys(lines))
-  if lines and kind not in allowed:
+  if lines and kind not in (allowed or ()):
+    override = f'--config.allow_changed="(\'{kind}\',)"'
+    hint = f', or go on in spite of it by {override}'
     raise ValueError(
       f'{place} holds {what} of {KINDS[kind]}; choose another --workdir, or'
-      ' change back, or go on in spite of it by'
-      f' --config.allow_changed="(\'{kind}\',)":\n  ' + '\n  '.join(lines)
+      f' change back{hint if allowed is not None else ""}:\n  '
+      + '\n  '.join(lines)
     )
   return lines
 

@@ -60,8 +60,7 @@ class Run:
     self._config = configs.resolved(experiment.config)
     # Transfer -> parameters of its objective, for later phases.
     self._objectives: dict[str, Tree] = {}
-    allowed = experiment.config.allow_changed
-    folder.check(workdir, self._config, 'run', allowed=allowed)
+    self._check_folder()
 
   @functools.cached_property
   def _cache(self) -> Cache:
@@ -80,8 +79,13 @@ class Run:
       ValueError: whatever cannot work, before anything is trained.
     """
     with locked(self.workdir):
-      folder.check(self.workdir, self._config, 'run')
+      self._check_folder()
       return self.summary or self._finish()
+
+  def _check_folder(self) -> None:
+    """Refuses a folder of another config, or of something else."""
+    allowed = self.experiment.config.allow_changed
+    folder.check(self.workdir, self._config, 'run', allowed=allowed)
 
   def _finish(self) -> dict[str, Any]:
     networks = load_pretrained(self.experiment)

@@ -160,8 +160,8 @@ class Study:
     self.seeds = tuple(config.study.seeds) or (config.seed,)
     self.workdir = workdir
     self._config = configs.resolved(config)
-    allowed = config.allow_changed
-    folder.check(workdir, self._config, 'study', 'study', allowed)
+    self._allowed = config.allow_changed
+    self._check_folder()
     self._runs = expand(config)
     # By recipe, for each seed: network -> path of its checkpoint.
     self._paths: dict[str, list[dict[str, str]]] = {}
@@ -216,8 +216,12 @@ class Study:
       ValueError: a run has failed; the message names its recipe.
     """
     with locked(self.workdir):
-      folder.check(self.workdir, self._config, 'study', ignored='study')
+      self._check_folder()
       return self.summary or self._finish()
+
+  def _check_folder(self) -> None:
+    """Refuses a folder of another config, or of something else."""
+    folder.check(self.workdir, self._config, 'study', 'study', self._allowed)
 
   def _finish(self) -> dict[str, Any]:
     self._check_checkpoints()
