@@ -163,7 +163,7 @@ class Interval(NamedTuple):
   def __contains__(self, value: float) -> bool:
     above = self.low <= value if self.with_low else self.low < value
     below = value <= self.high if self.with_high else value < self.high
-    return above and below and math.isfinite(value)
+    return above and below  # an end that is infinite is open
 
   def __str__(self) -> str:
     parts = []

@@ -29,6 +29,7 @@ from jaxkd import plots
 from jaxkd.catalog import lookup
 from jaxkd.config import Config
 from jaxkd.disk import write_json
+from jaxkd.problems import Display
 from jaxkd.runs import comparison, folder, layout, preflight
 from jaxkd.runs.experiment import Experiment, build
 from jaxkd.runs.lock import LockedError, locked
@@ -145,6 +146,26 @@ def _check_seeds(name: str, runs: list[Experiment], together: bool) -> None:
         )
 
 
+def _names(
+  experiment: Experiment, together: bool
+) -> tuple[set[str], dict[str, Display]]:
+  """Returns the networks and the metrics that a run has results of."""
+  problem = experiment.source.problem
+  networks: set[str] = set()
+  for phase in experiment.phases:
+    networks |= set(phase.graph.networks)
+    if phase.ema:
+      networks |= {f'{name}_ema' for name in phase.graph.trained}
+  if not together:
+    return networks, problem.reported
+  shown = dict(problem.displays)
+  square = shown.get('posterior_square')
+  train = {**shown, **({'frobenius': square} if square else {})}
+  metrics = shown | {f'train_{key}': value for key, value in train.items()}
+  best = {f'{name}_best' for name in networks}
+  return networks | best | {'target'}, metrics
+
+
 class Study:
   """A config of many runs, in a folder."""
 
@@ -181,17 +202,16 @@ class Study:
         {k: v for x in groups for k, v in x.items()},
         settings.baseline,
       )
-    networks = {'target'} if settings.together else set()
-    for phase in experiment.phases:
-      networks |= set(phase.graph.networks)
+    networks, metrics = _names(experiment, settings.together)
     for key in (*settings.columns, settings.outcome, settings.against):
       network, slash, metric = key.partition('/')
-      base = network.removesuffix('_best').removesuffix('_ema')
-      if key and not (base in networks and slash and metric):
+      if key and not (network in networks and slash and metric):
         raise ValueError(
           f'the study shows {key!r}, which is not NETWORK/METRIC with a network'
           f' of recipe {name!r}: {", ".join(sorted(networks))}'
         )
+      if key:
+        lookup('metric', metrics, metric)
 
   @property
   def summary(self) -> dict[str, Any] | None:
