@@ -97,6 +97,14 @@ def default() -> Config:
         learning_rate=0.0,  # 0: as the student
         start='',  # a checkpoint to start from; '': random values
         seed=0,  # its own, so that students of several seeds share it
+        outputs='',  # a file of --mode=store: the teacher itself is not needed
+        cache_outputs=False,  # keep its outputs for each view of an image
+      ),
+      store=dict(  # what --mode=store writes; for cached outputs, type and top
+        views=1,  # of each image: epoch e shows view e mod views
+        top=0,  # of the largest logits; 0: all
+        dtype='float16',  # float32 bfloat16
+        seed=0,  # of the views
       ),
       method=dict(name='kd'),  # and the method's keyword arguments
       optimizer=OPTIMIZER,
@@ -186,6 +194,9 @@ LIMITS: dict[str, tuple[float, float | None]] = {
   'optimizer.ema': (0, None),
   'optimizer.delta': (0, None),
   'schedule.warmup_epochs': (0, None),
+  'store.seed': (0, None),
+  'store.top': (0, None),
+  'store.views': (1, None),
 }
 TYPES = {  # as messages call them
   float: 'a number',
@@ -241,6 +252,12 @@ def check_start(config: Config, trains: bool) -> None:
       f'teacher.checkpoint={section.checkpoint!r} is a teacher that is used as'
       ' it is, and this run trains one; if its training starts there, set'
       ' teacher.start instead'
+    )
+  if section.outputs and (trains or section.checkpoint or section.start):
+    raise ValueError(
+      f'teacher.outputs={section.outputs!r} takes the place of a teacher, so'
+      ' that none is trained or read: set it, or teacher.checkpoint and'
+      " teacher.start, to ''"
     )
   if section.checkpoint and section.start:
     raise ValueError(

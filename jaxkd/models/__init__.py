@@ -25,9 +25,11 @@ from jaxkd.models.adapt import Adapted, adapt
 from jaxkd.models.cost import of_layers, of_program
 from jaxkd.models.ensemble import Ensemble, members
 from jaxkd.models.from_nnx import FromNNX, from_nnx, nnx_update, nnx_variables
+from jaxkd.models.imported import attribute as import_attribute
 from jaxkd.models.imported import imported, is_path, source_digest
 from jaxkd.models.mlp import MLP
 from jaxkd.models.mobilenet import V1, V2_HALF, MobileNetV1, MobileNetV2
+from jaxkd.models.precomputed import Precomputed
 from jaxkd.models.read_out import READ_OUTS, ReadOut, read_out_of, wrap
 from jaxkd.models.resnet import BASIC, BOTTLENECK, CHANNELS, ResNet
 from jaxkd.models.resnet_cifar import ResNetCifar
@@ -48,11 +50,13 @@ __all__ = [
   'CATALOG',
   'READ_OUTS',
   'Ensemble',
+  'Precomputed',
   'adapt',
   'build',
   'check',
   'count',
   'from_nnx',
+  'import_attribute',
   'is_path',
   'macs',
   'members',
@@ -191,6 +195,8 @@ def macs(net: nn.Module, input_shape: tuple[int, int, int]) -> int:
     net: any network.
     input_shape: (H, W, C) of the image.
   """
+  if isinstance(net, Precomputed):
+    return net.macs
   network = _bare(net)
   inner = network.inner if isinstance(network, Adapted) else network
   # The layers of the catalogue do not compute all convolutions as convolutions.

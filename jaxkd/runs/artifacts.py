@@ -183,12 +183,14 @@ def load_guide(workdir: pathlib.Path, name: str) -> SavedNetwork | None:
 
   Returns:
     None if its checkpoint is gone, or now holds another network than the one in
-    the run's summary.
+    the run's summary; or if it was stored outputs, or a function.
   """
   if checkpoints.kind_of(layout.network(workdir, name)):
     return load_network(workdir, name)
   section = _config_of(workdir).get(name, {})
   path, summary = section.get('checkpoint'), folder.read_summary(workdir)
+  if path and checkpoints.is_function('', path):
+    return None
   if not path or summary is None or checkpoints.find(path) is None:
     return None
   variables, card = checkpoints.load(

@@ -11,6 +11,7 @@ from typing import Any
 from jaxkd import checkpoints, models
 from jaxkd import config as configs
 from jaxkd.checkpoints import Card, SavedNetwork
+from jaxkd.runs import layout
 from jaxkd.runs.experiment import Experiment
 from jaxkd.runs.phases import ResolvedPhase
 from jaxkd.types import Variables
@@ -31,6 +32,9 @@ LATER = (
   'taps',
 )
 
+# Settings of networks that are not trained.
+UNTRAINED = ('checkpoint', 'outputs', 'cache_outputs')
+
 
 class Cache:
   """A folder of networks, each named after the digest of its settings."""
@@ -41,8 +45,7 @@ class Cache:
     Args:
       folder: None or '' takes $JAXKD_CACHE, or else ~/.cache/jaxkd.
     """
-    folder = folder or os.environ.get('JAXKD_CACHE') or '~/.cache/jaxkd'
-    self._folder = pathlib.Path(folder).expanduser() / FOLDER
+    self._folder = layout.cache_folder(folder) / FOLDER
 
   def path(self, settings: dict[str, Any]) -> pathlib.Path:
     """Returns where the network with these settings is or would be."""
@@ -81,7 +84,7 @@ def settings_of(experiment: Experiment, phase: ResolvedPhase) -> dict[str, Any]:
   (name,) = phase.graph.learners
   model = phase.models[name]
   default = configs.resolved(configs.default())[name]
-  section = {k: v for k, v in config[name].items() if k != 'checkpoint'}
+  section = {k: v for k, v in config[name].items() if k not in UNTRAINED}
   if models.is_path(model.name):  # whose code is not ours
     section['source'] = models.source_digest(model.name)
   for key in LATER:

@@ -1,5 +1,6 @@
 """The layout of a run's folder."""
 
+import os
 import pathlib
 
 from jaxkd.disk import NETWORKS
@@ -19,3 +20,13 @@ def phase(workdir: pathlib.Path, name: str) -> pathlib.Path:
   if not folder.exists():
     folder = workdir / 'phases'
   return folder / f'{name}.json'
+
+
+def cache_folder(folder: str | os.PathLike[str] | None = None) -> pathlib.Path:
+  """Returns the folder of everything that runs share.
+
+  Args:
+    folder: None or '' takes $JAXKD_CACHE, or else ~/.cache/jaxkd.
+  """
+  folder = folder or os.environ.get('JAXKD_CACHE') or '~/.cache/jaxkd'
+  return pathlib.Path(folder).expanduser()

@@ -7,17 +7,18 @@ from collections.abc import Callable, Mapping
 import flax.linen as nn
 import optax
 
-from jaxkd import models, problems
+from jaxkd import checkpoints, models, problems
 from jaxkd.catalog import lookup
 from jaxkd.config import Config
 from jaxkd.data.base import Dataset
 from jaxkd.graph import OBJECTIVES, Frozen, Graph, Model, Phase
 from jaxkd.graph.program import Program, bind
-from jaxkd.runs import sections
+from jaxkd.runs import sections, sources
 from jaxkd.train import mesh
 from jaxkd.train import optimizer as optimizers
 from jaxkd.train.feed import steps_per_epoch
 from jaxkd.train.phase import Task
+from jaxkd.train.precomputed import Source
 from jaxkd.types import DTYPES
 
 
@@ -40,6 +41,7 @@ class ResolvedPhase:
   batch_size: over all devices.
   save_every_steps: saves inside an epoch; 0 saves after each epoch only.
   prepares: its network is reusable, and serves only the later phases.
+  sources: by frozen network that no step runs, where its logits come from.
   """
 
   phase: Phase
@@ -56,6 +58,7 @@ class ResolvedPhase:
   batch_size: int
   save_every_steps: int
   prepares: bool
+  sources: Mapping[str, Source]
 
   @property
   def name(self) -> str:
@@ -87,6 +90,7 @@ class ResolvedPhase:
       seed=self.seed,
       ema=self.ema,
       every_steps=self.save_every_steps,
+      sources=self.sources,
     )
 
 
@@ -111,8 +115,15 @@ def resolve(
     ValueError: a width that a model cannot have.
   """
   build = functools.partial(_build, config, models, num_classes)
+  models_of = {
+    network: sections.model_of(phase.graph.architecture(network), models)
+    for phase in phases
+    for network in phase.graph.networks
+  }
+  every = sources.of_phases(config, phases, models_of, image_shape)
   resolved = []
   for phase in phases:
+    own = {n: every[n] for n in phase.graph.frozen if n in every}
     graph, settings = phase.graph, config.optimizer
     length = config.epochs if phase.epochs is None else phase.epochs
     prepares = phase.reusable and phase is not phases[-1]
@@ -123,11 +134,8 @@ def resolve(
     resolved.append(
       ResolvedPhase(
         phase=phase,
-        program=_program(config, phase, build, image_shape),
-        models={
-          network: sections.model_of(graph.architecture(network), models)
-          for network in graph.networks
-        },
+        program=_program(config, phase, build, image_shape, own),
+        models={network: models_of[network] for network in graph.networks},
         epochs=length if phase.stop is None else phase.stop,
         length=length,
         learning_rate=rate,
@@ -141,6 +149,7 @@ def resolve(
         batch_size=config.batch_size,
         save_every_steps=config.save_every_steps,
         prepares=prepares,
+        sources=own,
       )
     )
   return tuple(resolved)
@@ -156,6 +165,11 @@ def _build(
 ) -> nn.Module:
   """Returns the module of a node; see `program.bind`."""
   model = sections.model_of(architecture, models_by_section)
+  if model.name.startswith(checkpoints.FUNCTION):
+    raise ValueError(
+      f'{model.name} is a function, which cannot be trained: it can only be a'
+      ' frozen teacher, and no other network can have its architecture'
+    )
   return models.build(
     model.name,
     num_classes,
@@ -172,9 +186,11 @@ def _program(
   phase: Phase,
   build: Callable[[str | Model, float, int | None], nn.Module],
   image_shape: tuple[int, int, int],
+  own: Mapping[str, Source],
 ) -> Program:
   """Returns the phase's graph with a module in each node."""
-  program = bind(phase.graph, build, image_shape)
+  precomputed = {name: sources.module_of(own[name]) for name in own}
+  program = bind(phase.graph, build, image_shape, precomputed)
   modules = dict(program.modules)
   for name, section in _read_by_section(phase).items():
     read_out = sections.read_out(config, section)

@@ -9,10 +9,12 @@ from jaxkd import config as configs
 from jaxkd.checkpoints import Card, SavedNetwork
 from jaxkd.config import BAYES
 from jaxkd.graph import Model
+from jaxkd.runs import sources
 from jaxkd.runs.experiment import Experiment
 from jaxkd.runs.phases import ResolvedPhase
 from jaxkd.train.evaluation import Evaluator
 from jaxkd.train.phase import module_variables
+from jaxkd.train.precomputed import Source
 from jaxkd.types import Variables
 
 
@@ -31,13 +33,20 @@ def load_pretrained(experiment: Experiment) -> dict[str, SavedNetwork]:
       classifier of the data is unknown.
   """
   learners = _learners(experiment)
-  networks = {}
+  networks, precomputed = {}, sources_of(experiment)
+  if precomputed:
+    sources.check(experiment.dataset, precomputed)
   for name, model in _models(experiment).items():
-    path = model.checkpoint or model.start
-    if not path:
+    path = model.checkpoint or model.start or model.outputs
+    card = name in precomputed and precomputed[name].card
+    if not path and not card:
       continue
     if path == BAYES:
       network = _bayes(experiment)
+    elif card:
+      network = SavedNetwork(
+        {'params': {}, 'batch_stats': {}}, Card.from_json(card)
+      )
     else:
       network = checkpoints.load(
         path,
@@ -47,12 +56,19 @@ def load_pretrained(experiment: Experiment) -> dict[str, SavedNetwork]:
         **configs.as_json(model.settings),
       )
     wanted = _wanted(experiment, model)
+    if card:  # of outputs that fit the data, or of a function
+      wanted = {'num_classes': experiment.num_classes}
     if model.checkpoint and name not in learners and path != BAYES:
       wanted |= _wanted_of_guides(experiment)
     where = name if name in experiment.models else 'method'
-    _check(network.card, wanted, f'--config.{where}', name, path)
+    _check(network.card, wanted, f'--config.{where}', name, path or model.name)
     networks[name] = network
   return networks
+
+
+def sources_of(experiment: Experiment) -> dict[str, Source]:
+  """Returns where the logits of networks come from that no step runs."""
+  return {n: x for phase in experiment.phases for n, x in phase.sources.items()}
 
 
 def _learners(experiment: Experiment) -> set[str]:
@@ -103,11 +119,14 @@ def evaluate_pretrained(
   results = {}
   for name, phase in phases.items():
     task = phase.task(experiment.dataset)
-    initial = {name: networks[name].variables}
-    variables = module_variables(task.program, initial, task.seed)[name]
-    dataset = task.dataset
+    dataset, source = task.dataset, task.sources.get(name)
     test = Evaluator(dataset.test, dataset.view, task.problem, task.mesh)
-    results[name] = test(task.program.modules[name], variables)
+    if source and source.card:
+      results[name] = sources.evaluate(source, task.problem, test)
+    else:
+      initial = {name: networks[name].variables}
+      variables = module_variables(task.program, initial, task.seed)[name]
+      results[name] = test(task.program.modules[name], variables)
     _check_accuracy(experiment, name, phase.models[name], results[name])
   return results
 
@@ -120,7 +139,8 @@ def _check_accuracy(
   The usual causes are a file of another network, another normalisation of the
   images, and another order of the classes.
   """
-  dataset, path = experiment.dataset, model.checkpoint
+  dataset = experiment.dataset
+  path = model.outputs or model.checkpoint or model.name
   problem = problems.of(dataset)
   if path == BAYES or problem.chance is None:
     return
@@ -208,7 +228,7 @@ def _check(
     'read_out': card.read_out,
     **card.to_json(),
   }
-  if 1 in (card.branches, wanted['branches']):
+  if 1 in (card.branches, wanted.get('branches')):
     wanted = {key: x for key, x in wanted.items() if key != 'branches'}
   for key, value in wanted.items():
     if entries.get(key, value) != value:

@@ -29,11 +29,15 @@ from jaxkd import config as configs
 from jaxkd.checkpoints import Card, SavedNetwork, native
 from jaxkd.disk import write_json
 from jaxkd.graph import Graph, Learner
-from jaxkd.runs import folder, layout, results
+from jaxkd.runs import folder, layout, results, sources
 from jaxkd.runs.cache import Cache, settings_of
 from jaxkd.runs.experiment import Experiment
 from jaxkd.runs.phases import ResolvedPhase
-from jaxkd.runs.pretrained import evaluate_pretrained, load_pretrained
+from jaxkd.runs.pretrained import (
+  evaluate_pretrained,
+  load_pretrained,
+  sources_of,
+)
 from jaxkd.runs.provenance import provenance
 from jaxkd.train import log
 from jaxkd.train.phase import train_phase
@@ -118,9 +122,11 @@ class Run:
     Raises:
       ValueError: the run began with other checkpoints or other data.
     """
-    dataset = self.experiment.dataset
+    dataset, own = self.experiment.dataset, sources_of(self.experiment)
     records = {
-      PRETRAINED: {n: x.card.params_sha256 for n, x in pretrained.items()},
+      PRETRAINED: {
+        n: sources.digest(own.get(n), x.card) for n, x in pretrained.items()
+      },
       DATA: {'name': dataset.name, 'fingerprint': dataset.fingerprint},
     }
     for name, what in ((PRETRAINED, 'checkpoint'), (DATA, 'data set')):

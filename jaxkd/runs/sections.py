@@ -10,6 +10,7 @@ from jaxkd.catalog import lookup
 from jaxkd.config import Config
 from jaxkd.graph import Model, Phase
 from jaxkd.models import READ_OUTS
+from jaxkd.runs import sources
 
 SECTIONS = ('teacher', 'student')
 
@@ -20,7 +21,7 @@ def models(config: Config) -> dict[str, Model]:
 
 
 def _model(section: Config) -> Model:
-  return Model(
+  model = Model(
     name=section.name,
     width=section.width,
     settings=section.settings.to_dict(),
@@ -29,7 +30,9 @@ def _model(section: Config) -> Model:
     branches=section.get('branches', 1),
     start=section.get('start', ''),
     read_out=section.get('read_out', ''),
+    outputs=section.get('outputs', ''),
   )
+  return sources.described(model)
 
 
 def model_of(of: str | Model, models: Mapping[str, Model]) -> Model:
@@ -42,7 +45,9 @@ def model_of(of: str | Model, models: Mapping[str, Model]) -> Model:
   Raises:
     KeyError: no such section, with suggestions.
   """
-  return of if isinstance(of, Model) else lookup('architecture', models, of)
+  if isinstance(of, Model):
+    return sources.described(of)
+  return lookup('architecture', models, of)
 
 
 def phases_of(config: Config) -> tuple[Phase, ...]:
@@ -62,12 +67,19 @@ def phases_of(config: Config) -> tuple[Phase, ...]:
     name,
     settings,
     teacher_settings=_teacher_settings(config),
-    teacher_checkpoint=config.teacher.checkpoint,
+    teacher_checkpoint=_trained_teacher(config),
     baseline=config.baseline,
     kd_baseline=config.kd_baseline,
   )
   configs.check_start(config, trains=phases[-1].reusable)
   return phases
+
+
+def _trained_teacher(config: Config) -> str:
+  """Returns what makes a teacher's training unnecessary; '': nothing."""
+  section = config.teacher
+  function = section.name if checkpoints.is_function(section.name) else ''
+  return section.checkpoint or section.outputs or function
 
 
 def _teacher_settings(config: Config) -> dict[str, Any]:
@@ -98,8 +110,10 @@ def read_out(config: Config, name: str) -> str:
     name: of the section.
   """
   section = config[name]
-  if section.checkpoint == configs.BAYES:
+  if section.checkpoint == configs.BAYES or section.get('outputs'):
     return 'softmax'
+  if checkpoints.is_function(section.name, section.checkpoint):
+    return 'softmax'  # it returns logits
   path = section.checkpoint and pathlib.Path(section.checkpoint)
   if path and path.exists():
     card = checkpoints.load_card(path)
