@@ -48,6 +48,13 @@ STUDY = dict(
   baseline='',  # a recipe, the same in each group; '': the first of each
   against='',  # drawn against the outcome, with their rank correlation
 )
+# What --mode=store writes; cached outputs have the same type and top.
+STORE = dict(
+  views=1,  # of each image: epoch e shows view e mod views
+  top=0,  # of the largest logits; 0: all
+  dtype='float16',  # float32 bfloat16
+  seed=0,  # of the views
+)
 
 
 def default() -> Config:
@@ -100,12 +107,7 @@ def default() -> Config:
         outputs='',  # a file of --mode=store: the teacher itself is not needed
         cache_outputs=False,  # keep its outputs for each view of an image
       ),
-      store=dict(  # what --mode=store writes; for cached outputs, type and top
-        views=1,  # of each image: epoch e shows view e mod views
-        top=0,  # of the largest logits; 0: all
-        dtype='float16',  # float32 bfloat16
-        seed=0,  # of the views
-      ),
+      store=STORE,
       method=dict(name='kd'),  # and the method's keyword arguments
       optimizer=OPTIMIZER,
       schedule=SCHEDULE,
@@ -252,12 +254,6 @@ def check_start(config: Config, trains: bool) -> None:
       f'teacher.checkpoint={section.checkpoint!r} is a teacher that is used as'
       ' it is, and this run trains one; if its training starts there, set'
       ' teacher.start instead'
-    )
-  if section.outputs and (trains or section.checkpoint or section.start):
-    raise ValueError(
-      f'teacher.outputs={section.outputs!r} takes the place of a teacher, so'
-      ' that none is trained or read: set it, or teacher.checkpoint and'
-      " teacher.start, to ''"
     )
   if section.checkpoint and section.start:
     raise ValueError(

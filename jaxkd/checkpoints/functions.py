@@ -109,7 +109,7 @@ def _of_python(
   attribute = models.import_attribute(where)
   settings = dict(settings)
   host = settings.pop('host', None)
-  if host not in (None, True, False):
+  if host is not None and not isinstance(host, bool):
     raise ValueError(
       f'settings.host of {name} must be True or False, got {host!r}'
     )

@@ -77,8 +77,10 @@ def run(config: Config, output: pathlib.Path) -> str:
   check_space(output, max(0, header.size - done))
   store = create(partial, header)
   store.lock()
-  _fill(store, teacher, config.store.seed)
-  store.close()
+  try:
+    _fill(store, teacher, config.store.seed)
+  finally:
+    store.close()
   os.replace(partial, output)
   return (
     f'Stored. --config.teacher.outputs={output} trains with it, epoch e on view'

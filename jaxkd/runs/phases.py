@@ -115,14 +115,10 @@ def resolve(
     ValueError: a width that a model cannot have.
   """
   build = functools.partial(_build, config, models, num_classes)
-  models_of = {
-    network: sections.model_of(phase.graph.architecture(network), models)
-    for phase in phases
-    for network in phase.graph.networks
-  }
+  models_of = [sections.models_of(phase, models) for phase in phases]
   every = sources.of_phases(config, phases, models_of, image_shape)
   resolved = []
-  for phase in phases:
+  for phase, own_models in zip(phases, models_of, strict=True):
     own = {n: every[n] for n in phase.graph.frozen if n in every}
     graph, settings = phase.graph, config.optimizer
     length = config.epochs if phase.epochs is None else phase.epochs
@@ -135,7 +131,7 @@ def resolve(
       ResolvedPhase(
         phase=phase,
         program=_program(config, phase, build, image_shape, own),
-        models={network: models_of[network] for network in graph.networks},
+        models=own_models,
         epochs=length if phase.stop is None else phase.stop,
         length=length,
         learning_rate=rate,

@@ -50,6 +50,19 @@ def model_of(of: str | Model, models: Mapping[str, Model]) -> Model:
   return lookup('architecture', models, of)
 
 
+def models_of(phase: Phase, models: Mapping[str, Model]) -> dict[str, Model]:
+  """Returns the model of each network of a phase, by name.
+
+  Args:
+    phase: of a run.
+    models: by section.
+  """
+  return {
+    name: model_of(phase.graph.architecture(name), models)
+    for name in phase.graph.networks
+  }
+
+
 def phases_of(config: Config) -> tuple[Phase, ...]:
   """Returns the method's phases, and before them those that it needs.
 
@@ -72,7 +85,27 @@ def phases_of(config: Config) -> tuple[Phase, ...]:
     kd_baseline=config.kd_baseline,
   )
   configs.check_start(config, trains=phases[-1].reusable)
+  _check_outputs(config, trains=phases[-1].reusable)
   return phases
+
+
+def _check_outputs(config: Config, trains: bool) -> None:
+  """Checks that stored outputs take the place of a teacher.
+
+  Args:
+    config: with the section on the teacher.
+    trains: whether the run trains nothing but the teacher.
+
+  Raises:
+    ValueError: a teacher is trained or read as well.
+  """
+  section = config.teacher
+  if section.outputs and (trains or section.checkpoint or section.start):
+    raise ValueError(
+      f'teacher.outputs={section.outputs!r} takes the place of a teacher, so'
+      ' that none is trained or read: set it, or teacher.checkpoint and'
+      " teacher.start, to ''"
+    )
 
 
 def _trained_teacher(config: Config) -> str:

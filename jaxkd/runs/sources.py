@@ -8,7 +8,7 @@ function of Python or a program in a file, or a network whose outputs are cached
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -71,8 +71,8 @@ def described(model: Model) -> Model:
 
 def of_phases(
   config: Config,
-  phases: Iterable[Phase],
-  models_by_network: Mapping[str, Model],
+  phases: Sequence[Phase],
+  models_of: Sequence[Mapping[str, Model]],
   image_shape: tuple[int, int, int],
 ) -> dict[str, Source]:
   """Returns the sources of a run's frozen networks that no step runs, by name.
@@ -80,7 +80,7 @@ def of_phases(
   Args:
     config: of the run.
     phases: of the run.
-    models_by_network: of the networks of all phases.
+    models_of: by network of each phase.
     image_shape: [H, W, C].
 
   Raises:
@@ -89,7 +89,7 @@ def of_phases(
       file or function is not what it should be.
   """
   sources = {}
-  for phase in phases:
+  for phase, models_by_network in zip(phases, models_of, strict=True):
     for name, network in phase.graph.networks.items():
       model = models_by_network[name]
       if getattr(network, 'like', None) not in (None, name):
