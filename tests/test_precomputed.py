@@ -66,7 +66,11 @@ def test_a_row_is_the_teachers_logits_of_that_epochs_view(folder, exact):
   index = np.arange(len(dataset.train), dtype=np.int32)
   for slot in range(2):
     views = augment.train_view(
-      dataset.train.image, jnp.array(index), slot, seed=0, view=dataset.view
+      jnp.array(dataset.train.image),
+      jnp.array(index),
+      slot,
+      seed=0,
+      view=dataset.view,
     )
     want = predict(network.card.module(), network.variables, views).logits
     got = Store(exact).read(slot, index)
@@ -213,7 +217,7 @@ def test_every_method_with_a_frozen_teacher_takes_its_outputs(
 
 
 def test_images_that_are_decoded_as_they_are_read(tmp_path):
-  """Their views are those of the store's seed, which is another than the run's."""
+  """Their views are drawn on the host, by the seed of the store."""
   names = {'a': 20, 'bb': 20}
   write_folder(tmp_path / 'images', {'train': names, 'test': names})
   settings = dict(
