@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
 from jaxkd.catalog import UnknownNameError, suggestion
 
@@ -68,6 +68,7 @@ def default() -> Config:
       baseline=False,  # also train the student's twin from labels alone
       kd_baseline=False,  # also distil a twin from the teacher, by plain KD
       save_every_steps=0,  # besides the save after each epoch; 0: none
+      allow_changed=(),  # what may differ when resumed: config data checkpoint
       cache='',  # of trained teachers; '': $JAXKD_CACHE or ~/.cache/jaxkd
       data=dict(
         name='cifar100',  # digits cifar10 synthetic tfds:NAME folder:PATH
@@ -85,6 +86,7 @@ def default() -> Config:
         settings=dict(),  # further arguments of the architecture
         taps=dict(),  # further ones: name -> 'PATH/OF/MODULE' or '...:input'
         checkpoint='',  # to start from
+        image_size=0,  # height and width of its input; 0: the data's
       ),
       teacher=dict(
         name='resnet32x4',
@@ -92,6 +94,15 @@ def default() -> Config:
         settings=dict(),
         taps=dict(),
         checkpoint='',  # '': trained first, or from the cache; 'bayes': p*(y|x)
+        # Its input and classes; by default its checkpoint's, or the data's.
+        image_size=0,  # height and width
+        channels=0,  # 1 or 3
+        mean=(),  # of pixels between 0 and 1
+        std=(),
+        # {its class: the data's}, a .json or .csv file of it, or 'same'
+        classes=FieldReference('', field_type=object),
+        unmapped='renormalise',  # or the class that its other classes belong to
+        allow_guessing=False,  # whether it may be no better than guessing
         # How it is trained, where it has no checkpoint.
         loss='cross_entropy',  # brier square_logits (of outputs, no softmax)
         reduction='sum',  # of squared errors over the classes; or mean
@@ -159,9 +170,12 @@ FREE = (
   'student.settings',
   'student.taps',
   'study.recipes',
+  'teacher.classes',
   'teacher.settings',
   'teacher.taps',
 )
+# Settings that are a string or a mapping.
+MAPPINGS = ('teacher.classes',)
 # Arguments of networks that are not in `settings`, and where they are.
 ELSEWHERE = {
   'num_classes': 'the data set',
@@ -171,8 +185,8 @@ ELSEWHERE = {
   'read_out': 'teacher.read_out',
   'taps': '{}.taps',
 }
-# Settings that may differ within one run: locations on disk.
-PLACES = ('cache', 'data.dir')
+# Settings that may differ within one run: locations, and what it may resume.
+PLACES = ('cache', 'data.dir', 'allow_changed')
 # The least and the greatest value of settings; None: no limit.
 LIMITS: dict[str, tuple[float, float | None]] = {
   'seed': (0, None),
@@ -183,6 +197,9 @@ LIMITS: dict[str, tuple[float, float | None]] = {
   'data.validation': (0, None),
   'data.image_size': (0, None),
   'student.branches': (1, 6),  # as many as reparam.branches has
+  'student.image_size': (0, None),
+  'teacher.image_size': (0, None),
+  'teacher.channels': (0, 3),
   'teacher.scale': (0, None),
   'teacher.cross_entropy_epochs': (0, None),
   'teacher.blend_epochs': (0, None),
@@ -316,6 +333,8 @@ def _compare(config: Mapping[str, Any], tree: Mapping[str, Any], at: str):
       names = [f'{at}{k}' for k in tree]
       raise UnknownNameError(f'no setting {name!r}. {suggestion(name, names)}')
     wanted = tree[key]
+    if name in MAPPINGS and isinstance(value, Mapping):
+      continue
     if isinstance(wanted, Mapping) != isinstance(value, Mapping):
       raise ValueError(f'{name} must be a value like {wanted!r}, got {value!r}')
     if isinstance(wanted, Mapping):

@@ -155,7 +155,6 @@ def test_no_teacher_at_all(runs, tmp_path, alone):
       list('abcd'),
       r'classes .*, changed/\w+ has 4: a, b, c, \.',
     ),
-    ('image_shape', [9, 9, 3], r'images \[8, 8, 1\], .* has \[9, 9, 3\]'),
   ],
 )
 def test_other_data_are_refused(runs, changed, tmp_path, key, value, message):

@@ -131,8 +131,27 @@ class TestPython:
     with pytest.raises(ValueError, match=message):
       build(tiny.config(**{'teacher__name': HERE + 'traced', **changes}))
 
+  @pytest.mark.parametrize('name', ['traced', 'on_host'])
+  def test_it_can_have_its_own_input_and_classes(self, name):
+    """As any teacher: its images are converted, its logits are mapped."""
+    settings = dict(teacher__name=HERE + name, teacher__classes={0: 2, 1: 0})
+    settings |= dict(teacher__mean=(0.5,), teacher__std=(0.25,))
+    settings |= dict(teacher__channels=3, teacher__unmapped='class1')
+    (phase,) = build(tiny.config(**settings)).phases
+    source = phase.sources['teacher']
+    view = build(tiny.config()).dataset.view
+    pixels = IMAGES * np.float32(view.std) + np.float32(view.mean)
+    own = np.repeat((pixels - 0.5) / 0.25, 3, axis=-1)
+    want = foreign_teachers.on_host(own)[:, [1, 2, 0]]
+    np.testing.assert_allclose(source.predict(IMAGES), want, rtol=1e-4)
+    if source.function:
+      got = jax.jit(source.function)(IMAGES)
+      np.testing.assert_allclose(got, want, rtol=1e-4)
+
   def test_other_classes_than_the_data_are_refused(self, tmp_path):
-    with pytest.raises(ValueError, match='num_classes 3.* num_classes 4'):
+    with pytest.raises(
+      ValueError, match='network has 3 classes, the data have 4'
+    ):
       finish(
         tmp_path,
         teacher__name=HERE + 'traced',
@@ -218,6 +237,7 @@ class TestOnnx:
     assert function.card.num_classes == 3
     assert function.card.model == f'{FUNCTION}x.onnx'
 
+  @pytest.mark.slow
   def test_it_teaches_as_the_python_function_does(self, tmp_path):
     path = self.model(tmp_path / 'x.onnx', 'NCHW', 3)
     finish(tmp_path / 'a', teacher__checkpoint=str(path), epochs=1)
@@ -278,6 +298,7 @@ class TestStableHlo:
     np.testing.assert_allclose(function.predict(IMAGES), want, rtol=1e-5)
     assert (function.function is not None) == traces
 
+  @pytest.mark.slow
   def test_it_teaches_on_several_devices(self, tmp_path):
     path = self.program(tmp_path / 'x.stablehlo')
     finish(tmp_path / 'a', teacher__checkpoint=path, epochs=1)

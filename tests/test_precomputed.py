@@ -139,7 +139,6 @@ def test_a_damaged_row_of_the_cache_is_computed_again(folder, tmp_path):
     teacher__cache_outputs=True, store__dtype='float32', store__top=2
   )
   settings |= dict(data__augment='none', cache=str(tmp_path / 'cache'))
-  shutil.copytree(folder / 'cache', tmp_path / 'cache')
   settings |= dict(teacher__checkpoint=str(folder / 'teacher'), epochs=1)
   finish(tmp_path / 'a', **settings)
   (path,) = (tmp_path / 'cache/outputs').glob('*.store')
@@ -216,6 +215,7 @@ def test_every_method_with_a_frozen_teacher_takes_its_outputs(
   assert len(names) == 1 + (method['name'] == 'distil')
 
 
+@pytest.mark.slow
 def test_images_that_are_decoded_as_they_are_read(tmp_path):
   """Their views are drawn on the host, by the seed of the store."""
   names = {'a': 20, 'bb': 20}

@@ -198,7 +198,7 @@ class TestRefusals:
       ),
       (
         dict(data__settings=dict(num_classes=4, channels=1, train_size=40)),
-        'has num_classes 3, .* with num_classes 4',
+        'has 3 classes .*, the data have 4 .*: set it to a map',
       ),
     ],
   )

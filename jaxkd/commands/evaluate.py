@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -13,6 +14,7 @@ from jaxkd.checkpoints import Card, Kind, SavedNetwork
 from jaxkd.data.base import Dataset
 from jaxkd.evaluate import reliability
 from jaxkd.evaluate.calibration import BINS
+from jaxkd.graph import Model
 from jaxkd.problems import Problem
 from jaxkd.runs import artifacts, layout
 from jaxkd.train.evaluation import Evaluator
@@ -95,16 +97,23 @@ def evaluate(
   place = file or workdir
   if checkpoints.kind_of(place) in (Kind.STATE_DICT, Kind.PROGRAM):
     return _evaluate_function(place, workdir, config)
-  if file:
-    own, card = _one(checkpoints.load(file))
-  else:
-    own, card = _networks(workdir, name)
-  guides = {} if file else artifacts.guides(workdir, card)
-  settings = artifacts.data_settings(workdir, card, config)
-  dataset = artifacts.load_data(settings, card)
+  names = [''] if file else [each.strip() for each in name.split(',')]
+  if len(set(names)) < len(names):
+    raise ValueError(f'--network={name} names a network twice: name it once')
+  networks = [artifacts.load_network(place, each) for each in names]
+  first = networks[0].card
+  settings = artifacts.data_settings(workdir, first, config)
+  dataset = artifacts.load_data(settings)
+  model = artifacts.settings_outside(place, config)
+  own = [_bound(network, dataset, model) for network in networks]
+  own, card = (own[0], first) if len(own) == 1 else _ensemble(own, networks)
   test = artifacts.evaluator(dataset)
+  guides = {} if file else artifacts.guides(workdir, card)
   comparisons = {
-    guide: test.compare(*own, network.card.module(), network.module_variables())
+    guide: test.compare(
+      *own,
+      *_bound(network, dataset, artifacts.settings_of_guide(workdir, guide)),
+    )
     for guide, network in guides.items()
   }
   return _evaluation(card, dataset, test, test.totals(*own), comparisons)
@@ -113,21 +122,25 @@ def evaluate(
 Bound = tuple[nn.Module, Variables]  # a module and its variables
 
 
-def _one(network: SavedNetwork) -> tuple[Bound, Card]:
-  """Returns a network's module with its variables, and its card."""
-  return (network.card.module(), network.module_variables()), network.card
+def _bound(
+  network: SavedNetwork, dataset: Dataset, model: Model | None
+) -> Bound:
+  """Returns a network's module for images of a data set, and its variables.
+
+  Args:
+    network: read from a file.
+    dataset: see `artifacts.interface_of`.
+    model: likewise.
+  """
+  module = artifacts.connected(network.card, dataset, model)
+  return module, network.module_variables()
 
 
-def _networks(workdir: pathlib.Path, name: str) -> tuple[Bound, Card]:
-  """Returns a network of a run, or several as an ensemble, and the card."""
-  names = [each.strip() for each in name.split(',')]
-  if len(set(names)) < len(names):
-    raise ValueError(f'--network={name} names a network twice: name it once')
-  networks = [artifacts.load_network(workdir, each) for each in names]
-  if len(networks) == 1:
-    return _one(networks[0])
-  modules = tuple(network.card.module() for network in networks)
-  variables = models.members([x.module_variables() for x in networks])
+def _ensemble(
+  bound: Sequence[Bound], networks: Sequence[SavedNetwork]
+) -> tuple[Bound, Card]:
+  """Returns several networks as an ensemble, and its card."""
+  modules, variables = zip(*bound, strict=True)
   cards = [network.card for network in networks]
   card = Card(
     model=' + '.join(card.model_name for card in cards),
@@ -135,7 +148,7 @@ def _networks(workdir: pathlib.Path, name: str) -> tuple[Bound, Card]:
     num_classes=cards[0].num_classes,
     image_shape=cards[0].image_shape,
   )
-  return (models.Ensemble(modules), variables), card
+  return (models.Ensemble(modules), models.members(list(variables))), card
 
 
 def _evaluate_function(
@@ -144,8 +157,10 @@ def _evaluate_function(
   """Evaluates the function that an exported file computes."""
   predict, card = checkpoints.load_function(file)
   settings = artifacts.data_settings(workdir, card, config)
-  dataset = artifacts.load_data(settings, card)
+  dataset = artifacts.load_data(settings)
   test = artifacts.evaluator(dataset)
+  model = artifacts.settings_outside(file, config)
+  predict = artifacts.predict_for(predict, card, dataset, model)
   return _evaluation(card, dataset, test, test.totals_of(predict), {})
 
 

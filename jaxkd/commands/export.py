@@ -85,14 +85,12 @@ def export(
   network = artifacts.load_network(workdir, name)
   before, variables = network.card, network.module_variables()
   settings = artifacts.data_settings(workdir, before)
-  dataset = artifacts.load_data(settings, before)
+  dataset = artifacts.load_data(settings)
   test = artifacts.evaluator(dataset)
-  trained, plain = (
-    before.module(dtype=jnp.float32, **change)
-    for change in ({}, {'branches': 1})
-  )
+  plain = before.module(dtype=jnp.float32, branches=1)
   deployed = reparam.fold_biases(reparam.merge(variables), plain, before.shape)
-  results = test(before.module(branches=1), deployed)
+  deployed_module = artifacts.connected(before, dataset, branches=1)
+  results = test(deployed_module, deployed)
   after = before.with_results(results).replace(
     branches=1,
     params=tree.count(deployed['params']),
@@ -104,6 +102,7 @@ def export(
     # Where the data lie here means nothing elsewhere.
     data_settings={**settings, 'dir': ''},
   )
+  trained = artifacts.connected(before, dataset, dtype=jnp.float32)
   with jax.default_matmul_precision('highest'):
     want = test.logits(trained, variables, COMPARED)
   error = _write(output, plain, deployed, after, want, dataset)
@@ -129,6 +128,7 @@ def _write(
     partial = pathlib.Path(folder) / path.name
     form.write(partial, module, variables, card)
     predict, written = checkpoints.load_function(partial)
+    predict = artifacts.predict_for(predict, written, dataset)
     error = difference(want, logits(predict, dataset, len(want)), written)
     if not error <= form.tolerance:
       raise ValueError(
@@ -147,7 +147,7 @@ def logits(predict: Predict, dataset: Dataset, examples: int) -> np.ndarray:
   The first image comes alone, the others in larger batches.
 
   Args:
-    predict: normalised images [B, H, W, C] -> logits [B, K]. JAX runs it on
+    predict: images of the data [B, H, W, C] -> logits [B, K]. JAX runs it on
       the CPU, which does not round float32 before products, unless
       `JAX_PLATFORMS` leaves the CPU out.
     dataset: whose test images they are.

@@ -120,7 +120,8 @@ def _teacher(config: Config) -> Teacher:
     results = sources.evaluate(source, task.problem, test)
   else:
     # Of a network, which the step would run otherwise.
-    source = sources.network_source(config, model)
+    interface = phase.interfaces.get(TEACHER)
+    source = sources.network_source(config, model, interface)
     initial = {TEACHER: network.variables}
     variables = module_variables(task.program, initial, task.seed)[TEACHER]
     results = test(task.program.modules[TEACHER], variables)

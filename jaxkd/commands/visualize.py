@@ -10,18 +10,20 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import numpy as np
 from ml_collections import ConfigDict
 
 from jaxkd import plots, text
 from jaxkd.checkpoints import Card, SavedNetwork
+from jaxkd.data.base import Dataset
 from jaxkd.runs import artifacts, layout
 from jaxkd.train.evaluation import Evaluator, Examples
 
 EXAMPLES = 2000  # test images: t-SNE of so many takes seconds
 FEATURES = 'pooled'  # the tap that the classifier reads
 NEAREST = f'{plots.NEIGHBOURS}-NN'
-SAME = {'data': 'data set', 'class_names': 'classes', 'image_shape': 'images'}
+SAME = {'data': 'data set', 'class_names': 'classes'}
 
 
 class Student(NamedTuple):
@@ -136,8 +138,8 @@ def draw(
   students = [_read(place) for place in (first, second) if place is not None]
   _check_data(students)
   teachers = [_teacher(student, students) for student in students]
-  tests = [_test_of(student, config) for student in students]
-  first_labels, *others = (test.split.label for test in tests)
+  datasets = [_data_of(student, config) for student in students]
+  first_labels, *others = (dataset.test.label for dataset in datasets)
   if any(not np.array_equal(first_labels, labels) for labels in others):
     raise ValueError(
       f'{students[0].name} and {students[-1].name} have different test images'
@@ -146,8 +148,8 @@ def draw(
     )
   output.mkdir(parents=True, exist_ok=True)
   portraits = [
-    _portray(student, *teacher, test, examples)
-    for student, teacher, test in zip(students, teachers, tests, strict=True)
+    _portray(student, *each, dataset, examples)
+    for student, each, dataset in zip(students, teachers, datasets, strict=True)
   ]
   return _save(portraits, students[0].card, output)
 
@@ -182,8 +184,8 @@ def _short(value: Any) -> str:
 
 def _teacher(
   student: Student, students: Sequence[Student]
-) -> tuple[SavedNetwork, str]:
-  """Returns the teacher that a student is compared with, and its model.
+) -> tuple[Student, str]:
+  """Returns whose teacher a student is compared with, and this one's model.
 
   A student without a teacher, as in plain training, is compared with the other
   one's.
@@ -191,7 +193,7 @@ def _teacher(
   for other in (student, *students):
     if other.teacher is not None:
       of = '' if other is student else f' of {other.run_name}'
-      return other.teacher, other.teacher.card.model_name + of
+      return other, other.teacher.card.model_name + of
   names = ' and '.join(x.name for x in students)
   raise ValueError(
     f'no teacher in the run of {names}, and correlations are compared with a'
@@ -199,22 +201,42 @@ def _teacher(
   )
 
 
-def _test_of(student: Student, config: ConfigDict | None) -> Evaluator:
+def _data_of(student: Student, config: ConfigDict | None) -> Dataset:
   """Reads the data that a student is tested on."""
   settings = artifacts.data_settings(student.run, student.card, config)
-  return artifacts.evaluator(artifacts.load_data(settings, student.card))
+  return artifacts.load_data(settings)
 
 
 def _portray(
   student: Student,
-  teacher: SavedNetwork,
+  taught: Student,
   teacher_name: str,
-  test: Evaluator,
+  dataset: Dataset,
   examples: int,
 ) -> Portrait:
-  """Returns the features and correlations of the first test images."""
-  own = _outputs(test, student.network, examples, student.name)
-  its = _outputs(test, teacher, examples, f'teacher {teacher_name}')
+  """Returns the features and correlations of the first test images.
+
+  Args:
+    student: the student.
+    taught: the student that has the teacher.
+    teacher_name: display name of the teacher.
+    dataset: whose test images they are.
+    examples: N.
+  """
+  test, teacher = artifacts.evaluator(dataset), taught.teacher
+  assert teacher is not None, 'a student was chosen that has a teacher'
+  model = artifacts.settings_of_guide(taught.run, teacher.card.name)
+  modules = (
+    artifacts.connected(student.card, dataset),
+    artifacts.connected(teacher.card, dataset, model),
+  )
+  own, its = (
+    _outputs(test, module, network, examples, name)
+    for module, network, name in (
+      (modules[0], student.network, student.name),
+      (modules[1], teacher, f'teacher {teacher_name}'),
+    )
+  )
   features = own.taps[FEATURES]
   return Portrait(
     name=student.name,
@@ -232,14 +254,17 @@ def _portray(
 
 
 def _outputs(
-  test: Evaluator, network: SavedNetwork, examples: int, name: str
+  test: Evaluator,
+  module: nn.Module,
+  network: SavedNetwork,
+  examples: int,
+  name: str,
 ) -> Examples:
   """Returns a network's outputs on the first test images.
 
   Raises:
     ValueError: they are not finite.
   """
-  module = network.card.module()
   variables = network.module_variables(f'network {name}')
   outputs = test.outputs(module, variables, examples, taps=(FEATURES,))
   for array in (outputs.logits, outputs.taps[FEATURES]):

@@ -77,17 +77,19 @@ class Spec(NamedTuple):
   image_shape: (H, W, C).
   num_classes: K.
   problem: see `Dataset`.
+  view: of its images; None if it depends on the files.
   """
 
   image_shape: tuple[int, int, int]
   num_classes: int
   problem: str = 'classification'
+  view: View | None = None
 
 
 SPECS = {
-  'digits': Spec((8, 8, 1), 10),
-  'cifar10': Spec((32, 32, 3), 10),
-  'cifar100': Spec((32, 32, 3), 100),
+  'digits': Spec((8, 8, 1), 10, view=digits.VIEW),
+  'cifar10': Spec((32, 32, 3), 10, view=cifar.VIEW10),
+  'cifar100': Spec((32, 32, 3), 100, view=cifar.VIEW100),
   # At its default size.
   'tfds:imagenet2012': Spec((224, 224, 3), 1000),
 }

@@ -4,7 +4,7 @@ A network learns parameters of its own, or is frozen, or shares another's.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -58,6 +58,15 @@ class Model:
     that on the card of its checkpoint.
   outputs: a file of its logits for the training images, which takes the place
     of the network; '': none.
+  image_size: height and width of the images that it takes; 0: those of its
+    checkpoint or else of the data.
+  channels: of these images, likewise.
+  mean, std: of their normalisation, for pixels between 0 and 1; (): likewise.
+  classes: a map from the classes of its checkpoint to those of the data: a
+    mapping, 'same', or a file; '': by name.
+  unmapped: the class of the data that its further classes belong to;
+    'renormalise' leaves them out.
+  allow_guessing: whether it may be no better than guessing.
   """
 
   name: str
@@ -69,6 +78,13 @@ class Model:
   start: str = ''
   read_out: str = 'softmax'
   outputs: str = ''
+  image_size: int = 0
+  channels: int = 0
+  mean: Sequence[float] = ()
+  std: Sequence[float] = ()
+  classes: str | Mapping[Any, Any] = ''
+  unmapped: str = 'renormalise'
+  allow_guessing: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,7 @@ A further teacher, an assistant or a peer is the name of an architecture, or a
 mapping of its settings.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from jaxkd import checkpoints
@@ -23,7 +23,9 @@ def network(kind: type[Kind], spec: NetworkSpec) -> Kind:
     kind: `Learner` or `Frozen`.
     spec: 'student' or 'teacher', whose architecture is in the config; or the
       name of an architecture; or a mapping of its 'name' and, as in those
-      sections, 'width', 'settings', 'taps', 'checkpoint' and 'outputs'.
+      sections, 'width', 'settings', 'taps', 'checkpoint', 'outputs',
+      'image_size', 'channels', 'mean', 'std', 'classes', 'unmapped' and
+      'allow_guessing'.
 
   Raises:
     ValueError: a mapping with another key, with suggestions, or without a name;
@@ -53,9 +55,29 @@ def _model(
   taps: Mapping[str, str] | None = None,
   checkpoint: str = '',
   outputs: str = '',
+  *,
+  image_size: int = 0,
+  channels: int = 0,
+  mean: Sequence[float] = (),
+  std: Sequence[float] = (),
+  classes: str | Mapping[Any, Any] = '',
+  unmapped: str = 'renormalise',
+  allow_guessing: bool = False,
 ) -> Model:
   return Model(
-    name, width, settings or {}, taps or {}, checkpoint, outputs=outputs
+    name,
+    width,
+    settings or {},
+    taps or {},
+    checkpoint,
+    outputs=outputs,
+    image_size=image_size,
+    channels=channels,
+    mean=mean,
+    std=std,
+    classes=classes,
+    unmapped=unmapped,
+    allow_guessing=allow_guessing,
   )
 
 

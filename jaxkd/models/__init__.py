@@ -22,6 +22,7 @@ import jax.numpy as jnp
 
 from jaxkd.catalog import call, lookup
 from jaxkd.models.adapt import Adapted, adapt
+from jaxkd.models.class_map import ClassMap, map_logits, with_classes
 from jaxkd.models.cost import of_layers, of_program
 from jaxkd.models.ensemble import Ensemble, members
 from jaxkd.models.from_nnx import FromNNX, from_nnx, nnx_update, nnx_variables
@@ -29,6 +30,7 @@ from jaxkd.models.imported import attribute as import_attribute
 from jaxkd.models.imported import imported, is_path, source_digest
 from jaxkd.models.mlp import MLP
 from jaxkd.models.mobilenet import V1, V2_HALF, MobileNetV1, MobileNetV2
+from jaxkd.models.own_input import Input, OwnInput, convert, with_input
 from jaxkd.models.precomputed import Precomputed
 from jaxkd.models.read_out import READ_OUTS, ReadOut, read_out_of, wrap
 from jaxkd.models.resnet import BASIC, BOTTLENECK, CHANNELS, ResNet
@@ -50,15 +52,18 @@ __all__ = [
   'CATALOG',
   'READ_OUTS',
   'Ensemble',
+  'Input',
   'Precomputed',
   'adapt',
   'build',
   'check',
+  'convert',
   'count',
   'from_nnx',
   'import_attribute',
   'is_path',
   'macs',
+  'map_logits',
   'members',
   'nnx_update',
   'nnx_variables',
@@ -66,6 +71,8 @@ __all__ = [
   'reuses',
   'reusing',
   'source_digest',
+  'with_classes',
+  'with_input',
   'wrap',
 ]
 
@@ -205,5 +212,7 @@ def macs(net: nn.Module, input_shape: tuple[int, int, int]) -> int:
 
 
 def _bare(net: nn.Module) -> nn.Module:
-  """Returns a network without its read-out."""
-  return net.network if isinstance(net, ReadOut) else net
+  """Returns a network without read-out, conversion of images and class map."""
+  while isinstance(net, ReadOut | OwnInput | ClassMap):
+    net = net.wrapped
+  return net

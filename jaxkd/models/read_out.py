@@ -19,6 +19,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxkd.catalog import lookup
+from jaxkd.models.class_map import ClassMap
+from jaxkd.models.own_input import OwnInput
 from jaxkd.models.wrapper import NetworkWrapper
 from jaxkd.types import Array, Outputs
 
@@ -128,4 +130,7 @@ def wrap(network: nn.Module, how: str) -> nn.Module:
 
 def read_out_of(network: nn.Module) -> str:
   """Returns the read-out of a network, a key of `READ_OUTS`."""
-  return network.how if isinstance(network, ReadOut) else 'softmax'
+  if isinstance(network, ReadOut):
+    return network.how
+  inner = isinstance(network, OwnInput | ClassMap)
+  return read_out_of(network.wrapped) if inner else 'softmax'

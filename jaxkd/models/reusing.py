@@ -13,7 +13,9 @@ import jax.numpy as jnp
 
 from jaxkd.catalog import UnknownNameError, check_whole
 from jaxkd.losses import sizes
+from jaxkd.models.class_map import ClassMap
 from jaxkd.models.layers import fan_in_uniform, global_average, normed
+from jaxkd.models.own_input import OwnInput
 from jaxkd.models.read_out import ReadOut
 from jaxkd.models.taps import LAST, POOLED, PRE, as_maps, resolve
 from jaxkd.models.wrapper import NetworkWrapper
@@ -161,8 +163,8 @@ def reusing(
 
 def reuses(network: nn.Module) -> dict[str, Any]:
   """Returns the arguments of `reusing`, as JSON; {} for other networks."""
-  if isinstance(network, ReadOut):
-    return reuses(network.network)
+  if isinstance(network, ReadOut | OwnInput | ClassMap):
+    return reuses(network.wrapped)
   if not isinstance(network, Reusing):
     return {}
   return {

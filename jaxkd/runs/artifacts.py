@@ -8,14 +8,20 @@ import json
 import pathlib
 from typing import Any
 
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
-from jaxkd import checkpoints, data, problems
+from jaxkd import checkpoints, data, models, problems
 from jaxkd import config as configs
 from jaxkd.checkpoints import Card, SavedNetwork
 from jaxkd.checkpoints.load import RESULTS
 from jaxkd.data.base import Dataset
-from jaxkd.runs import folder, layout
+from jaxkd.graph import Model
+from jaxkd.interop.export import Predict
+from jaxkd.runs import folder, interfaces, layout, sections
+from jaxkd.runs.interfaces import Interface
 from jaxkd.train import mesh
 from jaxkd.train.evaluation import Evaluator
 
@@ -100,28 +106,101 @@ def data_settings(
   return {**settings, 'dir': section.get('dir') or settings['dir']}
 
 
-def load_data(settings: dict[str, Any], card: Card) -> Dataset:
+def load_data(settings: dict[str, Any]) -> Dataset:
   """Returns the data set that a network is evaluated on.
 
   Args:
     settings: of the data.
-    card: of the network.
-
-  Raises:
-    ValueError: the network is for other classes or images.
   """
   section = dict(settings)
-  dataset = data.load(**section.pop('settings'), **section)
-  for name, of_data, of_network in (
-    ('classes', dataset.num_classes, card.num_classes),
-    ('image shape', list(dataset.image_shape), list(card.image_shape)),
-  ):
-    if of_data != of_network:
-      raise ValueError(
-        f'{dataset.name} has {name} {of_data}, but the network expects'
-        f' {of_network}: evaluate it on the data that it was trained for'
-      )
-  return dataset
+  return data.load(**section.pop('settings'), **section)
+
+
+def settings_of_guide(workdir: pathlib.Path, name: str) -> Model | None:
+  """Returns a run's settings of a network that is frozen in it.
+
+  They say how its checkpoint is connected to the data.
+
+  Args:
+    workdir: of the run.
+    name: of the network; None is returned if it has no section in the config.
+  """
+  section = _config_of(workdir).get(name)
+  return sections.model_of_section(section) if section else None
+
+
+def settings_outside(
+  workdir: pathlib.Path, config: ConfigDict | None
+) -> Model | None:
+  """Returns the settings of a network that is not in the folder of a run.
+
+  Args:
+    workdir: of a network, or else of a run: None is returned.
+    config: of the command line, whose section `teacher` says how the network is
+      connected to the data; or None.
+  """
+  if config is None or (workdir / layout.CONFIG).exists():
+    return None
+  return sections.model_of_section(configs.resolved(config)['teacher'])
+
+
+def interface_of(
+  card: Card, dataset: Dataset, model: Model | None = None
+) -> Interface:
+  """Returns how a saved network is connected to a data set.
+
+  Args:
+    card: of the network.
+    dataset: on which it is used.
+    model: settings that come before those of the card; None: there are none.
+
+  Raises:
+    ValueError: its images or classes cannot be converted.
+  """
+  resolved = interfaces.interface(
+    model or Model(card.model), dataset, card, 'teacher.'
+  )
+  assert resolved is not None, 'a network with a card has an interface'
+  return resolved
+
+
+def connected(
+  card: Card, dataset: Dataset, model: Model | None = None, **changes: Any
+) -> nn.Module:
+  """Returns the module of a saved network, for images of a data set.
+
+  Args:
+    card: see `interface_of`.
+    dataset: likewise.
+    model: likewise.
+    **changes: see `Card.module`.
+  """
+  return interface_of(card, dataset, model).connect(card.module(**changes))
+
+
+def predict_for(
+  predict: Predict, card: Card, dataset: Dataset, model: Model | None = None
+) -> Predict:
+  """Returns the function that a file computes, for images of a data set.
+
+  Args:
+    predict: images of the network [B, H, W, C] -> its logits [B, J], in NumPy.
+    card: see `interface_of`.
+    dataset: likewise.
+    model: likewise.
+  """
+  own = interface_of(card, dataset, model)
+
+  def connected_predict(image: np.ndarray) -> np.ndarray:
+    if own.source != own.target:
+      converted = models.convert(jnp.asarray(image), own.source, own.target)
+      image = np.asarray(converted)
+    logits = predict(image)
+    if own.groups is None:
+      return logits
+    return np.asarray(models.map_logits(jnp.asarray(logits), own.groups))
+
+  return connected_predict
 
 
 def evaluator(dataset: Dataset) -> Evaluator:
@@ -193,13 +272,18 @@ def load_guide(workdir: pathlib.Path, name: str) -> SavedNetwork | None:
     return None
   if not path or summary is None or checkpoints.find(path) is None:
     return None
-  variables, card = checkpoints.load(
-    path,
-    section['name'],
-    load_network(workdir).card.shape,
-    width=section['width'],
-    **section.get('settings', {}),
+  variables, card = interfaces.load(
+    sections.model_of_section(section), _data_shape(workdir)
   )
-  card = card.replace(taps=card.taps or section.get('taps', {}))
+  taps = card.taps or section.get('taps', {})
+  card = card.replace(network=name, taps=taps)
   of_run = summary['networks'].get(name, {}).get('params_sha256')
   return SavedNetwork(variables, card) if card.params_sha256 == of_run else None
+
+
+def _data_shape(workdir: pathlib.Path) -> tuple[int, int, int]:
+  """Returns the shape of the images of a run, [H, W, C]."""
+  config = _config_of(workdir)
+  if config['student'].get('image_size'):  # the student's is another
+    return load_data(config['data']).image_shape
+  return load_network(workdir).card.shape

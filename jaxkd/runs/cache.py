@@ -30,10 +30,20 @@ LATER = (
   'start',
   'settings',
   'taps',
+  'image_size',
+  'channels',
+  'mean',
+  'std',
 )
-
-# Settings of networks that are not trained.
-UNTRAINED = ('checkpoint', 'outputs', 'cache_outputs')
+# Settings of a network that is used as it is, without effect on a training.
+AS_IT_IS = (
+  'checkpoint',
+  'outputs',
+  'cache_outputs',
+  'classes',
+  'unmapped',
+  'allow_guessing',
+)
 
 
 class Cache:
@@ -84,7 +94,7 @@ def settings_of(experiment: Experiment, phase: ResolvedPhase) -> dict[str, Any]:
   (name,) = phase.graph.learners
   model = phase.models[name]
   default = configs.resolved(configs.default())[name]
-  section = {k: v for k, v in config[name].items() if k not in UNTRAINED}
+  section = {k: v for k, v in config[name].items() if k not in AS_IT_IS}
   if models.is_path(model.name):  # whose code is not ours
     section['source'] = models.source_digest(model.name)
   for key in LATER:

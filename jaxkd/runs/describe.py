@@ -73,6 +73,8 @@ def phase_text(number: int, phase: ResolvedPhase) -> str:
     _indent(table(networks, right=(3, 4))),
     _indent(table(transfers, right=(3,))),
   ]
+  if phase.differences:
+    parts.append(_indent('\n'.join(phase.differences)))
   if phase.graph.turns:
     turns = ', then '.join(map(' and '.join, phase.graph.turns))
     parts.append(f'  Updated one after another on each batch: {turns}')

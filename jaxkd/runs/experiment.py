@@ -8,7 +8,7 @@ from jaxkd import config as configs
 from jaxkd import data, models, problems
 from jaxkd.catalog import UnknownNameError, lookup, suggestion
 from jaxkd.config import Config
-from jaxkd.data.base import Dataset
+from jaxkd.data.base import Dataset, View
 from jaxkd.graph import OBJECTIVES, Model, Phase
 from jaxkd.problems import Problem
 from jaxkd.runs import describe, sections
@@ -43,10 +43,21 @@ class Source:
     return (size or height, size or width, channels)
 
   @property
+  def view(self) -> View:
+    """The normalisation of the images; its augmentation is not the run's."""
+    spec = self._spec
+    return spec.view if spec and spec.view else self.dataset.view
+
+  @property
   def num_classes(self) -> int:
     """K."""
     spec = self._spec
     return spec.num_classes if spec else self.dataset.num_classes
+
+  @property
+  def class_names(self) -> tuple[str, ...]:
+    """K names."""
+    return tuple(self.dataset.class_names)
 
   @property
   def problem(self) -> Problem:
@@ -91,6 +102,12 @@ class Experiment:
   def num_classes(self) -> int:
     """K; read from the data only if need be."""
     return self.source.num_classes
+
+  @property
+  def differences(self) -> list[str]:
+    """What differs between networks and data, a line for each fact."""
+    lines = [x for phase in self.phases for x in phase.differences]
+    return list(dict.fromkeys(lines))
 
   def describe(self) -> str:
     """Returns the phases, their networks and transfers, as text."""
@@ -142,8 +159,7 @@ def bound(
   if phases is None:
     phases = sections.phases_of(config)
   source, by_section = Source(config.data), sections.models(config)
-  shape = source.image_shape
-  resolved = resolve(config, phases, by_section, source.num_classes, shape)
+  resolved = resolve(config, phases, by_section, source)
   return Experiment(config, source, by_section, resolved)
 
 

@@ -5,13 +5,23 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tqdm import tqdm
+
 from jaxkd import config as configs
 from jaxkd import methods
-from jaxkd.disk import PARTIAL
+from jaxkd.catalog import lookup
+from jaxkd.disk import PARTIAL, write_json
 from jaxkd.runs import layout
 
 # A run's files -> their names in version 0.1; see also `layout`.
 FORMER = {'pretrained.json': 'given.json'}
+CHANGES = 'changes.json'
+# The kinds of settings that are compared when a run is resumed, in words.
+KINDS = {
+  'config': 'another config',
+  'data': 'another data set',
+  'checkpoint': 'another checkpoint',
+}
 
 
 def place(workdir: pathlib.Path, name: str) -> pathlib.Path:
@@ -58,6 +68,7 @@ def check(
   config: Mapping[str, Any],
   kind: str,
   ignored: str = '',
+  allowed: Sequence[str] = (),
 ) -> None:
   """Refuses a folder that is neither of this config nor empty.
 
@@ -66,17 +77,21 @@ def check(
     config: its resolved config.
     kind: 'run' or 'study', for the message.
     ignored: a section of the config that may differ; '': none.
+    allowed: see `check_same`.
 
   Raises:
+    KeyError: what is allowed is not one of `KINDS`.
     ValueError: the folder belongs to another config, or to something else.
   """
+  for each in allowed:
+    lookup('kind of settings in allow_changed', KINDS, each)
   path = workdir / layout.CONFIG
   if path.exists():
     old, new = (
       [{k: x for k, x in settings.items() if k != ignored}]
       for settings in (read_config(path), config)
     )
-    check_same(workdir, old, new, f'a {kind}', 'config')
+    check_same(workdir, old, new, f'a {kind}', 'config', allowed)
   elif workdir.exists():
     names = [x.name for x in workdir.iterdir() if x.suffix != PARTIAL]
     if names:
@@ -92,7 +107,8 @@ def check_same(
   new: Sequence[Mapping[str, Any]],
   what: str,
   kind: str,
-) -> None:
+  allowed: Sequence[str] = (),
+) -> list[str]:
   """Refuses a place whose settings differ from those of the new run.
 
   Args:
@@ -100,16 +116,39 @@ def check_same(
     old: settings of the results that are there, for each seed.
     new: settings of the new run or runs, likewise.
     what: 'a run' or 'results', for the message.
-    kind: of settings, such as 'config', for the message.
+    kind: of settings, one of `KINDS`.
+    allowed: the kinds that may differ.
+
+  Returns:
+    A line for each setting that differs.
 
   Raises:
-    ValueError: with a line for each setting that differs.
+    ValueError: with these lines, if they may not differ.
   """
   lines = [] if len(old) == len(new) else [f'{len(old)} -> {len(new)} seeds']
   for pair in zip(old, new, strict=False):
     lines += configs.differing(*pair)
-  if lines:
+  lines = list(dict.fromkeys(lines))
+  if lines and kind not in allowed:
     raise ValueError(
-      f'{place} holds {what} of another {kind}; choose another --workdir, or'
-      ' change back:\n  ' + '\n  '.join(dict.fromkeys(lines))
+      f'{place} holds {what} of {KINDS[kind]}; choose another --workdir, or'
+      ' change back, or go on in spite of it by'
+      f' --config.allow_changed="(\'{kind}\',)":\n  ' + '\n  '.join(lines)
     )
+  return lines
+
+
+def note_changes(
+  workdir: pathlib.Path, changes: Mapping[str, Sequence[str]]
+) -> None:
+  """Adds to the list of what differed when a run was resumed, and prints it.
+
+  Args:
+    workdir: of the run.
+    changes: lines of `check_same` by kind.
+  """
+  path = workdir / CHANGES
+  earlier = json.loads(path.read_text()) if path.exists() else []
+  write_json(path, [*earlier, changes])
+  for kind, lines in changes.items():
+    tqdm.write(f'resumed with {KINDS[kind]}: {"; ".join(lines)}')

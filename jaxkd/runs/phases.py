@@ -14,6 +14,7 @@ from jaxkd.data.base import Dataset
 from jaxkd.graph import OBJECTIVES, Frozen, Graph, Model, Phase
 from jaxkd.graph.program import Program, bind
 from jaxkd.runs import sections, sources
+from jaxkd.runs.interfaces import Data, Interface, Interfaces
 from jaxkd.train import mesh
 from jaxkd.train import optimizer as optimizers
 from jaxkd.train.feed import steps_per_epoch
@@ -29,6 +30,7 @@ class ResolvedPhase:
   phase: the method's description of it.
   program: its graph with modules.
   models: by network.
+  interfaces: by network, for those that differ from the data.
   epochs: to train.
   length: epochs that its schedule covers; more than `epochs` if the phase ends
     early.
@@ -47,6 +49,7 @@ class ResolvedPhase:
   phase: Phase
   program: Program
   models: Mapping[str, Model]
+  interfaces: Mapping[str, Interface]
   epochs: int
   length: int
   learning_rate: float
@@ -75,6 +78,15 @@ class ResolvedPhase:
     """Whether other runs can take its network from the cache."""
     return self.phase.reusable
 
+  @property
+  def differences(self) -> list[str]:
+    """What differs between its networks and the data, a line for each fact."""
+    return [
+      f'{name}: {line}'
+      for name, interface in self.interfaces.items()
+      for line in interface.lines
+    ]
+
   def task(self, dataset: Dataset) -> Task:
     """Returns all that the phase's training is a function of."""
     return Task(
@@ -98,8 +110,7 @@ def resolve(
   config: Config,
   phases: tuple[Phase, ...],
   models: Mapping[str, Model],
-  num_classes: int,
-  image_shape: tuple[int, int, int],
+  data: Data,
 ) -> tuple[ResolvedPhase, ...]:
   """Returns a run's phases with all settings resolved.
 
@@ -107,16 +118,17 @@ def resolve(
     config: of the run.
     phases: of its method.
     models: by section of the config.
-    num_classes: K.
-    image_shape: of one image, [H, W, C].
+    data: its images and classes.
 
   Raises:
     KeyError: no such model or compute type.
-    ValueError: a width that a model cannot have.
+    ValueError: a width that a model cannot have; an input or classes that it
+      cannot have.
   """
-  build = functools.partial(_build, config, models, num_classes)
+  interfaces = Interfaces(phases, models, data)
+  build = functools.partial(_build, config, models, interfaces)
   models_of = [sections.models_of(phase, models) for phase in phases]
-  every = sources.of_phases(config, phases, models_of, image_shape)
+  every = sources.of_phases(config, phases, models_of, interfaces)
   resolved = []
   for phase, own_models in zip(phases, models_of, strict=True):
     own = {n: every[n] for n in phase.graph.frozen if n in every}
@@ -130,8 +142,9 @@ def resolve(
     resolved.append(
       ResolvedPhase(
         phase=phase,
-        program=_program(config, phase, build, image_shape, own),
+        program=_program(config, phase, build, interfaces, own),
         models=own_models,
+        interfaces=interfaces.of_graph(graph),
         epochs=length if phase.stop is None else phase.stop,
         length=length,
         learning_rate=rate,
@@ -154,44 +167,89 @@ def resolve(
 def _build(
   config: Config,
   models_by_section: Mapping[str, Model],
-  num_classes: int,
+  interfaces: Interfaces,
   architecture: str | Model,
   width: float,
   branches: int | None,
+  num_classes: int | None = None,
 ) -> nn.Module:
-  """Returns the module of a node; see `program.bind`."""
+  """Returns the module of a node for images of the data; see `program.bind`.
+
+  Args:
+    config: of the run.
+    models_by_section: of the config.
+    interfaces: of the run's networks.
+    architecture: a model, or the name of a section.
+    width: in multiples of the model's.
+    branches: of its convolutions; None: the model's.
+    num_classes: None takes those of the data.
+  """
   model = sections.model_of(architecture, models_by_section)
   if model.name.startswith(checkpoints.FUNCTION):
     raise ValueError(
       f'{model.name} is a function, which cannot be trained: it can only be a'
       ' frozen teacher, and no other network can have its architecture'
     )
-  return models.build(
+  module = models.build(
     model.name,
-    num_classes,
+    num_classes or interfaces.data.num_classes,
     taps=dict(model.taps),
     width=model.width * width,
     branches=model.branches if branches is None else branches,
     dtype=lookup('compute_dtype', DTYPES, config.compute_dtype),
     **model.settings,
   )
+  interface = interfaces.of_architecture(architecture)
+  return interface.convert_input(module) if interface else module
 
 
 def _program(
   config: Config,
   phase: Phase,
-  build: Callable[[str | Model, float, int | None], nn.Module],
-  image_shape: tuple[int, int, int],
+  build: Callable[..., nn.Module],
+  interfaces: Interfaces,
   own: Mapping[str, Source],
 ) -> Program:
-  """Returns the phase's graph with a module in each node."""
-  precomputed = {name: sources.module_of(own[name]) for name in own}
-  program = bind(phase.graph, build, image_shape, precomputed)
-  modules = dict(program.modules)
+  """Returns the phase's graph with a module in each node.
+
+  Raises:
+    ValueError: a classifier of other classes than the data's is to be reused.
+  """
+  graph = phase.graph
+  mapped = {
+    name: interface
+    for name, interface in interfaces.of_graph(graph).items()
+    if interface.groups is not None
+  }
+  for name, head in graph.heads.items():
+    if head.of in mapped:
+      raise ValueError(
+        f'{name!r} has the classifier of {head.of!r}, whose classes differ from'
+        f' those of the data ({"; ".join(mapped[head.of].lines)}): take a'
+        ' network with the classes of the data, in their order, or another'
+        ' method'
+      )
+  classes = interfaces.data.num_classes
+  precomputed = {name: sources.module_of(own[name], classes) for name in own}
+  mapped = {n: x for n, x in mapped.items() if not precomputed.get(n)}
+  program = bind(graph, build, interfaces.data.image_shape, precomputed)
+  modules, init_modules = dict(program.modules), dict(program.init_modules)
+  for name, interface in mapped.items():
+    network = graph.networks[name]
+    modules[name] = init_modules[name] = build(
+      graph.architecture(name),
+      network.width,
+      network.branches,
+      interface.num_classes,
+    )
   for name, section in _read_by_section(phase).items():
     read_out = sections.read_out(config, section)
     modules[name] = models.wrap(modules[name], read_out)
-  return dataclasses.replace(program, modules=modules)
+  for name, interface in mapped.items():
+    modules[name] = models.with_classes(modules[name], interface.groups)
+  return dataclasses.replace(
+    program, modules=modules, init_modules=init_modules
+  )
 
 
 def _read_by_section(phase: Phase) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from jaxkd import checkpoints, problems, tree
 from jaxkd import config as configs
@@ -11,6 +12,7 @@ from jaxkd.config import BAYES
 from jaxkd.graph import Model
 from jaxkd.runs import sources
 from jaxkd.runs.experiment import Experiment
+from jaxkd.runs.interfaces import Interface, input_of
 from jaxkd.runs.phases import ResolvedPhase
 from jaxkd.train.evaluation import Evaluator
 from jaxkd.train.phase import module_variables
@@ -41,6 +43,7 @@ def load_pretrained(experiment: Experiment) -> dict[str, SavedNetwork]:
     card = name in precomputed and precomputed[name].card
     if not path and not card:
       continue
+    interface = _interface(experiment, name)
     if path == BAYES:
       network = _bayes(experiment)
     elif card:
@@ -51,17 +54,19 @@ def load_pretrained(experiment: Experiment) -> dict[str, SavedNetwork]:
       network = checkpoints.load(
         path,
         model.name,
-        experiment.image_shape,
+        interface.target.shape if interface else experiment.image_shape,
         width=model.width,
         **configs.as_json(model.settings),
       )
-    wanted = _wanted(experiment, model)
-    if card:  # of outputs that fit the data, or of a function
-      wanted = {'num_classes': experiment.num_classes}
-    if model.checkpoint and name not in learners and path != BAYES:
-      wanted |= _wanted_of_guides(experiment)
+    if card:  # of outputs that fit the data, or of a function that does
+      networks[name] = network
+      continue
+    wanted = _wanted(model)
+    wanted['num_classes'] = experiment.num_classes
+    if interface and name not in learners:
+      wanted['num_classes'] = interface.num_classes
     where = name if name in experiment.models else 'method'
-    _check(network.card, wanted, f'--config.{where}', name, path or model.name)
+    _check(network.card, wanted, f'--config.{where}', name, path)
     networks[name] = network
   return networks
 
@@ -91,6 +96,15 @@ def _models(experiment: Experiment) -> dict[str, Model]:
   }
   sections = experiment.models.items()
   return {name: model for name, model in sections if name in used} | own
+
+
+def _interface(experiment: Experiment, name: str) -> Interface | None:
+  """Returns the interface of a network, or of a section's architecture."""
+  for phase in experiment.phases:
+    for network in phase.graph.networks:
+      if name in (network, phase.graph.architecture(network)):
+        return phase.interfaces.get(network)
+  return None
 
 
 def evaluate_pretrained(
@@ -127,20 +141,25 @@ def evaluate_pretrained(
       initial = {name: networks[name].variables}
       variables = module_variables(task.program, initial, task.seed)[name]
       results[name] = test(task.program.modules[name], variables)
-    _check_accuracy(experiment, name, phase.models[name], results[name])
+    _check_accuracy(experiment, name, phase, results[name])
   return results
 
 
 def _check_accuracy(
-  experiment: Experiment, name: str, model: Model, result: dict[str, float]
+  experiment: Experiment,
+  name: str,
+  phase: ResolvedPhase,
+  result: dict[str, float],
 ) -> None:
   """Raises ValueError if a pretrained network is no better than guessing.
 
   The usual causes are a file of another network, another normalisation of the
-  images, and another order of the classes.
+  images, and another order of the classes. A network that may guess is
+  mentioned.
   """
-  dataset = experiment.dataset
+  dataset, model = experiment.dataset, phase.models[name]
   path = model.outputs or model.checkpoint or model.name
+  interface = phase.interfaces.get(name)
   problem = problems.of(dataset)
   if path == BAYES or problem.chance is None:
     return
@@ -149,18 +168,22 @@ def _check_accuracy(
     return
   display = problem.displays[problem.headline]
   own = name in experiment.models
-  where = f'--config.{name}.checkpoint' if own else 'checkpoint'
-  mean, std = (
-    ', '.join(f'{x:.4g}' for x in values)
-    for values in (dataset.view.mean, dataset.view.std)
-  )
-  raise ValueError(
+  where = f'--config.{name}.' if own else f'of {name}, '
+  fact = (
     f'the {name} of {path} has {display.label}'
     f' {problem.show_headline(result)} on the {len(dataset.test):,} test images'
-    f' of {dataset.name}, where guessing has {display.show(guess)}: it has'
-    f' nothing to teach. Was it trained on these classes, in this order, and on'
-    f' images normalised by mean ({mean}) and deviation ({std})? Set another'
-    f' {where}'
+    f' of {dataset.name}, where guessing has {display.show(guess)}'
+  )
+  if model.allow_guessing:
+    tqdm.write(f'{fact}: it may, since allow_guessing is set')
+    return
+  images = input_of(dataset.image_shape, dataset.view)
+  images = interface.target if interface else images
+  raise ValueError(
+    f'{fact}: it has nothing to teach. Was it trained on these classes, in this'
+    f' order, and on images of {images}? Set {where}mean and std, image_size or'
+    f' classes to its own, or another {where}checkpoint;'
+    f' {where}allow_guessing=True takes it as it is'
   )
 
 
@@ -188,12 +211,11 @@ def _bayes(experiment: Experiment) -> SavedNetwork:
   return SavedNetwork(variables, card)
 
 
-def _wanted(experiment: Experiment, model: Model) -> dict[str, Any]:
+def _wanted(model: Model) -> dict[str, Any]:
   """Returns the entries that a card must have for a model."""
   wanted = {
     'model': model.name,
     'width': model.width,
-    'num_classes': experiment.num_classes,
     'settings': configs.as_json(model.settings),
     # A single branch can become many, and many can be merged.
     'branches': model.branches,
@@ -201,17 +223,6 @@ def _wanted(experiment: Experiment, model: Model) -> dict[str, Any]:
   if model.checkpoint and model.read_out:
     wanted['read_out'] = model.read_out  # otherwise the card's
   return wanted
-
-
-def _wanted_of_guides(experiment: Experiment) -> dict[str, Any]:
-  """Returns further entries of a network that is used as it is."""
-  dataset = experiment.dataset
-  return {
-    'class_names': list(dataset.class_names),
-    'mean': list(dataset.view.mean),
-    'std': list(dataset.view.std),
-    'scale': dataset.view.scale,
-  }
 
 
 def _check(

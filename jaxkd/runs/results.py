@@ -9,6 +9,7 @@ from jaxkd.checkpoints import Card
 from jaxkd.problems import Problem
 from jaxkd.runs import describe
 from jaxkd.runs.experiment import Experiment
+from jaxkd.runs.interfaces import input_of
 from jaxkd.runs.phases import ResolvedPhase
 from jaxkd.types import Variables
 
@@ -27,6 +28,9 @@ def card_of(
   model, module = phase.models[name], phase.program.modules[name]
   params, macs = describe.sizes(phase.program, name)
   dataset = experiment.dataset
+  interface = phase.interfaces.get(name)
+  own = interface.target if interface else None
+  own = own or input_of(dataset.image_shape, dataset.view)
   return Card(
     phase=phase.name,
     model=model.name,
@@ -39,12 +43,12 @@ def card_of(
     compute_dtype=experiment.config.compute_dtype,
     num_classes=dataset.num_classes,
     class_names=tuple(dataset.class_names),
-    image_shape=dataset.image_shape,
+    image_shape=own.shape,
     data=dataset.name,
     data_fingerprint=dataset.fingerprint,
-    mean=tuple(dataset.view.mean),
-    std=tuple(dataset.view.std),
-    scale=dataset.view.scale,
+    mean=own.mean,
+    std=own.std,
+    scale=own.scale,
     params=params,
     macs=macs,
     params_sha256=tree.digest(dict(variables)),

@@ -5,6 +5,7 @@ A run lives in its workdir:
   config.json        the resolved config; a run with another is refused
   data.json          the data's fingerprint, likewise
   pretrained.json    digests of networks that come from checkpoints, likewise
+  changes.json       what differed when it was resumed with `allow_changed`
   metrics.jsonl      one object per epoch; tensorboard/ has the same
   gap.png            accuracies and losses of the networks, epoch by epoch
   reliability.png    how well a network is calibrated; --mode=eval draws it
@@ -61,7 +62,8 @@ class Run:
     self._cache = Cache(experiment.config.cache)
     # Transfer -> parameters of its objective, for later phases.
     self._objectives: dict[str, Tree] = {}
-    folder.check(workdir, self._config, 'run')
+    allowed = experiment.config.allow_changed
+    folder.check(workdir, self._config, 'run', allowed=allowed)
 
   @property
   def summary(self) -> dict[str, Any] | None:
@@ -75,6 +77,8 @@ class Run:
     self._claim(networks)
     for note in self.experiment.dataset.notes:
       tqdm.write(f'data: {note}')
+    for line in self.experiment.differences:
+      tqdm.write(line)
     for phase in self.experiment.phases:
       networks |= (
         self._finished(phase, networks)
@@ -124,21 +128,32 @@ class Run:
     """
     dataset, own = self.experiment.dataset, sources_of(self.experiment)
     records = {
+      layout.CONFIG: self._config,
       PRETRAINED: {
         n: sources.digest(own.get(n), x.card) for n, x in pretrained.items()
       },
       DATA: {'name': dataset.name, 'fingerprint': dataset.fingerprint},
     }
-    for name, what in ((PRETRAINED, 'checkpoint'), (DATA, 'data set')):
+    kinds = (
+      (layout.CONFIG, 'config'),
+      (PRETRAINED, 'checkpoint'),
+      (DATA, 'data'),
+    )
+    allowed, changes = self.experiment.config.allow_changed, {}
+    for name, kind in kinds:
       path = folder.place(self.workdir, name)
       if path.exists():
-        old, new = json.loads(path.read_text()), records[name]
-        folder.check_same(self.workdir, [old], [new], 'a run', what)
+        old = folder.renamed(json.loads(path.read_text()))
+        pair = [old], [records[name]]
+        lines = folder.check_same(self.workdir, *pair, 'a run', kind, allowed)
+        changes |= {kind: lines} if lines else {}
     self.workdir.mkdir(parents=True, exist_ok=True)
-    for name, record in {layout.CONFIG: self._config, **records}.items():
+    if changes:
+      folder.note_changes(self.workdir, changes)
+    for name, kind in kinds:
       path = folder.place(self.workdir, name)
-      if not path.exists():
-        write_json(path, record)
+      if kind in changes or not path.exists():
+        write_json(path, records[name])
 
   def _network(self, name: str) -> pathlib.Path:
     """Returns the folder of a trained network."""

@@ -10,29 +10,41 @@ from jaxkd.catalog import lookup
 from jaxkd.config import Config
 from jaxkd.graph import Model, Phase
 from jaxkd.models import READ_OUTS
-from jaxkd.runs import sources
+from jaxkd.runs import functions
 
 SECTIONS = ('teacher', 'student')
 
 
 def models(config: Config) -> dict[str, Model]:
   """Returns the model of each section."""
-  return {name: _model(config[name]) for name in SECTIONS}
+  return {name: model_of_section(config[name].to_dict()) for name in SECTIONS}
 
 
-def _model(section: Config) -> Model:
+def model_of_section(section: Mapping[str, Any]) -> Model:
+  """Returns the model of a section of a config.
+
+  Args:
+    section: as plain values; settings that it lacks have their defaults.
+  """
   model = Model(
-    name=section.name,
-    width=section.width,
-    settings=section.settings.to_dict(),
-    taps=section.taps.to_dict(),
-    checkpoint=section.checkpoint,
+    name=section['name'],
+    width=section['width'],
+    settings=section.get('settings', {}),
+    taps=section.get('taps', {}),
+    checkpoint=section['checkpoint'],
     branches=section.get('branches', 1),
     start=section.get('start', ''),
     read_out=section.get('read_out', ''),
     outputs=section.get('outputs', ''),
+    image_size=section.get('image_size', 0),
+    channels=section.get('channels', 0),
+    mean=tuple(section.get('mean', ())),
+    std=tuple(section.get('std', ())),
+    classes=section.get('classes', ''),
+    unmapped=section.get('unmapped', 'renormalise'),
+    allow_guessing=section.get('allow_guessing', False),
   )
-  return sources.described(model)
+  return functions.described(model)
 
 
 def model_of(of: str | Model, models: Mapping[str, Model]) -> Model:
@@ -46,7 +58,7 @@ def model_of(of: str | Model, models: Mapping[str, Model]) -> Model:
     KeyError: no such section, with suggestions.
   """
   if isinstance(of, Model):
-    return sources.described(of)
+    return functions.described(of)
   return lookup('architecture', models, of)
 
 

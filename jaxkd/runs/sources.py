@@ -9,71 +9,31 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
 
-from jaxkd import checkpoints, models
+from jaxkd import models
 from jaxkd.checkpoints import Card
-from jaxkd.config import BAYES, Config
+from jaxkd.config import Config
 from jaxkd.data.base import Dataset
 from jaxkd.graph import Frozen, Model, Phase
 from jaxkd.problems import Problem
-from jaxkd.runs import layout
+from jaxkd.runs import functions, layout
+from jaxkd.runs.interfaces import Data, Interface, Interfaces
 from jaxkd.stores import Store
 from jaxkd.train.evaluation import Evaluator
 from jaxkd.train.precomputed import CACHES, Source, check_cacheable, check_store
 
 TEACHER = 'teacher'  # the section with `cache_outputs`
-# Settings of a section by which a network's images and classes are fitted to
-# those of the data.
-FITTING = (
-  'mean',
-  'std',
-  'image_size',
-  'channels',
-  'classes',
-  'unmapped',
-)
-
-
-def is_function(model: Model) -> bool:
-  """Returns whether a model is a function, which has no arrays here."""
-  if model.checkpoint == BAYES:
-    return False
-  return checkpoints.is_function(model.name, model.checkpoint)
-
-
-def described(model: Model) -> Model:
-  """Returns a model with what the card of its outputs or program says.
-
-  A model that is not a file of outputs or of a program is returned as it is.
-  """
-  card = None
-  if model.outputs:
-    card = Card.from_json(Store(model.outputs).header.card)
-  elif model.checkpoint and is_function(model):
-    card = checkpoints.card_of_file(model.checkpoint)
-    name = model.checkpoint.replace('\\', '/').rpartition('/')[2]
-    if card is None:
-      return dataclasses.replace(model, name=checkpoints.FUNCTION + name)
-  if card is None:
-    return model
-  return dataclasses.replace(
-    model,
-    name=card.model,
-    width=card.width,
-    settings=card.settings,
-    taps=card.taps,
-    read_out='',
-  )
 
 
 def of_phases(
   config: Config,
   phases: Sequence[Phase],
   models_of: Sequence[Mapping[str, Model]],
-  image_shape: tuple[int, int, int],
+  interfaces: Interfaces,
 ) -> dict[str, Source]:
   """Returns the sources of a run's frozen networks that no step runs, by name.
 
@@ -81,7 +41,7 @@ def of_phases(
     config: of the run.
     phases: of the run.
     models_of: by network of each phase.
-    image_shape: [H, W, C].
+    interfaces: of the run's networks.
 
   Raises:
     ImportError: a library is needed and absent.
@@ -94,7 +54,7 @@ def of_phases(
       model = models_by_network[name]
       if getattr(network, 'like', None) not in (None, name):
         continue  # has the model's architecture, and arrays of its own
-      alone = model.outputs or is_function(model)
+      alone = model.outputs or functions.is_function(model)
       if alone and not isinstance(network, Frozen):
         raise ValueError(
           f'{name!r} is trained in the phase {phase.name!r}, but'
@@ -102,56 +62,87 @@ def of_phases(
           ' parameters, only outputs: it can only be a frozen teacher'
         )
       if isinstance(network, Frozen) and name not in sources:
-        source = _source(config, name, model, image_shape)
+        interface = interfaces.of_network(phase.graph, name)
+        source = _source(config, name, model, interface, interfaces.data)
         if source is not None:
           sources[name] = source
   return sources
 
 
 def _source(
-  config: Config, name: str, model: Model, image_shape: tuple[int, int, int]
+  config: Config,
+  name: str,
+  model: Model,
+  interface: Interface | None,
+  data: Data,
 ) -> Source | None:
   """Returns the source of a frozen network; None if the step runs it."""
-  own = network_source(config, model, name)
+  own = network_source(config, model, interface)
   caches = name == TEACHER and config.teacher.cache_outputs
   if caches:
     folder = layout.cache_folder(config.cache) / CACHES
     own = dataclasses.replace(own, cache=folder)
   if model.outputs:
-    if caches:
-      raise ValueError(
-        f'teacher.outputs={model.outputs!r} has the outputs already: set'
-        ' teacher.cache_outputs to False'
-      )
     store = Store(model.outputs)
+    _check_outputs(store, data, caches)
     return dataclasses.replace(own, store=store, card=store.header.card)
-  if is_function(model):
-    function = checkpoints.read_function(
-      model.name, model.checkpoint, image_shape, model.settings
-    )
+  if functions.is_function(model):
+    function = functions.read(model, data.image_shape)
+    assert interface is not None, 'a function has a card'
     digest = {'function': function.card.params_sha256}
     return dataclasses.replace(
       own,
-      function=function.function,
-      predict=function.predict,
+      function=interface.of_data(function.function, jnp.asarray),
+      predict=interface.of_data(function.predict, np.asarray),
       network={**own.network, **digest},
       card=function.card.to_json(),
     )
   return own if caches else None
 
 
-def network_source(config: Config, model: Model, name: str = TEACHER) -> Source:
+def _check_outputs(store: Store, data: Data, caches: bool) -> None:
+  """Checks that a store has logits of the data's classes.
+
+  Raises:
+    ValueError: it has others, or they are to be cached as well.
+  """
+  if caches:
+    raise ValueError(
+      f'teacher.outputs={str(store.path)!r} has the outputs already: set'
+      ' teacher.cache_outputs to False'
+    )
+  classes = store.header.rows.shape[-1]
+  if classes != data.num_classes:
+    raise ValueError(
+      f'{store.path} has logits of {classes} classes, the data have'
+      f' {data.num_classes}: store the outputs for these data'
+    )
+
+
+def network_source(
+  config: Config, model: Model, interface: Interface | None
+) -> Source:
   """Returns the source of a network's logits that is the network itself.
 
   Args:
     config: of the run.
     model: of the network.
-    name: of the network.
+    interface: of the network.
   """
+  entries = {
+    'model': model.name,
+    'width': model.width,
+    'settings': dict(model.settings),
+    'compute_dtype': config.compute_dtype,
+    'interface': interface and dataclasses.asdict(interface),
+  }
+  imported = models.is_path(model.name) and not functions.is_function(model)
+  if imported:  # its code is not ours
+    entries['source'] = models.source_digest(model.name)
   return Source(
     dtype=config.store.dtype,
     top=config.store.top,
-    network={'inputs': _fitting(config, name), **identity(config, model)},
+    network=json.loads(json.dumps(entries)),
     data={
       'augment': config.data.augment,
       'image_size': config.data.image_size,
@@ -160,33 +151,17 @@ def network_source(config: Config, model: Model, name: str = TEACHER) -> Source:
   )
 
 
-def identity(config: Config, model: Model) -> dict[str, Any]:
-  """Returns what a network computes, besides its variables, as JSON values."""
-  entries = {
-    'model': model.name,
-    'width': model.width,
-    'settings': dict(model.settings),
-    'compute_dtype': config.compute_dtype,
-  }
-  imported = models.is_path(model.name) and not is_function(model)
-  if imported:  # its code is not ours
-    entries['source'] = models.source_digest(model.name)
-  return json.loads(json.dumps(entries))
+def module_of(source: Source, num_classes: int) -> nn.Module | None:
+  """Returns what stands for a network in a program; None: the network.
 
-
-def _fitting(config: Config, name: str) -> dict[str, Any]:
-  """Returns how a section fits images and classes to its network."""
-  section = config.to_dict().get(name, {})
-  entries = {key: section[key] for key in FITTING if key in section}
-  return json.loads(json.dumps(entries))
-
-
-def module_of(source: Source) -> nn.Module | None:
-  """Returns what stands for a network in a program; None: the network."""
+  Args:
+    source: of its logits.
+    num_classes: of the data.
+  """
   if not source.card:
     return None
   card = Card.from_json(source.card)
-  return models.Precomputed(card.num_classes, card.params, card.macs)
+  return models.Precomputed(num_classes, card.params, card.macs)
 
 
 def check(dataset: Dataset, sources: Mapping[str, Source]) -> None:

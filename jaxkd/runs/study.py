@@ -160,7 +160,8 @@ class Study:
     self.seeds = tuple(config.study.seeds) or (config.seed,)
     self.workdir = workdir
     self._config = configs.resolved(config)
-    folder.check(workdir, self._config, 'study', ignored='study')
+    allowed = config.allow_changed
+    folder.check(workdir, self._config, 'study', 'study', allowed)
     self._runs = expand(config)
     for name, runs in self._runs.items():
       # Only for the checks: their data would fill the memory.
