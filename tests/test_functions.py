@@ -13,8 +13,9 @@ import tiny
 
 from jaxkd import checkpoints
 from jaxkd.checkpoints import FUNCTION, read_function
-from jaxkd.commands import export
+from jaxkd.commands import evaluate, export
 from jaxkd.commands import store as command
+from jaxkd.data import augment
 from jaxkd.interop import foreign
 from jaxkd.runs.experiment import build
 from jaxkd.runs.run import Run
@@ -140,9 +141,10 @@ class TestPython:
     (phase,) = build(tiny.config(**settings)).phases
     source = phase.sources['teacher']
     view = build(tiny.config()).dataset.view
-    pixels = IMAGES * np.float32(view.std) + np.float32(view.mean)
+    pixels = IMAGES * np.array(view.std) + np.array(view.mean)
     own = np.repeat((pixels - 0.5) / 0.25, 3, axis=-1)
     want = foreign_teachers.on_host(own)[:, [1, 2, 0]]
+    assert source.predict is not None
     np.testing.assert_allclose(source.predict(IMAGES), want, rtol=1e-4)
     if source.function:
       got = jax.jit(source.function)(IMAGES)
@@ -243,6 +245,18 @@ class TestOnnx:
     finish(tmp_path / 'a', teacher__checkpoint=str(path), epochs=1)
     finish(tmp_path / 'b', teacher__name=HERE + 'traced', epochs=1)
     close(tmp_path / 'a', tmp_path / 'b')
+
+  def test_it_is_evaluated_on_the_data_of_a_config(self, tmp_path):
+    path = self.model(tmp_path / 'x.onnx', 'NCHW')
+    config = tiny.config(teacher__settings={'layout': 'NCHW'})
+    got = evaluate.evaluate(path, config=config)
+    dataset = build(tiny.config()).dataset
+    images = augment.eval_view(jnp.array(dataset.test.image), view=dataset.view)
+    logits = foreign_teachers.on_host(np.asarray(images))
+    right = logits.argmax(axis=1) == dataset.test.label
+    assert got.results['top1'] == pytest.approx(right.mean())
+    with pytest.raises(FileNotFoundError, match='no run in'):
+      evaluate.evaluate(path)
 
   def test_one_of_several_outputs_is_named(self, tmp_path):
     path = self.model(tmp_path / 'x.onnx', 'NHWC', outputs=('one', 'two'))

@@ -21,6 +21,8 @@ from jaxkd.runs.run import Run
 from jaxkd.runs.study import Study
 from jaxkd.stores import Store
 from jaxkd.train import guides
+from jaxkd.train.checkpoint import Checkpoints
+from jaxkd.train.phase import feed_of, start
 
 DATA = dict(data__augment='crop_flip', data__settings__test_size=60)
 
@@ -112,6 +114,20 @@ def test_further_epochs_show_the_views_again(folder, exact, tmp_path):
     finish(tmp_path / 'a', **settings)
   steps = {slot: len(calls) for slot, calls in seen.items()}
   assert steps == {0: 3 * 5, 1: 2 * 5}
+
+
+def test_chunks_of_steps_read_the_same_rows(folder, exact):
+  """As on accelerators, where one call makes many steps."""
+  experiment = tiny.experiment(**DATA, teacher__outputs=exact)
+  (phase,) = experiment.phases
+  task, states = phase.task(experiment.dataset), []
+  for chunk in (1, 2):
+    feed = feed_of(task, chunk)
+    state, _ = start(task, {}, Checkpoints(folder / f'chunk{chunk}'))
+    for call in feed.calls(1, 0):
+      state, _ = call.run(state)
+    states.append(state.params)
+  chex.assert_trees_all_close(*states, rtol=1e-5, atol=1e-6)
 
 
 def test_the_view_cache_is_exact_and_is_filled_once(folder, tmp_path):

@@ -302,6 +302,7 @@ class Run:
     }
     last = phases[self.experiment.phases[-1].name]
     frozen = {n for p in self.experiment.phases for n in p.graph.frozen}
+    guides = {n: str(x) for n, x in sources_of(self.experiment).items()}
     return {
       'networks': {
         name: results.reported(card, problems.of(dataset))
@@ -323,6 +324,7 @@ class Run:
         'guide_fingerprints': {
           n: card.params_sha256 for n, card in cards.items() if n in frozen
         },
+        **({'guide_sources': guides} if guides else {}),
       },
     }
 
