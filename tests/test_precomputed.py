@@ -1,5 +1,6 @@
 """Teachers whose outputs are stored or cached: students are the same."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -13,7 +14,7 @@ from data_files import write_folder
 
 from jaxkd import checkpoints
 from jaxkd.commands import store as command
-from jaxkd.data import augment
+from jaxkd.data import augment, batches
 from jaxkd.disk import PARTIAL
 from jaxkd.graph.program import predict
 from jaxkd.runs.experiment import build
@@ -98,22 +99,27 @@ def test_training_from_exact_outputs_is_training_with_the_teacher(
   assert not (tmp_path / 'a/networks/teacher').exists()
 
 
-def test_further_epochs_show_the_views_again(folder, exact, tmp_path):
-  """Their seed is the store's; the order of examples is the run's."""
-  seen = {}
+def test_further_epochs_show_the_views_again(exact):
+  """Views are those of the store's seed; the order of examples is the run's."""
+  experiment = tiny.experiment(**DATA, teacher__outputs=exact, seed=5)
+  (phase,) = experiment.phases
+  task = phase.task(experiment.dataset)
 
-  def watch(self, indices, arrays, examples):
-    del arrays, examples
-    seen.setdefault(self._slot, []).append(indices)
-    return real(self, indices, {}, ())
+  def record(state, batch):
+    return state, {**batch, 'logits': batch['precomputed']['teacher']}
 
-  real = guides.Stored.__call__
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(guides.Stored, '__call__', watch)
-    settings = dict(seed=5, epochs=5, teacher__outputs=exact)
-    finish(tmp_path / 'a', **settings)
-  steps = {slot: len(calls) for slot, calls in seen.items()}
-  assert steps == {0: 3 * 5, 1: 2 * 5}
+  feed = dataclasses.replace(feed_of(task), step=record)
+  calls = [call.run(jnp.zeros(()))[1] for call in feed.calls(3, 0)]
+  shown = {
+    key: np.concatenate([np.concatenate(call[key]) for call in calls])
+    for key in ('image', 'index', 'logits')
+  }
+  index, dataset = batches.order(5, 3, 40), experiment.dataset
+  np.testing.assert_array_equal(shown['index'], index)
+  np.testing.assert_array_equal(shown['logits'], Store(exact).read(1, index))
+  pixels = jnp.array(dataset.train.image)[index]
+  want = augment.train_view(pixels, index, 1, seed=0, view=dataset.view)
+  np.testing.assert_allclose(shown['image'], want, atol=1e-6)
 
 
 def test_chunks_of_steps_read_the_same_rows(folder, exact):
