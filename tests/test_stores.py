@@ -1,5 +1,7 @@
 """Stored logits: rounding, checks, and files that are refused."""
 
+import pathlib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -213,3 +215,21 @@ class TestStore:
     check_space(tmp_path / 'new' / 'x', 1)
     with pytest.raises(OSError, match='needs .* more bytes, and .* has'):
       check_space(tmp_path / 'new' / 'x', 2**60)
+
+
+def test_the_table_of_costs_in_the_documentation():
+  """Bytes for each view, as the table in docs/teachers.md has them."""
+  text = pathlib.Path(__file__, '../../docs/teachers.md').resolve().read_text()
+  cifar, imagenet = (50_000, 100), (1_281_167, 1000)
+  for (images, classes), dtype, top, unit, digits in (
+    (cifar, 'float32', 0, 'MB', 1),
+    (cifar, 'float16', 0, 'MB', 1),
+    (cifar, 'float16', 10, 'MB', 1),
+    (imagenet, 'float32', 0, 'GB', 2),
+    (imagenet, 'float16', 0, 'GB', 2),
+    (imagenet, 'float16', 100, 'GB', 2),
+    (imagenet, 'float16', 10, 'MB', 1),
+  ):
+    size = images * Rows((classes,), dtype, top).record.itemsize
+    shown = size / {'MB': 1e6, 'GB': 1e9}[unit]
+    assert f'| {shown:.{digits}f} {unit} |' in text, (classes, dtype, top)
