@@ -20,12 +20,14 @@ WORKDIR = flags.DEFINE_string('workdir', None, 'The folder of the run.')
 MODE = flags.DEFINE_enum(
   'mode',
   'train',
-  ['train', 'eval', 'export', 'pictures'],
+  ['train', 'eval', 'export', 'pictures', 'store'],
   'train: start a run, or resume an interrupted one. eval: evaluate a network'
   ' of a run. export: write a network of a run to --output, without the parts'
   ' that only training needs, as arrays (.npz), as a PyTorch state dict'
   ' (.safetensors, .pth) or as a program (.stablehlo, .onnx). pictures: draw'
-  ' features and class correlations of the students of a run and of --against.',
+  ' features and class correlations of the students of a run and of --against.'
+  " store: write the teacher's logits for the training images to --output, from"
+  ' which --config.teacher.outputs trains without the teacher.',
 )
 NETWORK = flags.DEFINE_string(
   'network',
@@ -37,7 +39,8 @@ NETWORK = flags.DEFINE_string(
 OUTPUT = flags.DEFINE_string(
   'output',
   None,
-  'export: the file to write, whose suffix is its format. eval: an exported'
+  'export: the file to write, whose suffix is its format. store: the file to'
+  ' write. eval: an exported'
   " file to evaluate instead of the run's network. pictures: their folder; by"
   " default the run's.",
 )
@@ -104,6 +107,12 @@ def _main(argv: list[str]) -> None:
 
     against = disk.expanded(AGAINST.value) if AGAINST.value else None
     print(visualize.run(_workdir(), against, output, CONFIG.value))
+  elif MODE.value == 'store':
+    from jaxkd.commands import store
+
+    if output is None:
+      raise ValueError('--output=FILE is needed, the file to write')
+    print(store.run(_config(), output))
   else:
     from jaxkd.commands import train
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any, Self, TypedDict
+from typing import Any, NotRequired, Self, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -21,12 +21,15 @@ class Batch(TypedDict):
   index: int32 [B], position of the example in its split.
   mask: float32, 1 for entries that count and 0 for padding: [B], or of the
     shape of the labels where an example has more than one.
+  precomputed: float32 [B, K] by network, the logits of frozen networks that the
+    step does not run.
   """
 
   image: Array
   label: Array
   index: Array
   mask: Array
+  precomputed: NotRequired[dict[str, Array]]
 
 
 @jax.tree_util.register_dataclass

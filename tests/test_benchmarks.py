@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import run
+from benchmarks import outputs, run
 from jaxkd import tree
 
 SMALL = ['--batch=8', '--steps=3', '--image_size=8', '--num_classes=5']
@@ -189,3 +189,13 @@ def test_an_impossible_flag_is_refused(capsys, wrong):
     run.main(run.parse(['--pair=mlp:mlp', '--method=kd', wrong]))
   assert end.value.code
   assert wrong.split('=')[0] in capsys.readouterr().err
+
+
+def test_outputs_of_a_teacher_on_disk(capsys):
+  arguments = outputs.parse([*SMALL, '--pair=mlp:mlp', '--method=kd'])
+  assert outputs.main(arguments) == 0
+  names = ('live teacher', 'empty cache', 'full cache', 'stored outputs')
+  lines = capsys.readouterr().out.splitlines()[-4:]
+  for name, line in zip(names, lines, strict=True):
+    assert line.startswith(name)
+    assert all(float(x) > 0 for x in line.removeprefix(name).split())

@@ -16,7 +16,7 @@ LEVEL = {
   name: level
   for level, names in {
     0: 'jaxkd catalog disk text tree types',  # jaxkd is jaxkd/__init__.py
-    1: 'config data evaluate losses plots reparam',
+    1: 'config data evaluate losses plots reparam stores',
     2: 'models problems',
     3: 'interop objectives',
     4: 'checkpoints graph',

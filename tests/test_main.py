@@ -64,6 +64,16 @@ def reset_flags():
     flags.FLAGS[name].unparse()
 
 
+def test_stored_outputs_from_the_command_line(command, tmp_path):
+  """Without a teacher nothing is written; the message names the remedy."""
+  status, _, error = command('--mode=store', *SMALL)
+  assert status == 1 and '--output=FILE is needed' in error
+  output = tmp_path / 'x.store'
+  status, _, error = command('--mode=store', f'--output={output}', *SMALL)
+  assert status == 1 and '--config.teacher.checkpoint' in error
+  assert not list(tmp_path.glob('x.store*'))
+
+
 @pytest.mark.parametrize(
   'data',
   [

@@ -55,6 +55,9 @@ SETTINGS = {
   'schedule.factor': '(0, 1]',
   'schedule.warmup_epochs': AT_LEAST_0,
   'schedule.final': FRACTION,
+  'store.seed': SEED,
+  'store.top': AT_LEAST_0,
+  'store.views': AT_LEAST_1,
   'study.seeds': SEED,
 }
 

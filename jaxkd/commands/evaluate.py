@@ -16,7 +16,7 @@ from jaxkd.evaluate import reliability
 from jaxkd.evaluate.calibration import BINS
 from jaxkd.graph import Model
 from jaxkd.problems import Problem
-from jaxkd.runs import artifacts, layout
+from jaxkd.runs import artifacts, functions, layout
 from jaxkd.train.evaluation import Evaluator
 from jaxkd.types import Variables
 
@@ -154,12 +154,21 @@ def _ensemble(
 def _evaluate_function(
   file: pathlib.Path, workdir: pathlib.Path, config: ConfigDict | None
 ) -> Evaluation:
-  """Evaluates the function that an exported file computes."""
-  predict, card = checkpoints.load_function(file)
-  settings = artifacts.data_settings(workdir, card, config)
-  dataset = artifacts.load_data(settings)
-  test = artifacts.evaluator(dataset)
+  """Evaluates the function that a file computes, ours or of another program."""
   model = artifacts.settings_outside(file, config)
+  if checkpoints.is_function('', str(file)) and not checkpoints.card_of_file(
+    file
+  ):
+    settings = artifacts.data_settings(workdir, Card(file.name), config)
+    dataset = artifacts.load_data(settings)
+    own = Model(file.name) if model is None else model
+    own = dataclasses.replace(own, checkpoint=str(file))
+    predict, _, card = functions.read(own, dataset.image_shape)
+  else:
+    predict, card = checkpoints.load_function(file)
+    settings = artifacts.data_settings(workdir, card, config)
+    dataset = artifacts.load_data(settings)
+  test = artifacts.evaluator(dataset)
   predict = artifacts.predict_for(predict, card, dataset, model)
   return _evaluation(card, dataset, test, test.totals_of(predict), {})
 

@@ -14,6 +14,36 @@ from ml_collections import ConfigDict, FieldReference
 
 Config = Any  # an ml_collections.ConfigDict, whose values are of any type
 
+TEACHER = dict(
+  name='resnet32x4',
+  width=1.0,
+  settings=dict(),
+  taps=dict(),
+  checkpoint='',  # '': trained first, or from the cache; 'bayes': p*(y|x)
+  # Its input and classes; by default its checkpoint's, or the data's.
+  image_size=0,  # height and width
+  channels=0,  # 1 or 3
+  mean=(),  # of pixels between 0 and 1
+  std=(),
+  # {its class: the data's}, a .json or .csv file of it, or 'same'
+  classes='',
+  unmapped='renormalise',  # or the class that its other classes belong to
+  allow_guessing=False,  # whether it may be no better than guessing
+  # How it is trained, where it has no checkpoint.
+  loss='cross_entropy',  # brier square_logits (of outputs, no softmax)
+  reduction='sum',  # of squared errors over the classes; or mean
+  scale=1.0,  # factor on the loss
+  read_out='',  # softmax clip simplex; '': the one that fits the loss
+  cross_entropy_epochs=0,  # first, by cross-entropy in the loss's place
+  blend_epochs=0,  # then, from cross-entropy to the loss
+  epochs=0,  # 0: as the student
+  stop=0.0,  # the training ends early; a fraction, or epochs; 0: never
+  learning_rate=0.0,  # 0: as the student
+  start='',  # a checkpoint to start from; '': random values
+  seed=0,  # its own, so that students of several seeds share it
+  outputs='',  # a file of --mode=store: the teacher itself is not needed
+  cache_outputs=False,  # keep its outputs for each view of an image
+)
 OPTIMIZER = dict(
   name='sgd',  # adamw dot
   learning_rate=0.05,
@@ -47,11 +77,18 @@ STUDY = dict(
   baseline='',  # a recipe, the same in each group; '': the first of each
   against='',  # drawn against the outcome, with their rank correlation
 )
+# What --mode=store writes; cached outputs have the same type and top.
+STORE = dict(
+  views=1,  # of each image: epoch e shows view e mod views
+  top=0,  # of the largest logits; 0: all
+  dtype='float16',  # float32 bfloat16
+  seed=0,  # of the views
+)
 
 
 def default() -> Config:
   """Returns the tree, with the settings of the CIFAR-100 benchmark."""
-  return ConfigDict(
+  return of_tree(
     dict(
       seed=0,
       epochs=240,
@@ -80,34 +117,8 @@ def default() -> Config:
         checkpoint='',  # to start from
         image_size=0,  # height and width of its input; 0: the data's
       ),
-      teacher=dict(
-        name='resnet32x4',
-        width=1.0,
-        settings=dict(),
-        taps=dict(),
-        checkpoint='',  # '': trained first, or from the cache; 'bayes': p*(y|x)
-        # Its input and classes; by default its checkpoint's, or the data's.
-        image_size=0,  # height and width
-        channels=0,  # 1 or 3
-        mean=(),  # of pixels between 0 and 1
-        std=(),
-        # {its class: the data's}, a .json or .csv file of it, or 'same'
-        classes=FieldReference('', field_type=object),
-        unmapped='renormalise',  # or the class that its other classes belong to
-        allow_guessing=False,  # whether it may be no better than guessing
-        # How it is trained, where it has no checkpoint.
-        loss='cross_entropy',  # brier square_logits (of outputs, no softmax)
-        reduction='sum',  # of squared errors over the classes; or mean
-        scale=1.0,  # factor on the loss
-        read_out='',  # softmax clip simplex; '': the one that fits the loss
-        cross_entropy_epochs=0,  # first, by cross-entropy in the loss's place
-        blend_epochs=0,  # then, from cross-entropy to the loss
-        epochs=0,  # 0: as the student
-        stop=0.0,  # the training ends early; a fraction, or epochs; 0: never
-        learning_rate=0.0,  # 0: as the student
-        start='',  # a checkpoint to start from; '': random values
-        seed=0,  # its own, so that students of several seeds share it
-      ),
+      teacher=TEACHER,
+      store=STORE,
       method=dict(name='kd'),  # and the method's keyword arguments
       optimizer=OPTIMIZER,
       schedule=SCHEDULE,

@@ -1,27 +1,27 @@
 """A graph with modules in its nodes: the functions a train step is made of."""
 
+import contextlib
 import dataclasses
 import zlib
-from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import cast
+from collections.abc import (
+  Callable,
+  Collection,
+  Iterable,
+  Iterator,
+  Mapping,
+)
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxkd import models
-from jaxkd.graph import (
-  Graph,
-  Learner,
-  Model,
-  ReusedHead,
-  Shared,
-  Transfer,
-)
+from jaxkd.graph import Graph, Learner, Model, Shared, Transfer
+from jaxkd.graph.heads import with_reused_head
 from jaxkd.graph.transfers import guide_outputs, masked_mean
 from jaxkd.models import norms
-from jaxkd.models.reusing import HEAD, reusing_settings
+from jaxkd.models.reusing import HEAD
 from jaxkd.types import Array, Batch, Metrics, Outputs, Tree, Variables
 
 
@@ -37,6 +37,8 @@ class Program:
   init_modules: modules to initialise, by network: its own; instead of an
     expanded network's, that of the narrower one.
   input_shape: of one image, [H, W, C].
+  precomputed: frozen networks that are not run: their logits come with each
+    batch.
   """
 
   graph: Graph
@@ -45,6 +47,7 @@ class Program:
   expand: Mapping[str, Callable[[Variables, Array], Variables]]
   init_modules: Mapping[str, nn.Module]
   input_shape: tuple[int, int, int]
+  precomputed: frozenset[str] = frozenset()
 
   def starts_from(self, name: str) -> str:
     """Returns the network whose initial variables a network starts from.
@@ -70,7 +73,7 @@ class Program:
       jnp.zeros((1, *self.input_shape)),
     )
     return {
-      'params': variables['params'],
+      'params': variables.get('params', {}),
       'batch_stats': variables.get('batch_stats', {}),
     }
 
@@ -113,12 +116,13 @@ class Program:
   ) -> tuple[Tree, Tree]:
     params, memory = {}, {}
     for transfer in self.graph.transfers:
-      own, bank = transfer.objective.init(
-        fold_in(key, f'init {transfer.name}'),
-        learner=outputs[transfer.learner],
-        guide=guide_outputs(transfer.guide, outputs),
-        examples=examples,
-      )
+      with self._explained(transfer):
+        own, bank = transfer.objective.init(
+          fold_in(key, f'init {transfer.name}'),
+          learner=outputs[transfer.learner],
+          guide=guide_outputs(transfer.guide, outputs),
+          examples=examples,
+        )
       params |= {transfer.name: own} if own else {}
       memory |= {transfer.name: bank} if bank else {}
     return params, memory
@@ -149,11 +153,31 @@ class Program:
     jax.eval_shape(losses, jax.random.key(0), spec)
 
   def _outputs_of_zeros(self, examples: int = 1) -> dict[str, Outputs]:
-    image = jnp.zeros((examples, *self.input_shape))
-    return {
-      name: norms.apply(module, module.init(jax.random.key(0), image), image)[0]
-      for name, module in self.modules.items()
-    }
+    image, outputs = jnp.zeros((examples, *self.input_shape)), {}
+    for name, module in self.modules.items():
+      if name in self.precomputed:
+        full: Any = module.init_with_output(jax.random.key(0), image)[0]
+        outputs[name] = Outputs(full.logits, {})
+      else:
+        variables = module.init(jax.random.key(0), image)
+        outputs[name], _ = norms.apply(module, variables, image)
+    return outputs
+
+  @contextlib.contextmanager
+  def _explained(self, transfer: Transfer) -> Iterator[None]:
+    """Explains errors of an objective that needs more than logits."""
+    try:
+      yield
+    except (LookupError, TypeError, ValueError) as error:
+      names = sorted(self.precomputed.intersection(transfer.guides))
+      if not names:
+        raise
+      raise ValueError(
+        f'{transfer.name}: of {names[0]} there are logits alone, since this'
+        ' training does not run it (its outputs are stored, cached, or those of'
+        ' a function), and this objective needs more of it. Take an objective'
+        f' of logits, such as kd, or the network itself. ({error})'
+      ) from error
 
   def resolve(self, params: Mapping[str, Tree]) -> dict[str, Tree]:
     """Returns each network's parameters.
@@ -180,6 +204,7 @@ class Program:
     image: Array,
     names: Collection[str] | None = None,
     key: Array | None = None,
+    precomputed: Mapping[str, Array] | None = None,
   ) -> tuple[dict[str, Outputs], dict[str, Tree]]:
     """Runs networks once: frozen ones in eval mode, others in train mode.
 
@@ -189,6 +214,7 @@ class Program:
       image: [B, H, W, C].
       names: of the networks to run; None runs all.
       key: this step's, for networks with dropout and the like.
+      precomputed: logits of frozen networks, by name, which are not run.
 
     Returns:
       Outputs of the networks that were run, with their `norms`; and the
@@ -197,6 +223,10 @@ class Program:
     outputs, updated = {}, dict(stats)
     for name, module in self.modules.items():
       if names is not None and name not in names:
+        continue
+      if name in self.precomputed:
+        logits = (precomputed or {})[name]
+        outputs[name] = Outputs(logits, {})
         continue
       variables = {'params': params[name], 'batch_stats': stats[name]}
       if name in self.graph.frozen:
@@ -243,16 +273,17 @@ class Program:
       name, guide = transfer.name, guide_outputs(transfer.guide, outputs)
       if transfer.detach:
         guide = lax.stop_gradient(guide)
-      value, bank = transfer.objective.loss(
-        params.get(name, {}),
-        memory.get(name, {}),
-        learner=outputs[transfer.learner],
-        guide=guide,
-        batch=batch,
-        key=fold_in(key, name),
-        epoch=epoch,
-        epochs=epochs,
-      )
+      with self._explained(transfer):
+        value, bank = transfer.objective.loss(
+          params.get(name, {}),
+          memory.get(name, {}),
+          learner=outputs[transfer.learner],
+          guide=guide,
+          batch=batch,
+          key=fold_in(key, name),
+          epoch=epoch,
+          epochs=epochs,
+        )
       if name in memory:
         memory[name] = lax.stop_gradient(bank)
       metrics[f'loss/{name}'] = value = masked_mean(name, value, batch['mask'])
@@ -268,6 +299,7 @@ def bind(
   graph: Graph,
   build: Callable[[str | Model, float, int | None], nn.Module],
   input_shape: tuple[int, int, int],
+  precomputed: Mapping[str, nn.Module | None] | None = None,
 ) -> Program:
   """Puts a module into every node.
 
@@ -276,14 +308,26 @@ def bind(
     build: (architecture, width, branches) -> module. The architecture is a
       model, or else a name: the network's own, or the one that it is `like`.
     input_shape: of one image, [H, W, C].
+    precomputed: the frozen networks whose logits come with the batch, with the
+      module that stands for each; None: its own.
+
+  Raises:
+    ValueError: the classifier of such a network is to be reused.
   """
+  precomputed = precomputed or {}
   modules = {
-    name: build(graph.architecture(name), network.width, network.branches)
+    name: precomputed.get(name)
+    or build(graph.architecture(name), network.width, network.branches)
     for name, network in graph.networks.items()
   }
   for name, head in graph.heads.items():
+    if precomputed.get(head.of):
+      raise ValueError(
+        f'{name!r} has the classifier of {head.of!r}, of which there are logits'
+        ' alone: this method needs the network itself'
+      )
     own, other = modules[name], modules[head.of]
-    modules[name] = _with_reused_head(own, other, head, input_shape)
+    modules[name] = with_reused_head(own, other, head, input_shape)
   extract, expand, init_modules = {}, {}, dict(modules)
   for name, network in graph.networks.items():
     extract[name] = lambda params: params
@@ -299,38 +343,15 @@ def bind(
         init_modules[like], modules[name], input_shape
       )
       extract[name], expand[name] = expansion.parameters, expansion.expand
-  return Program(graph, modules, extract, expand, init_modules, input_shape)
-
-
-def _with_reused_head(
-  network: nn.Module,
-  other: nn.Module,
-  head: ReusedHead,
-  input_shape: tuple[int, int, int],
-) -> nn.Module:
-  """Returns a network with the classifier of another one.
-
-  Raises:
-    KeyError: a network without the taps that this needs.
-    ValueError: the other network's classifier does not read its pooled
-      features.
-  """
-  image = jnp.zeros((1, *input_shape))
-  outputs, _ = jax.eval_shape(
-    network.init_with_output, jax.random.key(0), image
+  return Program(
+    graph,
+    modules,
+    extract,
+    expand,
+    init_modules,
+    input_shape,
+    frozenset(precomputed),
   )
-  others, variables = jax.eval_shape(
-    other.init_with_output, jax.random.key(0), image
-  )
-  settings = reusing_settings(outputs, others)
-  kernel = variables['params'].get(HEAD, {}).get('kernel', jnp.zeros(0))
-  if kernel.shape[:-1] != (settings['features'],):
-    raise ValueError(
-      f'the classifier of {head.of!r} cannot be reused: its parameters'
-      f' {HEAD!r} must have a kernel [{settings["features"]}, K], for its tap'
-      f' pooled, got {list(kernel.shape)}'
-    )
-  return models.reusing(network, factor=head.factor, **settings)
 
 
 def predict(

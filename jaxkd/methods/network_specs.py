@@ -7,6 +7,7 @@ mapping of its settings.
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
+from jaxkd import checkpoints
 from jaxkd.catalog import call
 from jaxkd.graph import Frozen, Learner, Model
 
@@ -22,8 +23,9 @@ def network(kind: type[Kind], spec: NetworkSpec) -> Kind:
     kind: `Learner` or `Frozen`.
     spec: 'student' or 'teacher', whose architecture is in the config; or the
       name of an architecture; or a mapping of its 'name' and, as in those
-      sections, 'width', 'settings', 'taps', 'checkpoint', 'image_size',
-      'channels', 'mean', 'std', 'classes', 'unmapped' and 'allow_guessing'.
+      sections, 'width', 'settings', 'taps', 'checkpoint', 'outputs',
+      'image_size', 'channels', 'mean', 'std', 'classes', 'unmapped' and
+      'allow_guessing'.
 
   Raises:
     ValueError: a mapping with another key, with suggestions, or without a name;
@@ -52,6 +54,7 @@ def _model(
   settings: Mapping[str, Any] | None = None,
   taps: Mapping[str, str] | None = None,
   checkpoint: str = '',
+  outputs: str = '',
   *,
   image_size: int = 0,
   channels: int = 0,
@@ -67,6 +70,7 @@ def _model(
     settings or {},
     taps or {},
     checkpoint,
+    outputs=outputs,
     image_size=image_size,
     channels=channels,
     mean=mean,
@@ -84,5 +88,12 @@ def frozen(network: Learner) -> Frozen:
 
 
 def is_pretrained(network: Learner | Frozen) -> bool:
-  """Returns whether it has a checkpoint, so that it need not be trained."""
-  return network.model is not None and bool(network.model.checkpoint)
+  """Returns whether it need not be trained.
+
+  It has a checkpoint, or is a file of outputs or a function.
+  """
+  model = network.model
+  if model is None:
+    return False
+  trained = model.checkpoint or model.outputs
+  return bool(trained) or checkpoints.is_function(model.name)

@@ -26,10 +26,12 @@ from jaxkd.models.class_map import ClassMap, map_logits, with_classes
 from jaxkd.models.cost import of_layers, of_program
 from jaxkd.models.ensemble import Ensemble, members
 from jaxkd.models.from_nnx import FromNNX, from_nnx, nnx_update, nnx_variables
+from jaxkd.models.imported import attribute as import_attribute
 from jaxkd.models.imported import imported, is_path, source_digest
 from jaxkd.models.mlp import MLP
 from jaxkd.models.mobilenet import V1, V2_HALF, MobileNetV1, MobileNetV2
 from jaxkd.models.own_input import Input, OwnInput, convert, with_input
+from jaxkd.models.precomputed import Precomputed
 from jaxkd.models.read_out import READ_OUTS, ReadOut, read_out_of, wrap
 from jaxkd.models.resnet import BASIC, BOTTLENECK, CHANNELS, ResNet
 from jaxkd.models.resnet_cifar import ResNetCifar
@@ -51,12 +53,14 @@ __all__ = [
   'READ_OUTS',
   'Ensemble',
   'Input',
+  'Precomputed',
   'adapt',
   'build',
   'check',
   'convert',
   'count',
   'from_nnx',
+  'import_attribute',
   'is_path',
   'macs',
   'map_logits',
@@ -198,6 +202,8 @@ def macs(net: nn.Module, input_shape: tuple[int, int, int]) -> int:
     net: any network.
     input_shape: (H, W, C) of the image.
   """
+  if isinstance(net, Precomputed):
+    return net.macs
   network = _bare(net)
   inner = network.inner if isinstance(network, Adapted) else network
   # The layers of the catalogue do not compute all convolutions as convolutions.

@@ -11,6 +11,7 @@ from typing import Any
 from jaxkd import checkpoints, disk, models
 from jaxkd import config as configs
 from jaxkd.checkpoints import Card, SavedNetwork
+from jaxkd.runs import layout
 from jaxkd.runs.experiment import Experiment
 from jaxkd.runs.phases import ResolvedPhase
 from jaxkd.types import Variables
@@ -35,7 +36,14 @@ LATER = (
   'std',
 )
 # Settings of a network that is used as it is, without effect on a training.
-AS_IT_IS = ('checkpoint', 'classes', 'unmapped', 'allow_guessing')
+AS_IT_IS = (
+  'checkpoint',
+  'outputs',
+  'cache_outputs',
+  'classes',
+  'unmapped',
+  'allow_guessing',
+)
 
 
 class Cache:
@@ -47,9 +55,7 @@ class Cache:
     Args:
       folder: None or '' takes $JAXKD_CACHE, or else ~/.cache/jaxkd.
     """
-    value = os.fspath(folder or '')
-    place = disk.folder_of(value, 'JAXKD_CACHE', '~/.cache/jaxkd', 'cache')
-    self._folder = place / FOLDER
+    self._folder = layout.cache_folder(folder) / FOLDER
 
   def check(self) -> None:
     """Checks that networks can be added; raises OSError if not."""

@@ -11,6 +11,7 @@ from jaxkd.graph import Frozen, Network, Shared, Transfer
 from jaxkd.graph.program import Program
 from jaxkd.runs.phases import ResolvedPhase
 from jaxkd.text import table
+from jaxkd.train.precomputed import Source
 
 
 def row_name(network: Mapping[str, Any]) -> str:
@@ -27,6 +28,8 @@ def row_name(network: Mapping[str, Any]) -> str:
 def sizes(program: Program, name: str) -> tuple[int, int]:
   """Returns a network's parameters and MACs per image."""
   module = program.modules[name]
+  if isinstance(module, models.Precomputed):
+    return module.params, module.macs
   return (
     models.count(tree.shapes(module, program.input_shape)['params']),
     models.macs(module, program.input_shape),
@@ -48,7 +51,7 @@ def phase_text(number: int, phase: ResolvedPhase) -> str:
       (
         name,
         model_name(phase.models[name].name, **_particulars(module)),
-        _role(network),
+        _role(network, phase.sources.get(name)),
         f'{parameters:,}',
         f'{macs / 1e6:,.1f} M',
       )
@@ -99,7 +102,9 @@ def _weight(transfer: Transfer) -> str:
   return f'{text}, {dropout}' if dropout else text
 
 
-def _role(network: Network) -> str:
+def _role(network: Network, source: Source | None) -> str:
+  if source:
+    return f'frozen: {source}'
   if isinstance(network, Shared):
     return f'shares {network.owner}'
   if isinstance(network, Frozen):

@@ -7,22 +7,24 @@ first, then the model card of the checkpoint, then the data.
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar, cast
 
 import flax.linen as nn
+import jax.numpy as jnp
 
 from jaxkd import checkpoints, tree
 from jaxkd import config as configs
 from jaxkd.checkpoints import Card, SavedNetwork
 from jaxkd.data.base import View
 from jaxkd.graph import Frozen, Graph, Model, Phase
-from jaxkd.models.class_map import Groups, with_classes
-from jaxkd.models.own_input import LUMA, Input, with_input
-from jaxkd.runs import classes
+from jaxkd.models.class_map import Groups, map_logits, with_classes
+from jaxkd.models.own_input import LUMA, Input, convert, with_input
+from jaxkd.runs import classes, functions
 from jaxkd.runs.sections import model_of
 from jaxkd.types import Variables
 
+F = TypeVar('F', bound=Callable[[Any], Any] | None)
 CHANNELS = (3, 1)  # RGB, grey: what images can be converted between
 SIDES = (224, 32, 64, 96, 128, 160, 192, 240, 256, 288, 320, 384, 448, 512)
 
@@ -75,6 +77,27 @@ class Interface:
   def connect(self, module: nn.Module) -> nn.Module:
     """Returns the network for images of the data, with the data's classes."""
     return with_classes(self.convert_input(module), self.groups)
+
+  def of_data(self, function: F, as_array: Callable[[Any], Any]) -> F:
+    """Returns a function for images of the data, with the data's classes.
+
+    Args:
+      function: images of the network [B, H, W, C] -> its logits [B, J]; None is
+        returned as it is.
+      as_array: makes the arrays that the function takes and returns.
+    """
+    if function is None or (self.source == self.target and not self.groups):
+      return function
+    run: Callable[[Any], Any] = function
+
+    def connected(image: Any) -> Any:
+      image = convert(jnp.asarray(image), self.source, self.target)
+      logits = run(as_array(image))
+      if self.groups is not None:
+        logits = map_logits(jnp.asarray(logits), self.groups)
+      return as_array(logits)
+
+    return cast(F, connected)
 
   @property
   def merges(self) -> bool:
@@ -285,7 +308,8 @@ class Interfaces:
     guide = self._is_guide(name, architecture)
     card = card_of(model, self.data) if guide else None
     has_map = bool(model.classes) or model.unmapped != classes.RENORMALISE
-    if has_map and not (guide and model.checkpoint):
+    frozen = guide and (model.checkpoint or functions.is_function(model))
+    if has_map and not frozen:
       raise ValueError(
         f'{where}classes and {where}unmapped are for a network with a'
         f' checkpoint that is used as it is, and {name!r} is trained here, on'
@@ -303,6 +327,8 @@ def card_of(model: Model, data: Data) -> Card | None:
     None if there is no checkpoint, or it does not exist yet.
   """
   path = model.checkpoint
+  if functions.is_function(model):
+    return functions.read(model, data.image_shape).card
   if not path or path == configs.BAYES or checkpoints.find(path) is None:
     return None
   card = checkpoints.load_card(path)

@@ -1,7 +1,9 @@
 """The layout of a run's folder."""
 
+import os
 import pathlib
 
+from jaxkd import disk
 from jaxkd.disk import NETWORKS
 
 CONFIG = 'config.json'
@@ -19,3 +21,13 @@ def phase(workdir: pathlib.Path, name: str) -> pathlib.Path:
   if not folder.exists():
     folder = workdir / 'phases'
   return folder / f'{name}.json'
+
+
+def cache_folder(folder: str | os.PathLike[str] | None = None) -> pathlib.Path:
+  """Returns the folder of everything that runs share.
+
+  Args:
+    folder: None or '' takes $JAXKD_CACHE, or else ~/.cache/jaxkd.
+  """
+  value = os.fspath(folder or '')
+  return disk.folder_of(value, 'JAXKD_CACHE', '~/.cache/jaxkd', 'cache')

@@ -7,18 +7,19 @@ from collections.abc import Callable, Mapping
 import flax.linen as nn
 import optax
 
-from jaxkd import models, problems
+from jaxkd import checkpoints, models, problems
 from jaxkd.catalog import lookup
 from jaxkd.config import Config
 from jaxkd.data.base import Dataset
 from jaxkd.graph import OBJECTIVES, Frozen, Graph, Model, Phase
 from jaxkd.graph.program import Program, bind
-from jaxkd.runs import sections
+from jaxkd.runs import sections, sources
 from jaxkd.runs.interfaces import Data, Interface, Interfaces
 from jaxkd.train import mesh
 from jaxkd.train import optimizer as optimizers
 from jaxkd.train.feed import steps_per_epoch
 from jaxkd.train.phase import Task
+from jaxkd.train.precomputed import Source
 from jaxkd.types import DTYPES
 
 
@@ -42,6 +43,7 @@ class ResolvedPhase:
   batch_size: over all devices.
   save_every_steps: saves inside an epoch; 0 saves after each epoch only.
   prepares: its network is reusable, and serves only the later phases.
+  sources: by frozen network that no step runs, where its logits come from.
   """
 
   phase: Phase
@@ -59,6 +61,7 @@ class ResolvedPhase:
   batch_size: int
   save_every_steps: int
   prepares: bool
+  sources: Mapping[str, Source]
 
   @property
   def name(self) -> str:
@@ -99,6 +102,7 @@ class ResolvedPhase:
       seed=self.seed,
       ema=self.ema,
       every_steps=self.save_every_steps,
+      sources=self.sources,
     )
 
 
@@ -123,8 +127,11 @@ def resolve(
   """
   interfaces = Interfaces(phases, models, data)
   build = functools.partial(_build, config, models, interfaces)
+  models_of = [sections.models_of(phase, models) for phase in phases]
+  every = sources.of_phases(config, phases, models_of, interfaces)
   resolved = []
-  for phase in phases:
+  for phase, own_models in zip(phases, models_of, strict=True):
+    own = {n: every[n] for n in phase.graph.frozen if n in every}
     graph, settings = phase.graph, config.optimizer
     length = config.epochs if phase.epochs is None else phase.epochs
     prepares = phase.reusable and phase is not phases[-1]
@@ -135,11 +142,8 @@ def resolve(
     resolved.append(
       ResolvedPhase(
         phase=phase,
-        program=_program(config, phase, build, interfaces),
-        models={
-          network: sections.model_of(graph.architecture(network), models)
-          for network in graph.networks
-        },
+        program=_program(config, phase, build, interfaces, own),
+        models=own_models,
         interfaces=interfaces.of_graph(graph),
         epochs=length if phase.stop is None else phase.stop,
         length=length,
@@ -154,6 +158,7 @@ def resolve(
         batch_size=config.batch_size,
         save_every_steps=config.save_every_steps,
         prepares=prepares,
+        sources=own,
       )
     )
   return tuple(resolved)
@@ -180,6 +185,11 @@ def _build(
     num_classes: None takes those of the data.
   """
   model = sections.model_of(architecture, models_by_section)
+  if model.name.startswith(checkpoints.FUNCTION):
+    raise ValueError(
+      f'{model.name} is a function, which cannot be trained: it can only be a'
+      ' frozen teacher, and no other network can have its architecture'
+    )
   module = models.build(
     model.name,
     num_classes or interfaces.data.num_classes,
@@ -198,6 +208,7 @@ def _program(
   phase: Phase,
   build: Callable[..., nn.Module],
   interfaces: Interfaces,
+  own: Mapping[str, Source],
 ) -> Program:
   """Returns the phase's graph with a module in each node.
 
@@ -218,7 +229,10 @@ def _program(
         ' network with the classes of the data, in their order, or another'
         ' method'
       )
-  program = bind(graph, build, interfaces.data.image_shape)
+  classes = interfaces.data.num_classes
+  precomputed = {name: sources.module_of(own[name], classes) for name in own}
+  mapped = {n: x for n, x in mapped.items() if not precomputed.get(n)}
+  program = bind(graph, build, interfaces.data.image_shape, precomputed)
   modules, init_modules = dict(program.modules), dict(program.init_modules)
   for name, interface in mapped.items():
     network = graph.networks[name]

@@ -12,11 +12,13 @@ from jaxkd.checkpoints import Card, SavedNetwork
 from jaxkd.config import BAYES
 from jaxkd.graph import Model
 from jaxkd.problems import Problem
+from jaxkd.runs import sources
 from jaxkd.runs.experiment import Experiment
 from jaxkd.runs.interfaces import Interface, input_of
 from jaxkd.runs.phases import ResolvedPhase
 from jaxkd.train.evaluation import Evaluator
 from jaxkd.train.phase import module_variables
+from jaxkd.train.precomputed import Source
 from jaxkd.types import Variables
 
 
@@ -35,14 +37,21 @@ def load_pretrained(experiment: Experiment) -> dict[str, SavedNetwork]:
       classifier of the data is unknown.
   """
   learners = _learners(experiment)
-  networks = {}
+  networks, precomputed = {}, sources_of(experiment)
+  if precomputed:
+    sources.check(experiment.dataset, precomputed)
   for name, model in _models(experiment).items():
-    path = model.checkpoint or model.start
-    if not path:
+    path = model.checkpoint or model.start or model.outputs
+    card = name in precomputed and precomputed[name].card
+    if not path and not card:
       continue
     interface = _interface(experiment, name)
     if path == BAYES:
       network = _bayes(experiment)
+    elif card:
+      network = SavedNetwork(
+        {'params': {}, 'batch_stats': {}}, Card.from_json(card)
+      )
     else:
       network = checkpoints.load(
         path,
@@ -51,6 +60,9 @@ def load_pretrained(experiment: Experiment) -> dict[str, SavedNetwork]:
         width=model.width,
         **configs.as_json(model.settings),
       )
+    if card:  # of outputs that fit the data, or of a function that does
+      networks[name] = network
+      continue
     wanted = _wanted(model)
     wanted['num_classes'] = experiment.num_classes
     if interface and name not in learners:
@@ -59,6 +71,11 @@ def load_pretrained(experiment: Experiment) -> dict[str, SavedNetwork]:
     _check(network.card, wanted, f'--config.{where}', name, path)
     networks[name] = network
   return networks
+
+
+def sources_of(experiment: Experiment) -> dict[str, Source]:
+  """Returns where the logits of networks come from that no step runs."""
+  return {n: x for phase in experiment.phases for n, x in phase.sources.items()}
 
 
 def _learners(experiment: Experiment) -> set[str]:
@@ -118,11 +135,14 @@ def evaluate_pretrained(
   results = {}
   for name, phase in phases.items():
     task = phase.task(experiment.dataset)
-    initial = {name: networks[name].variables}
-    variables = module_variables(task.program, initial, task.seed)[name]
-    dataset = task.dataset
+    dataset, source = task.dataset, task.sources.get(name)
     test = Evaluator(dataset.test, dataset.view, task.problem, task.mesh)
-    results[name] = test(task.program.modules[name], variables)
+    if source and source.card:
+      results[name] = sources.evaluate(source, task.problem, test)
+    else:
+      initial = {name: networks[name].variables}
+      variables = module_variables(task.program, initial, task.seed)[name]
+      results[name] = test(task.program.modules[name], variables)
     _check_defined(experiment, name, task.problem, results[name])
     _check_accuracy(experiment, name, phase, results[name])
   return results
@@ -159,7 +179,8 @@ def _check_accuracy(
   mentioned.
   """
   dataset, model = experiment.dataset, phase.models[name]
-  path, interface = model.checkpoint, phase.interfaces.get(name)
+  path = model.outputs or model.checkpoint or model.name
+  interface = phase.interfaces.get(name)
   problem = problems.of(dataset)
   if path == BAYES or problem.chance is None:
     return
@@ -239,7 +260,7 @@ def _check(
     'read_out': card.read_out,
     **card.to_json(),
   }
-  if 1 in (card.branches, wanted['branches']):
+  if 1 in (card.branches, wanted.get('branches')):
     wanted = {key: x for key, x in wanted.items() if key != 'branches'}
   for key, value in wanted.items():
     if entries.get(key, value) != value:

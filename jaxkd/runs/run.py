@@ -32,12 +32,16 @@ from jaxkd import config as configs
 from jaxkd.checkpoints import Card, SavedNetwork, native
 from jaxkd.disk import write_json
 from jaxkd.graph import Graph, Learner
-from jaxkd.runs import folder, layout, preflight, results
+from jaxkd.runs import folder, layout, preflight, results, sources
 from jaxkd.runs.cache import Cache, settings_of
 from jaxkd.runs.experiment import Experiment
 from jaxkd.runs.lock import locked
 from jaxkd.runs.phases import ResolvedPhase
-from jaxkd.runs.pretrained import evaluate_pretrained, load_pretrained
+from jaxkd.runs.pretrained import (
+  evaluate_pretrained,
+  load_pretrained,
+  sources_of,
+)
 from jaxkd.runs.provenance import provenance
 from jaxkd.train import log
 from jaxkd.train.phase import train_phase
@@ -152,10 +156,12 @@ class Run:
     Raises:
       ValueError: the run began with other checkpoints or other data.
     """
-    dataset = self.experiment.dataset
+    dataset, own = self.experiment.dataset, sources_of(self.experiment)
     records = {
       layout.CONFIG: self._config,
-      PRETRAINED: {n: x.card.params_sha256 for n, x in pretrained.items()},
+      PRETRAINED: {
+        n: sources.digest(own.get(n), x.card) for n, x in pretrained.items()
+      },
       DATA: {'name': dataset.name, 'fingerprint': dataset.fingerprint},
     }
     kinds = (
@@ -326,6 +332,7 @@ class Run:
     }
     last = phases[self.experiment.phases[-1].name]
     frozen = {n for p in self.experiment.phases for n in p.graph.frozen}
+    guides = {n: str(x) for n, x in sources_of(self.experiment).items()}
     return {
       'networks': {
         name: results.reported(card, problems.of(dataset))
@@ -347,6 +354,7 @@ class Run:
         'guide_fingerprints': {
           n: card.params_sha256 for n, card in cards.items() if n in frozen
         },
+        **({'guide_sources': guides} if guides else {}),
       },
     }
 

@@ -9,6 +9,7 @@ from jaxkd.catalog import lookup
 from jaxkd.config import Config
 from jaxkd.graph import Model, Phase
 from jaxkd.models import READ_OUTS
+from jaxkd.runs import functions
 
 SECTIONS = ('teacher', 'student')
 
@@ -24,7 +25,7 @@ def model_of_section(section: Mapping[str, Any]) -> Model:
   Args:
     section: as plain values; settings that it lacks have their defaults.
   """
-  return Model(
+  model = Model(
     name=section['name'],
     width=section['width'],
     settings=section.get('settings', {}),
@@ -33,6 +34,7 @@ def model_of_section(section: Mapping[str, Any]) -> Model:
     branches=section.get('branches', 1),
     start=section.get('start', ''),
     read_out=section.get('read_out', ''),
+    outputs=section.get('outputs', ''),
     image_size=section.get('image_size', 0),
     channels=section.get('channels', 0),
     mean=tuple(section.get('mean', ())),
@@ -41,6 +43,7 @@ def model_of_section(section: Mapping[str, Any]) -> Model:
     unmapped=section.get('unmapped', 'renormalise'),
     allow_guessing=section.get('allow_guessing', False),
   )
+  return functions.described(model)
 
 
 def model_of(of: str | Model, models: Mapping[str, Model]) -> Model:
@@ -53,7 +56,22 @@ def model_of(of: str | Model, models: Mapping[str, Model]) -> Model:
   Raises:
     KeyError: no such section, with suggestions.
   """
-  return of if isinstance(of, Model) else lookup('architecture', models, of)
+  if isinstance(of, Model):
+    return functions.described(of)
+  return lookup('architecture', models, of)
+
+
+def models_of(phase: Phase, models: Mapping[str, Model]) -> dict[str, Model]:
+  """Returns the model of each network of a phase, by name.
+
+  Args:
+    phase: of a run.
+    models: by section.
+  """
+  return {
+    name: model_of(phase.graph.architecture(name), models)
+    for name in phase.graph.networks
+  }
 
 
 def phases_of(config: Config) -> tuple[Phase, ...]:
@@ -73,12 +91,39 @@ def phases_of(config: Config) -> tuple[Phase, ...]:
     name,
     settings,
     teacher_settings=_teacher_settings(config),
-    teacher_checkpoint=config.teacher.checkpoint,
+    teacher_checkpoint=_trained_teacher(config),
     baseline=config.baseline,
     kd_baseline=config.kd_baseline,
   )
   configs.check_start(config, trains=phases[-1].reusable)
+  _check_outputs(config, trains=phases[-1].reusable)
   return phases
+
+
+def _check_outputs(config: Config, trains: bool) -> None:
+  """Checks that stored outputs take the place of a teacher.
+
+  Args:
+    config: with the section on the teacher.
+    trains: whether the run trains nothing but the teacher.
+
+  Raises:
+    ValueError: a teacher is trained or read as well.
+  """
+  section = config.teacher
+  if section.outputs and (trains or section.checkpoint or section.start):
+    raise ValueError(
+      f'teacher.outputs={section.outputs!r} takes the place of a teacher, so'
+      ' that none is trained or read: set it, or teacher.checkpoint and'
+      " teacher.start, to ''"
+    )
+
+
+def _trained_teacher(config: Config) -> str:
+  """Returns what makes a teacher's training unnecessary; '': nothing."""
+  section = config.teacher
+  function = section.name if checkpoints.is_function(section.name) else ''
+  return section.checkpoint or section.outputs or function
 
 
 def _teacher_settings(config: Config) -> dict[str, Any]:
@@ -109,8 +154,10 @@ def read_out(config: Config, name: str) -> str:
     name: of the section.
   """
   section = config[name]
-  if section.checkpoint == configs.BAYES:
+  if section.checkpoint == configs.BAYES or section.get('outputs'):
     return 'softmax'
+  if checkpoints.is_function(section.name, section.checkpoint):
+    return 'softmax'  # it returns logits
   path = section.checkpoint and disk.expanded(section.checkpoint)
   if path and path.exists():
     card = checkpoints.load_card(path)

@@ -15,7 +15,11 @@ from jaxkd import problems
 from jaxkd.graph import LABELS, Graph, Transfer
 from jaxkd.runs import preflight
 from jaxkd.runs.experiment import Experiment
-from jaxkd.runs.pretrained import evaluate_pretrained, load_pretrained
+from jaxkd.runs.pretrained import (
+  evaluate_pretrained,
+  load_pretrained,
+  sources_of,
+)
 from jaxkd.train import mesh as meshes
 from jaxkd.train.evaluation import Evaluator
 from jaxkd.train.vmapped import train_together
@@ -39,6 +43,11 @@ def run_together(experiments: list[Experiment]) -> list[Networks]:
     not defined where this result is reusable, such as a teacher.
   """
   initial: list[dict[str, Variables]] = []
+  for name, source in sources_of(experiments[0]).items():
+    raise ValueError(
+      f'seeds cannot be trained together where {name!r} is {source}: set'
+      ' study.together to False'
+    )
   for experiment in experiments:
     networks = load_pretrained(experiment)
     preflight.check(experiment, networks)

@@ -7,7 +7,7 @@ is computed inside the call.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,6 +20,8 @@ from jaxkd.data import batches
 from jaxkd.data.base import Dataset
 from jaxkd.problems import Problem
 from jaxkd.train import mesh as meshes
+from jaxkd.train.guides import Guide
+from jaxkd.train.precomputed import Views
 from jaxkd.train.state import State
 from jaxkd.types import Batch, Metrics
 
@@ -60,6 +62,9 @@ class Feed:
   seed: order and views are functions of (seed, epoch, index).
   step: pure, (state, batch) -> (state, metrics).
   chunk: full batches in one call; None leaves it to the backend.
+  guides: by name, the networks whose logits come with the batch.
+  shapes: of the logits of one image, likewise.
+  views: which training views are shown; None: those of the seed.
   """
 
   dataset: Dataset
@@ -69,11 +74,19 @@ class Feed:
   seed: int
   step: Step
   chunk: int | None = None
+  guides: Mapping[str, Guide] = dataclasses.field(default_factory=dict)
+  shapes: Mapping[str, tuple[int, ...]] = dataclasses.field(
+    default_factory=dict
+  )
+  views: Views | None = None
 
   def __post_init__(self):
     meshes.check_batch_size(self.mesh, self.batch_size)
     self._stored = meshes.put_split(self.dataset.train, self.mesh)
     self._compiled: dict[tuple[int, int], Any] = {}
+    seed, count = self.views or (self.seed, None)
+    self._view_seed, self._view_count = seed, count
+    self._last: Any = ()  # metrics of the call before
 
   @property
   def steps_per_epoch(self) -> int:
@@ -125,12 +138,27 @@ class Feed:
     ]
     if rest.size and start <= len(full):
       groups.append(rest[None])
+    if self._view_count:
+      epoch %= self._view_count
+    for guide in self.guides.values():
+      guide.start(groups, epoch)
     for indices, examples in zip(
       groups, self._examples(groups, epoch), strict=True
     ):
       steps, size = indices.shape
-      run = partial(self._run, steps, size, examples, np.int32(epoch))
+      inputs = examples, self._precomputed(indices, examples)
+      run = partial(self._run, steps, size, inputs, np.int32(epoch))
       yield Call(steps, size, run)
+
+  def _precomputed(self, indices: np.ndarray, examples: Any) -> dict[str, Any]:
+    """Returns the logits of the guides for a call, [S, B, ...] by name."""
+    if self.guides and jax.default_backend() == 'cpu':
+      # Two programs at once that need all devices can deadlock there.
+      jax.block_until_ready(self._last)
+    return {
+      name: guide(indices, self._stored, examples)
+      for name, guide in self.guides.items()
+    }
 
   @property
   def _chunk(self) -> int:
@@ -146,13 +174,14 @@ class Feed:
     if self._stored:
       return iter(groups)
     indices = [group[0] for group in groups]
-    return batches.prefetch(self.dataset.train, indices, self.seed, epoch)
+    return batches.prefetch(self.dataset.train, indices, self._view_seed, epoch)
 
   def _run(
-    self, steps: int, size: int, examples: Any, epoch: np.int32, state: State
+    self, steps: int, size: int, inputs: Any, epoch: np.int32, state: State
   ) -> tuple[State, Metrics]:
     compiled = self._compile(steps, size, state)
-    return compiled(state, self._stored, examples, epoch)
+    state, self._last = compiled(state, self._stored, *inputs, epoch)
+    return state, self._last
 
   def _compile(self, steps: int, size: int, state: State) -> Any:
     """Returns the compiled call of so many steps on batches of this size."""
@@ -165,13 +194,18 @@ class Feed:
         run, axis = self._run_loaded, 0
         examples = self._loaded_spec(size)
       split = meshes.batch_split(self.mesh, size, axis)
+      logits = {
+        name: jax.ShapeDtypeStruct((steps, size, *shape), np.float32)
+        for name, shape in self.shapes.items()
+      }
+      of_logits = meshes.batch_split(self.mesh, size, 1)
       jitted = jax.jit(
         run,
-        in_shardings=(whole, whole, split, whole),
+        in_shardings=(whole, whole, split, of_logits, whole),
         out_shardings=(whole, whole),
         donate_argnums=0,
       )
-      lowered = jitted.lower(state, self._stored, examples, np.int32(0))
+      lowered = jitted.lower(state, self._stored, examples, logits, np.int32(0))
       self._compiled[steps, size] = lowered.compile()
     return self._compiled[steps, size]
 
@@ -185,24 +219,29 @@ class Feed:
       'index': jax.ShapeDtypeStruct((size,), np.int32),
     }
 
-  def _run_loaded(self, state, stored, raw, epoch):
+  def _run_loaded(self, state, stored, raw, logits, epoch):
     """One step on examples from the host."""
     del stored
-    return _with_axis(self._step(state, raw, epoch))
+    logits = jax.tree.map(lambda x: x[0], logits)
+    return _with_axis(self._step(state, raw, logits, epoch))
 
-  def _run_stored(self, state, stored, indices, epoch):
+  def _run_stored(self, state, stored, indices, logits, epoch):
     """Steps on examples of the stored split, given their indices [S, B]."""
 
-    def one(state, index):
-      return self._step(state, batches.gather(stored, index), epoch)
+    def one(state, inputs):
+      index, logits = inputs
+      return self._step(state, batches.gather(stored, index), logits, epoch)
 
     if len(indices) == 1:  # no loop around the convolutions
-      return _with_axis(one(state, indices[0]))
-    return lax.scan(one, state, indices)
+      inputs = jax.tree.map(lambda x: x[0], (indices, logits))
+      return _with_axis(one(state, inputs))
+    return lax.scan(one, state, (indices, logits))
 
-  def _step(self, state, raw, epoch):
+  def _step(self, state, raw, logits, epoch):
     view = self.dataset.view
-    batch = self.problem.train_view(raw, epoch, self.seed, view)
+    batch = self.problem.train_view(raw, epoch, self._view_seed, view)
+    if logits:
+      batch = Batch(**{**batch, 'precomputed': logits})
     return self.step(state, batch)
 
 

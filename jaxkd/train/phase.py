@@ -16,13 +16,16 @@ from jaxkd.data.base import Dataset
 from jaxkd.graph.program import Program
 from jaxkd.problems import Problem
 from jaxkd.train import mesh as meshes
+from jaxkd.train import precomputed
 from jaxkd.train import state as states
 from jaxkd.train.checkpoint import Checkpoints
 from jaxkd.train.divergence import undefined
 from jaxkd.train.evaluation import Evaluator
 from jaxkd.train.feed import Feed, steps_per_epoch
+from jaxkd.train.guides import Cached, Guide, Stored
 from jaxkd.train.log import Log
 from jaxkd.train.loop import Loop, Record
+from jaxkd.train.precomputed import Source
 from jaxkd.train.step import make_step
 from jaxkd.types import Tree, Variables
 
@@ -44,6 +47,7 @@ class Task:
   seed: of random initialisation, order, views and the step.
   ema: decay of the weights' moving average; 0: no average.
   every_steps: saves inside an epoch; 0 saves after each epoch only.
+  sources: where the logits of the program's `precomputed` networks come from.
   """
 
   name: str
@@ -58,6 +62,7 @@ class Task:
   seed: int
   ema: float = 0.0
   every_steps: int = 0
+  sources: Mapping[str, Source] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,11 +110,12 @@ def train_phase(
   log = Log(folder, task.name, int(state.step))
   dataset, problem = task.dataset, task.problem
   test = Evaluator(dataset.test, dataset.view, problem, task.mesh)
+  feed = feed_of(task, initial=initial)
   loop = Loop(
     phase=task.name,
     program=task.program,
     problem=problem,
-    feed=feed_of(task),
+    feed=feed,
     test=test,
     epochs=task.epochs,
     checkpoints=checkpoints,
@@ -127,6 +133,7 @@ def train_phase(
       f' {len(dataset.test):,} test images'
     )
   state = loop.run(state, record)
+  _close_caches(feed)
   checkpoints.close()
   log.close()
   return _trained(task, state, record)
@@ -139,12 +146,18 @@ def _undefined(task: Task, variables: Mapping[str, Variables]) -> list[str]:
   return undefined(task.program, variables, test)
 
 
-def feed_of(task: Task, chunk: int | None = None) -> Feed:
+def feed_of(
+  task: Task,
+  chunk: int | None = None,
+  initial: Mapping[str, Variables] | None = None,
+) -> Feed:
   """Returns the feed of a task's training split to its step.
 
   Args:
     task: what to train.
     chunk: see `Feed`.
+    initial: variables of the networks among the task's sources, as
+      `module_variables` returns them.
   """
   step = make_step(
     task.program,
@@ -163,7 +176,69 @@ def feed_of(task: Task, chunk: int | None = None) -> Feed:
     seed=task.seed,
     step=step,
     chunk=chunk,
+    guides={n: guide_of(task, n, (initial or {}).get(n)) for n in task.sources},
+    shapes={n: logits_shape(task.program, n) for n in task.sources},
+    views=precomputed.views_of(task.sources),
   )
+
+
+def logits_shape(program: Program, name: str) -> tuple[int, ...]:
+  """Returns the shape of one image's logits of a network."""
+  module = program.modules[name]
+  image = jax.ShapeDtypeStruct((1, *program.input_shape), np.float32)
+  outputs, _ = jax.eval_shape(module.init_with_output, jax.random.key(0), image)
+  return outputs.logits.shape[1:]
+
+
+def guide_of(task: Task, name: str, variables: Variables | None) -> Guide:
+  """Returns the logits of a network that the step does not run.
+
+  Args:
+    task: with the source of the network's logits.
+    name: of the network.
+    variables: its arrays, if it is a network.
+
+  Raises:
+    OSError: there is no space for its view cache.
+    ValueError: stored outputs are those of other images.
+  """
+  source, dataset = task.sources[name], task.dataset
+  if source.store:
+    precomputed.check_store(source.store, dataset, source)
+    return Stored(source.store)
+  views = precomputed.views_of(task.sources)
+  live = precomputed.live(
+    source,
+    task.program.modules[name],
+    variables,
+    dataset=dataset,
+    problem=task.problem,
+    mesh=task.mesh,
+    seed=views.seed if views else task.seed,
+  )
+  if source.cache is None:
+    return live
+  shape = logits_shape(task.program, name)
+  identity = {**source.network, 'variables': tree.digest(variables or {})}
+  header = precomputed.cache_header(dataset, source, shape, identity)
+  store = precomputed.open_cache(source.cache, header, task.epochs)
+  tqdm.write(
+    f'{task.name}: outputs of {name} are kept in {store.path}, at most'
+    f' {header.size:,} bytes'
+  )
+  number = precomputed.numbers(dataset, live.seed)
+  return Cached(store, live, number, task.batch_size)
+
+
+def _close_caches(feed: Feed) -> None:
+  """Closes the view caches, and says how much they have saved."""
+  for name, guide in feed.guides.items():
+    if isinstance(guide, Cached):
+      guide.close()
+      tqdm.write(
+        f'{name}: {guide.hits:,} outputs came from the view cache,'
+        f' {guide.misses:,} were computed'
+      )
 
 
 def module_variables(

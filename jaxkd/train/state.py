@@ -11,6 +11,7 @@ from jaxkd import tree
 from jaxkd.catalog import UnknownNameError
 from jaxkd.graph import OBJECTIVES, Update
 from jaxkd.graph.program import Program
+from jaxkd.models import Precomputed
 from jaxkd.types import Array, Tree, Variables
 
 
@@ -93,7 +94,8 @@ def init(
   """
   params, stats = {}, {}
   for name in program.graph.networks:
-    if name in program.graph.frozen and name not in initial:
+    frozen = name in program.graph.frozen and name not in initial
+    if frozen and not isinstance(program.modules[name], Precomputed):
       raise UnknownNameError(
         f'{name!r} is frozen and has no variables: train it in an earlier'
         ' phase, or name its checkpoint'

@@ -215,7 +215,13 @@ def _shared(
 ) -> _Shared:
   """Runs the frozen networks, once for all updates of a step."""
   params, frozen = program.resolve(state.params), program.graph.frozen
-  outputs, _ = program.forward(params, state.stats, batch['image'], frozen)
+  outputs, _ = program.forward(
+    params,
+    state.stats,
+    batch['image'],
+    frozen,
+    precomputed=batch.get('precomputed'),
+  )
   # Whole epochs first: the number of steps may not be exact in float32.
   part = state.step % steps_per_epoch / steps_per_epoch
   epoch = state.step // steps_per_epoch + part
