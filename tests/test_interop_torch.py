@@ -8,6 +8,7 @@ import pytest
 from model_counts import SHALLOW
 
 from jaxkd import models, reparam, tree
+from jaxkd.interop import rules
 from jaxkd.interop import torch as interop
 from jaxkd.models import resnet_cifar
 
@@ -81,7 +82,10 @@ def test_a_round_trip_is_bit_identical(name):
   [
     ('resnet18', 'timm'),
     ('imagenet_resnet18', 'timm'),
+    ('imagenet_resnet18', 'huggingface'),
     ('vit_tiny', 'torchvision'),
+    ('vit_tiny', 'huggingface'),
+    ('vit_tiny', 'huggingface_memory'),
   ],
 )
 def test_other_names_are_recognised(name, dialect):
@@ -167,6 +171,41 @@ def test_heads_of_an_attention_lie_one_after_another():
   )
 
 
+def test_queries_keys_and_values_can_be_separate_arrays():
+  original = variables('vit_tiny')
+  ours = original['params']['stage1_block0']['attention']['qkv']
+  theirs = interop.to_state_dict('vit_tiny', original, 'huggingface')
+  prefix = 'vit.encoder.layer.0.attention.attention.'
+  for i, part in enumerate(('query', 'key', 'value')):
+    np.testing.assert_array_equal(  # entry 5 of the third head
+      theirs[f'{prefix}{part}.weight'][2 * 64 + 5], ours['kernel'][:, i, 2, 5]
+    )
+    np.testing.assert_array_equal(
+      theirs[f'{prefix}{part}.bias'], ours['bias'][i].reshape(-1)
+    )
+  del theirs[f'{prefix}key.bias']
+  with pytest.raises(
+    ValueError, match=r'attention\.key\.bias \(192,\): missing'
+  ):
+    interop.from_state_dict('vit_tiny', theirs)
+
+
+@pytest.mark.parametrize(
+  'name, shape, expected',
+  [
+    ('a.weight', (4, 2), {'a.weight': (4, 2)}),
+    ('a.{x,y}.b', (4, 2), {'a.x.b': (2, 2), 'a.y.b': (2, 2)}),
+    ('a.gamma[..., 1, 1]', (4,), {'a.gamma': (4, 1, 1)}),
+    ('{x,y}[..., 1]', (4,), {'x': (2, 1), 'y': (2, 1)}),
+  ],
+)
+def test_marks_in_a_name_say_how_an_array_lies_there(name, shape, expected):
+  array = np.random.default_rng(0).normal(size=shape)
+  entries = rules.spread(name, array)
+  assert {k: x.shape for k, x in entries.items()} == expected
+  np.testing.assert_array_equal(rules.joined(name, entries), array)
+
+
 @pytest.mark.parametrize(
   'name, dialect, expected',
   [
@@ -184,6 +223,17 @@ def test_heads_of_an_attention_lie_one_after_another():
       'torchvision',
       'encoder.layers.encoder_layer_11.self_attention.in_proj_bias',
     ),
+    (
+      'imagenet_resnet50',
+      'huggingface',
+      'resnet.encoder.stages.3.layers.0.layer.2.normalization.running_var',
+    ),
+    (
+      'vit_tiny',
+      'huggingface',
+      'vit.encoder.layer.11.attention.attention.key.bias',
+    ),
+    ('vit_tiny', 'huggingface_memory', 'vit.layers.0.attention.o_proj.weight'),
     ('rvt_tiny', '', 'transformers.1.blocks.1.mlp.dwconv.weight'),
   ],
 )

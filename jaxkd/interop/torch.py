@@ -27,7 +27,6 @@ WRAPPERS = ('model', 'state_dict', 'net')
 # Prefixes that nn.DataParallel and torch.compile add to every name.
 PREFIXES = ('module.', '_orig_mod.')
 COUNTER = 'num_batches_tracked'  # of a BatchNorm; nothing here depends on it
-HEAD = 'head/kernel'
 
 
 def from_state_dict(
@@ -41,8 +40,8 @@ def from_state_dict(
   Args:
     name: a key of `models.CATALOG`.
     state_dict: arrays of NumPy or PyTorch by the names of the benchmark
-      (RepDistiller, mdistiller), torchvision or timm; or a checkpoint that has
-      them under 'model' or 'state_dict'.
+      (RepDistiller, mdistiller), torchvision, timm or Hugging Face; or a
+      checkpoint that has them under 'model' or 'state_dict'.
     **settings: attributes of the network, such as `width`.
 
   Returns:
@@ -59,22 +58,22 @@ def from_state_dict(
   rules = _recognised(net, entries)
   sized = {
     leaf: names.from_torch(leaf, entries[name_there])
-    for leaf in (names.first_kernel(net), HEAD, names.POSITIONS)
+    for leaf in (names.first_kernel(net), names.HEAD, names.POSITIONS)
     if (name_there := names.translate(leaf, rules)) in entries
   }
   leaves = tree.leaves(_shapes(name, sized, settings))
-  theirs = {leaf: names.translate(_local(leaf), rules) for leaf in leaves}
   wanted = {
-    theirs[leaf]: jax.ShapeDtypeStruct(
-      names.to_torch(leaf, np.empty(x.shape)).shape, jnp.float32
-    )
+    there: jax.ShapeDtypeStruct(array.shape, jnp.float32)
     for leaf, x in leaves.items()
+    for there, array in names.to_entries(
+      _local(leaf), np.empty(x.shape, np.float32), rules
+    ).items()
   }
   tree.fit(entries, wanted, f'the state dict of a {name}')
   return {'batch_stats': {}} | tree.from_leaves(
     {
       leaf: np.ascontiguousarray(
-        names.from_torch(leaf, entries[theirs[leaf]]).reshape(x.shape)
+        names.from_entries(_local(leaf), entries, rules).reshape(x.shape)
       )
       for leaf, x in leaves.items()
     }
@@ -93,8 +92,8 @@ def to_state_dict(
   Args:
     name: a key of `models.CATALOG`.
     variables: as `from_state_dict` returns them.
-    dialect: whose names: 'benchmark', 'timm', 'torchvision' or 'authors', if
-      they have the network; '' takes the first of these that does.
+    dialect: whose names: 'benchmark', 'timm', 'torchvision', 'huggingface', ...
+      if they have the network, see `names.dialects`; '' takes the first.
     **settings: attributes of the network, such as `width`.
 
   Raises:
@@ -113,10 +112,11 @@ def to_state_dict(
   dialects = names.dialects(models.build(name, 1, **settings))
   rules = lookup('dialect', dialects, dialect or next(iter(dialects)))
   return {
-    names.translate(_local(leaf), rules): np.array(
-      names.to_torch(leaf, np.asarray(x)), np.float32, order='C'
-    )
+    there: np.array(array, np.float32, order='C')
     for leaf, x in leaves.items()
+    for there, array in names.to_entries(
+      _local(leaf), np.asarray(x), rules
+    ).items()
   }
 
 
@@ -176,13 +176,11 @@ def _array(x: Any) -> np.ndarray:
 def _recognised(
   net: nn.Module, entries: Mapping[str, np.ndarray]
 ) -> names.Rules:
-  """Returns the dialect whose names of the first and last layer are there."""
-  ends = (names.first_kernel(net), HEAD)
-
-  def matches(rules):
-    return sum(names.translate(leaf, rules) in entries for leaf in ends)
-
-  return max(names.dialects(net).values(), key=matches)
+  """Returns the dialect most of whose landmarks are there."""
+  return max(
+    names.dialects(net).values(),
+    key=lambda rules: names.landmarks(net, entries, rules),
+  )
 
 
 def _shapes(
@@ -196,7 +194,7 @@ def _shapes(
       classes are enough.
     settings: attributes of the network.
   """
-  num_classes = sized[HEAD].shape[-1] if HEAD in sized else 1
+  num_classes = sized[names.HEAD].shape[-1] if names.HEAD in sized else 1
   net = models.build(name, **{'num_classes': num_classes, **settings})
   first = sized.get(names.first_kernel(net), np.empty((3, 1)))
   channels = first.shape[-2]

@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from jaxkd.models.attention import (
+  EPSILON,
   MLP_RATIO,
   Attention,
   check_sides,
@@ -30,17 +31,19 @@ class Block(nn.Module):
   heads: int
   head_dim: int
   dtype: Any = jnp.float32
+  epsilon: float = EPSILON
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
     """Returns tokens [B, N, D] for the tokens [B, N, D]."""
     d = x.shape[-1]
+    norm = partial(layer_norm, self.dtype, epsilon=self.epsilon)
     dense = partial(nn.Dense, kernel_init=normal_002, dtype=self.dtype)
     attention = Attention(
       self.heads, self.head_dim, dtype=self.dtype, name='attention'
     )
-    x = x + attention(layer_norm(self.dtype, 'norm1')(x))
-    y = dense(MLP_RATIO * d, name='fc1')(layer_norm(self.dtype, 'norm2')(x))
+    x = x + attention(norm('norm1')(x))
+    y = dense(MLP_RATIO * d, name='fc1')(norm('norm2')(x))
     y = dense(d, name='fc2')(nn.gelu(y, approximate=False))
     return x + y
 
@@ -63,6 +66,8 @@ class ViT(nn.Module):
     branches: ignored, because there is no 3 x 3 convolution.
     dtype: compute type; parameters, softmax, pooling and head are float32.
     patch: side of a patch; both sides of the image are multiples of it.
+    epsilon: of the LayerNorms; timm's and torchvision's is 1e-6, that of most
+      networks of Hugging Face 1e-12.
   """
 
   blocks: tuple[int, ...]
@@ -73,6 +78,7 @@ class ViT(nn.Module):
   branches: int = 1
   dtype: Any = jnp.float32
   patch: int = 16
+  epsilon: float = EPSILON
 
   def __post_init__(self):
     """Checks the sizes before anything is traced."""
@@ -91,9 +97,10 @@ class ViT(nn.Module):
     for i, count in enumerate(self.blocks, start=1):
       for j in range(count):
         name = f'stage{i}_block{j}'
-        x = Block(heads, self.head_dim, self.dtype, name=name)(x)
+        x = Block(heads, self.head_dim, self.dtype, self.epsilon, name=name)(x)
       taps[f'stage{i}'] = x
-    x = taps['pooled'] = layer_norm(jnp.float32, 'norm_last')(x[:, 0])
+    norm = layer_norm(jnp.float32, 'norm_last', self.epsilon)
+    x = taps['pooled'] = norm(x[:, 0])
     head = nn.Dense(self.num_classes, kernel_init=normal_002, name='head')
     return Outputs(head(x), taps)
 
