@@ -78,6 +78,7 @@ def default() -> Config:
         settings=dict(),  # further arguments of the architecture
         taps=dict(),  # further ones: name -> 'PATH/OF/MODULE' or '...:input'
         checkpoint='',  # to start from
+        weights='',  # of a file with several: see teacher.weights
       ),
       teacher=dict(
         name='resnet32x4',
@@ -85,6 +86,9 @@ def default() -> Config:
         settings=dict(),
         taps=dict(),
         checkpoint='',  # '': trained first, or from the cache; 'bayes': p*(y|x)
+        # Of a file with several sets of weights: average raw, or their key in
+        # the file; '': the average if there is one.
+        weights='',
         # How it is trained, where it has no checkpoint.
         loss='cross_entropy',  # brier square_logits (of outputs, no softmax)
         reduction='sum',  # of squared errors over the classes; or mean

@@ -1,6 +1,7 @@
 """State dicts: their names, their mistakes, and both ways of every model."""
 
 import functools
+import types
 
 import jax
 import numpy as np
@@ -60,6 +61,7 @@ class Tensor:
 
   def __init__(self, array):
     self.array, self.shape = array, array.shape
+    self.dtype = types.SimpleNamespace(is_floating_point=True)
 
   def detach(self):
     return self
@@ -265,10 +267,10 @@ def test_a_deeper_network_is_refused():
   'odd, message',
   [
     ({}, 'this one is empty'),
-    ({'model': {}}, 'this one is empty'),
+    ({'model': {}, 'lr': 0.1}, "this one has only 'model', 'lr'"),
     (
       {'fc.weight': np.ones((2, 3)), 'lr': 0.1},
-      "this one has 'lr', of type float",
+      'has 1 of the 47 names, not bn1.bias, .*; its own are fc.weight',
     ),
   ],
 )

@@ -15,9 +15,10 @@ from jaxkd.interop.torch import to_state_dict
 MISTAKES = (ImportError, KeyError, OSError, ValueError)
 LARGE = ('imagenet_', 'vit_', 'deit_', 'rvt_')  # of images of 224 x 224
 EPILOG = """\
-IN and OUT: a PyTorch state dict (.pth, .pt, .safetensors, .npz) and a network
-of jaxkd (a folder, or an .npz file), or the other way round. The kind of IN
-decides the direction.
+IN and OUT: a PyTorch state dict (.pth, .safetensors, .npz, or a folder of the
+Hugging Face hub) and a network of jaxkd (a folder, or an .npz file), or the
+other way round. The content of IN decides the direction, the suffix of OUT its
+format.
 """
 
 
@@ -44,12 +45,23 @@ def main(arguments: list[str] | None = None) -> None:
     ' networks and transformers, 32 32 3 for others, by default',
   )
   parser.add_argument('--width', type=float, default=1.0, help='multiplier')
+  parser.add_argument(
+    '--weights',
+    default='',
+    help="of a file that has several: 'average', 'raw', or their key in the"
+    ' file; the average, if there is one, by default',
+  )
   flags = parser.parse_args(arguments)
   side = 224 if flags.model.startswith(LARGE) else 32
   height, width, channels = flags.image_shape or (side, side, 3)
   shape = height, width, channels
   try:
-    print(convert(flags.model, flags.source, flags.target, shape, flags.width))
+    print(
+      convert(
+        *(flags.model, flags.source, flags.target),
+        *(shape, flags.width, flags.weights),
+      )
+    )
   except MISTAKES as error:
     sys.exit(f'\njaxkd: {error}')
 
@@ -60,6 +72,7 @@ def convert(
   target: pathlib.Path,
   image_shape: tuple[int, int, int],
   width: float = 1.0,
+  weights: str = '',
 ) -> str:
   """Converts a network from PyTorch's format to jaxkd's, or back.
 
@@ -69,13 +82,14 @@ def convert(
     target: of the other kind; replaced if it exists.
     image_shape: [H, W, C] of the images that it will be used with.
     width: of a state dict's network, unless its file has a card.
+    weights: of a state dict's file that has several, see `checkpoints.load`.
 
   Returns:
-    A report of one line.
+    A report of one line, and one for each note on what was taken.
 
   Raises:
     FileNotFoundError: there is no source.
-    ImportError: PyTorch is needed and absent.
+    ImportError: a .pth file is written, and PyTorch is absent.
     KeyError: no such model; a target of another kind.
     ValueError: the source is corrupt, or another model.
   """
@@ -87,7 +101,9 @@ def convert(
         f'{source} is a state dict, and so would {target} be: a network of'
         ' jaxkd is a folder or an .npz file'
       )
-    variables, card = checkpoints.load(source, model, image_shape, width=width)
+    variables, card = checkpoints.load(
+      source, model, image_shape, weights, width=width
+    )
     _check(source, model, card)
     checkpoints.save(target, variables, card)
   else:
@@ -96,10 +112,11 @@ def convert(
     state_dict = to_state_dict(model, variables, **card.arguments)
     files.write(target, state_dict, card.to_json())
   count = len(tree.leaves(dict(variables)))
-  return (
+  report = (
     f'{model}, {card.num_classes} classes, {card.params:,} parameters:'
     f' {count} arrays written to {target}'
   )
+  return '\n'.join([report, *(f'{source.name}: {x}' for x in card.notes)])
 
 
 def _check(source: pathlib.Path, model: str, card: Card) -> None:

@@ -56,6 +56,8 @@ class Model:
   start: a checkpoint from which its training starts; '': random values.
   read_out: how its outputs become logits, a key of `models.READ_OUTS`; '':
     that on the card of its checkpoint.
+  weights: which weights of a checkpoint that has several, see
+    `checkpoints.load`.
   """
 
   name: str
@@ -66,6 +68,7 @@ class Model:
   branches: int = 1
   start: str = ''
   read_out: str = 'softmax'
+  weights: str = ''
 
 
 @dataclasses.dataclass(frozen=True)

@@ -90,12 +90,16 @@ def _folder(path: pathlib.Path) -> Content | None:
   names = {x.name for x in path.iterdir()}
   if CARD in names:
     return Content('network')
-  if CONFIG in names and names.intersection(WEIGHTS):
+  if (path / 'refs/main').exists() and 'snapshots' in names:
     return Content('hugging_face')
-  if 'refs' in names and 'snapshots' in names:
-    return Content('hugging_face')
-  if CONFIG in names and any(x.endswith('.safetensors') for x in names):
-    return Content('hugging_face')
+  if CONFIG in names and _is_configuration(path / CONFIG):
+    if names.intersection(WEIGHTS):
+      return Content('hugging_face')
+    return Content(
+      '',
+      'a folder of Hugging Face without weights of PyTorch',
+      f'it needs one of {", ".join(WEIGHTS)}',
+    )
   if 'saved_model.pb' in names:
     return Content('', 'a SavedModel of TensorFlow', CONVERT)
   if names & {'_CHECKPOINT_METADATA', '_METADATA', 'manifest.ocdbt'}:
@@ -108,13 +112,20 @@ def _folder(path: pathlib.Path) -> Content | None:
     )
   if any(x.endswith('.index') for x in names) and 'checkpoint' in names:
     return Content('', 'a checkpoint of TensorFlow', CONVERT)
-  if CONFIG in names and names & {'tf_model.h5', 'flax_model.msgpack'}:
-    return Content(
-      '',
-      'a folder of Hugging Face without weights of PyTorch',
-      f'it needs one of {", ".join(WEIGHTS)}',
-    )
   return None
+
+
+def _is_configuration(path: pathlib.Path) -> bool:
+  """Returns whether a file is the configuration of a network of the hub.
+
+  A run has a `config.json`, too.
+  """
+  try:
+    entries = json.loads(path.read_text())
+  except (OSError, ValueError):
+    return False
+  keys = {'architectures', 'architecture', 'model_type'}
+  return isinstance(entries, dict) and bool(keys & entries.keys())
 
 
 def _file(path: pathlib.Path) -> Content:

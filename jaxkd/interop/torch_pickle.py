@@ -127,7 +127,7 @@ class Unpickler(pickle.Unpickler):
     self._functions: dict[str, Callable[..., Any]] = {
       '_rebuild_tensor': lambda *args: _tensor(*args),
       '_rebuild_tensor_v2': lambda *args: _tensor(*args[:4]),
-      '_rebuild_tensor_v3': lambda *args: _tensor(*args[:4], args[6]),
+      '_rebuild_tensor_v3': lambda *args: _tensor(*args[:4], dtype=args[6]),
       '_rebuild_parameter': lambda data, *_: data,
       '_rebuild_parameter_with_state': lambda data, *_: data,
       '_rebuild_from_type_v2': lambda *args: args[0](*args[2]),

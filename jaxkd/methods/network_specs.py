@@ -22,7 +22,7 @@ def network(kind: type[Kind], spec: NetworkSpec) -> Kind:
     kind: `Learner` or `Frozen`.
     spec: 'student' or 'teacher', whose architecture is in the config; or the
       name of an architecture; or a mapping of its 'name' and, as in those
-      sections, 'width', 'settings', 'taps' and 'checkpoint'.
+      sections, 'width', 'settings', 'taps', 'checkpoint' and 'weights'.
 
   Raises:
     ValueError: a mapping with another key, with suggestions, or without a name;
@@ -51,8 +51,11 @@ def _model(
   settings: Mapping[str, Any] | None = None,
   taps: Mapping[str, str] | None = None,
   checkpoint: str = '',
+  weights: str = '',
 ) -> Model:
-  return Model(name, width, settings or {}, taps or {}, checkpoint)
+  return Model(
+    name, width, settings or {}, taps or {}, checkpoint, weights=weights
+  )
 
 
 def frozen(network: Learner) -> Frozen:

@@ -43,6 +43,7 @@ def load_pretrained(experiment: Experiment) -> dict[str, SavedNetwork]:
         path,
         model.name,
         experiment.image_shape,
+        model.weights,
         width=model.width,
         **configs.as_json(model.settings),
       )

@@ -29,6 +29,7 @@ def _model(section: Config) -> Model:
     branches=section.get('branches', 1),
     start=section.get('start', ''),
     read_out=section.get('read_out', ''),
+    weights=section.weights,
   )
 
 
