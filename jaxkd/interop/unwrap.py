@@ -9,68 +9,24 @@ parts of names are treated alike.
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from jaxkd.interop.torch_pickle import Object, Ordered
+from jaxkd.interop import averages
+from jaxkd.interop.entries import TOP, Entry, Weights, children, entries
 
 AVERAGE, RAW = 'average', 'raw'  # values of the setting `weights`
-TOP = 'top level'  # how messages call the empty prefix
-# Parts of names that wrappers insert anywhere (torch.compile, FSDP, activation
-# checkpointing), and those between a pickled module and its arrays.
-INSERTED = (
-  *('_orig_mod', '_fsdp_wrapped_module', '_checkpoint_wrapped_module'),
-  *('_modules', '_parameters', '_buffers'),
-)
-COUNT = 'n_averaged'  # of torch.optim.swa_utils.AveragedModel
 # Last parts of the names of arrays that are no weights: the counters of
 # BatchNorm and of averages, and the counts of operations by thop.
-BOOKKEEPING = ('num_batches_tracked', COUNT, 'total_ops', 'total_params')
+BOOKKEEPING = (
+  *('num_batches_tracked', averages.COUNT, 'total_ops', 'total_params'),
+)
 # Keys of an optimizer, whose moments may have the names of the weights.
 OPTIMIZER = re.compile(r'opt(im(izers?)?)?(_state(s|_dict)?)?|exp_avg(_sq)?')
-WORDS = re.compile(r'[A-Z]+(?![a-z])|[A-Z]?[a-z]+')
-AVERAGED = {'average', 'averaged', 'avg', 'ema', 'polyak', 'shadow', 'swa'}
-# Lightning saves the average under the first key, if it saves the second one.
-LIGHTNING = ('state_dict', 'current_model_state')
 SHOWN = 3  # names in a message
 
 Names = Mapping[str, frozenset[str]]  # dialect -> names of all arrays
-
-
-class Entry(NamedTuple):
-  """An array of a checkpoint.
-
-  group: keys of the mapping that it is in.
-  name: these keys and its name there, joined by dots.
-  array: NumPy's or PyTorch's.
-  """
-
-  group: tuple[str, ...]
-  name: str
-  array: Any
-
-
-class Weights(NamedTuple):
-  """A set of weights in a checkpoint.
-
-  prefix: of its names, with a dot at its end, or ''.
-  dialect: whose names they are.
-  arrays: by name without the prefix, also arrays that the network lacks.
-  left_out: names of other arrays beside them.
-  averaged: whether they are a moving average.
-  """
-
-  prefix: str
-  dialect: str
-  arrays: dict[str, Any]
-  left_out: tuple[str, ...]
-  averaged: bool
-
-  @property
-  def key(self) -> str:
-    """What messages and the setting `weights` call it."""
-    return self.prefix.removesuffix('.') or TOP
 
 
 def choose(
@@ -90,15 +46,17 @@ def choose(
     model: name of the network.
     names: of its arrays, in each dialect, the most common first.
     fits: whether a set with the right names has the right shapes.
-    weights: 'average' or 'raw', or the key of a set, or the part of its key
-      that no other has; '': the average if there is one.
+    weights: 'average' or 'raw', or the key of a set, or a part of its key that
+      no other has; '': the average if there is one.
 
   Raises:
     ValueError: there are no weights of the network, or none of that kind, or
       several.
   """
-  sets = _sets(checkpoint, model, names, weights)
+  found = entries(checkpoint)
+  sets = _sets(found, checkpoint, model, names)
   exact = [x for x in sets if not x.arrays.keys() ^ names[x.dialect]]
+  exact += averages.completed(found, sets, exact, names)
   if len(exact) > 1:
     exact = [x for x in exact if fits(x)] or exact
   if not exact:
@@ -112,51 +70,12 @@ def choose(
   return chosen, tuple(_notes(chosen, exact))
 
 
-def entries(checkpoint: Any) -> list[Entry]:
-  """Returns the arrays in mappings and lists, at any depth.
-
-  Args:
-    checkpoint: a state dict, or anything with some in it; pickled modules, too.
-  """
-  arrays = []
-  seen: set[int] = set()  # the objects of a pickle may refer to each other
-  todo: list[tuple[Any, tuple[str, ...], tuple[str, ...] | None]] = [
-    (checkpoint, (), None)
-  ]
-  while todo:
-    node, path, module = todo.pop()
-    if id(node) in seen:
-      continue
-    seen.add(id(node))
-    # All arrays of a pickled module count as one mapping.
-    if isinstance(node, Object) and not isinstance(node, Ordered):
-      module = path if module is None else module
-    below = []
-    for key, child in _children(node):
-      if hasattr(child, 'shape') and hasattr(child, 'dtype'):
-        parts = '.'.join((*path, key)).split('.')
-        name = '.'.join(x for x in parts if x not in INSERTED)
-        arrays.append(Entry(path if module is None else module, name, child))
-      else:
-        below.append((child, (*path, key), module))
-    todo += reversed(below)
-  return arrays
-
-
-def _children(node: Any) -> Iterator[tuple[str, Any]]:
-  if isinstance(node, Mapping):
-    yield from ((str(key), child) for key, child in node.items())
-  elif isinstance(node, list | tuple):
-    yield from ((str(i), child) for i, child in enumerate(node))
-
-
 def _sets(
-  checkpoint: Any, model: str, names: Names, weights: str
+  found: Sequence[Entry], checkpoint: Any, model: str, names: Names
 ) -> list[Weights]:
   """Returns the sets of weights that have any names of the network."""
-  found = entries(checkpoint)
   if not found:
-    keys = ', '.join(repr(x) for x, _ in [*_children(checkpoint)][: 2 * SHOWN])
+    keys = ', '.join(repr(x) for x, _ in [*children(checkpoint)][: 2 * SHOWN])
     raise ValueError(
       'a state dict has arrays by name, perhaps under a key such as'
       f" 'state_dict'; this one {f'has only {keys}' if keys else 'is empty'}"
@@ -171,30 +90,19 @@ def _sets(
   for prefix in dict.fromkeys(prefix for prefix, _ in counts):
     if not any(map(OPTIMIZER.fullmatch, prefix.split('.'))):
       best[prefix] = max(names, key=lambda d: counts[prefix, d])
-  complete = [p for p, d in best.items() if counts[p, d] == len(names[d])]
-  kept = complete or sorted(best, key=lambda p: -counts[p, best[p]])[:SHOWN]
-  if weights and weights not in (AVERAGE, RAW):
-    kept = _named(kept, weights)
-  if not kept:
+  if not best:
     shown = ', '.join(x.name for x in found[:SHOWN])
     raise ValueError(
-      f'none of its {len(found)} arrays ({shown}, ...) has a name of a {model}'
-      f' ({", ".join(sorted(next(iter(names.values())))[:SHOWN])}, ...)'
+      f'the state dict of a {model} does not fit the model: none of its'
+      f' {len(found)} arrays ({shown}, ...) has one of the names'
+      f' {", ".join(sorted(next(iter(names.values())))[:SHOWN])}, ...'
     )
+  # Those with all parameters; otherwise the nearest, for the message.
+  complete = [
+    p for p, d in best.items() if counts[p, d] >= len(averages.own(names[d]))
+  ]
+  kept = complete or sorted(best, key=lambda p: -counts[p, best[p]])[:SHOWN]
   return [_weights(found, p, best[p], names, complete) for p in kept]
-
-
-def _named(prefixes: Sequence[str], weights: str) -> list[str]:
-  """Returns the prefixes that a user has named."""
-  wanted = '' if weights == TOP else f'{weights}.'
-  exact = [x for x in prefixes if x == wanted]
-  parts = [x for x in prefixes if wanted and f'.{wanted}' in f'.{x}']
-  if not exact and not parts:
-    keys = ', '.join(x.removesuffix('.') or TOP for x in prefixes)
-    raise ValueError(
-      f'weights={weights!r}: there are no weights of that name, only: {keys}'
-    )
-  return exact or parts
 
 
 def _weights(
@@ -227,8 +135,6 @@ def _weights(
   ]
   others = tuple(x for x in complete if x.startswith(prefix) and x != prefix)
   other = tuple(x for x in complete if not prefix.startswith(x))
-  counted = f'{prefix.removesuffix("module.")}{COUNT}'
-  keys = {x.name.partition('.')[0] for x in found}
   return Weights(
     prefix,
     dialect,
@@ -244,13 +150,7 @@ def _weights(
       if not x.name.startswith(prefix)
       and not (other and x.name.startswith(other))
     ),
-    averaged=any(x.name == counted for x in found)
-    or any(
-      word.lower() in AVERAGED
-      for part in prefix.split('.')
-      for word in WORDS.findall(part)
-    )
-    or (prefix.startswith(f'{LIGHTNING[0]}.') and {*LIGHTNING} <= keys),
+    averaged=averages.is_averaged(prefix, {x.name for x in found}),
   )
 
 
@@ -268,24 +168,36 @@ def _check_names(chosen: Weights, model: str, wanted: frozenset[str]) -> None:
 
 
 def _choice(exact: Sequence[Weights], model: str, weights: str) -> Weights:
-  averages = [x for x in exact if x.averaged]
-  raws = [x for x in exact if not x.averaged]
-  pools = {AVERAGE: averages, RAW: raws}
-  if weights in pools:
-    pool = pools[weights]
+  """Returns the set that a user wants.
+
+  Args:
+    exact: the sets that fit the network.
+    model: name of the network.
+    weights: see `choose`.
+  """
+  averaged = [x for x in exact if x.averaged]
+  raw = [x for x in exact if not x.averaged]
+  if weights in (AVERAGE, RAW):
+    pool = averaged if weights == AVERAGE else raw
+  elif weights:
+    wanted = '' if weights == TOP else f'{weights}.'
+    pool = [x for x in exact if x.prefix == wanted] or [
+      x for x in exact if wanted and f'.{wanted}' in f'.{x.prefix}'
+    ]
   else:
-    pool = averages if averages and len(raws) < 2 else [*exact]
-  keys = ', '.join(repr(x.key) for x in exact)
+    pool = averaged if averaged and len(raw) < 2 else exact
+  keys = ', '.join(
+    f'{x.key!r}{" (averaged)" if x.averaged else ""}' for x in exact
+  )
   if not pool:
     raise ValueError(
-      f'weights={weights!r}: it has only'
-      f' {"averaged" if averages else "raw"} weights of a {model}: {keys}'
+      f'there are no weights {weights!r} of a {model}, only: {keys}'
     )
   if any(not _equal(x, pool[0]) for x in pool[1:]):
     raise ValueError(
-      f'it has several sets of weights of a {model}: {keys}. Name one as'
-      f' weights={pool[0].key!r} (--config.teacher.weights, or --weights of'
-      ' convert)'
+      f'there are several weights of a {model}: {keys}. Name one of them, as in'
+      f' weights={pool[0].key!r} (--config.teacher.weights, or --weights of the'
+      ' command convert)'
     )
   return pool[0]
 
