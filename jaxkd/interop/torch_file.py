@@ -112,7 +112,8 @@ def _read_zip(file: BinaryIO, content: np.ndarray) -> Any:
     entry = entries[f'{folder}/data/{key}']
     lengths = bytes(content[entry.header_offset :][26:30])  # of name and extra
     start = entry.header_offset + 30 + sum(struct.unpack('<HH', lengths))
-    storage = _storage(content, start, dtype, size)
+    part = content[: start + entry.file_size]
+    storage = _storage(part, start, dtype, size)
     if zlib.crc32(storage.content.data) != entry.CRC:
       raise ValueError(f'the checksum of {entry.filename} is another')
     return storage
