@@ -175,6 +175,7 @@ def test_programs_of_other_projects_are_recognised(tmp_path):
   for content, form in (
     (exported.mlir_module_serialized, 'stablehlo'),
     (exported.mlir_module().encode(), 'stablehlo'),
+    (bytes(exported.serialize()), 'stablehlo'),
     (b'\x08\x0a\x12\x07pytorch\x1a\x05', 'onnx'),
   ):
     path.write_bytes(content)

@@ -145,7 +145,7 @@ def _file(path: pathlib.Path) -> Content:
     return _safetensors(int.from_bytes(head[:8], 'little'), size, path)
   if head[4:8] == b'TFL3':
     return Content('', 'a TensorFlow Lite model', CONVERT)
-  if MLIR.match(head):
+  if MLIR.match(head) or _has_stablehlo(path):
     return Content('stablehlo')
   if ONNX.match(head):
     return Content('onnx')
@@ -156,6 +156,12 @@ def _file(path: pathlib.Path) -> Content:
   if head[257:262] == b'ustar':
     return Content('', 'a tar archive', 'unpack it by `tar -xf`')
   return _text(head)
+
+
+def _has_stablehlo(path: pathlib.Path) -> bool:
+  """Returns whether a file is what `jax.export` serializes."""
+  with path.open('rb') as file:
+    return b'ML\xefR\rStableHLO' in file.read(1 << 16)
 
 
 def _text(head: bytes) -> Content:
