@@ -5,12 +5,14 @@ import json
 import jax
 import numpy as np
 import pytest
+import tiny
 
 from jaxkd import checkpoints, models, tree
 from jaxkd.checkpoints import Kind
 from jaxkd.commands import convert
 from jaxkd.interop import files, hugging_face
 from jaxkd.interop.torch import to_state_dict
+from jaxkd.runs.pretrained import load_pretrained
 
 VIT = {  # as transformers writes it, with all that decides the model
   'architectures': ['ViTForImageClassification'],
@@ -122,6 +124,27 @@ def test_the_command_converts_a_folder(sharded, network, tmp_path):
   assert tree.digest(variables) == tree.digest(network[0])
   with pytest.raises(SystemExit, match='vit is a vit_tiny, not a vit_small'):
     convert.main(['vit_small', str(sharded), str(tmp_path / 'y.npz')])
+
+
+def test_a_folder_is_a_teacher_whose_settings_are_its_own(sharded, tmp_path):
+  part = tmp_path / 'hub'
+  part.mkdir()
+  for path in sharded.glob('*.safetensors*'):
+    (part / path.name).symlink_to(path)
+  labels = {str(i): f'LABEL_{i}' for i in range(3)}
+  folder(part, {**VIT, 'id2label': labels})
+  (part / 'model.safetensors').unlink()
+  data = dict(
+    data__image_size=32,
+    data__settings=dict(num_classes=3, channels=3, train_size=8, test_size=4),
+    teacher__checkpoint=str(part),
+  )
+  experiment = tiny.experiment(**data, teacher__name='vit_tiny')
+  assert experiment.models['teacher'].settings == {'epsilon': 1e-12}
+  (network,) = load_pretrained(experiment).values()
+  assert network.card.settings == {'epsilon': 1e-12}
+  with pytest.raises(ValueError, match="model 'vit_tiny', the config asks for"):
+    load_pretrained(tiny.experiment(**data))
 
 
 def test_a_missing_part_is_named(sharded, tmp_path):

@@ -8,6 +8,7 @@ from jaxkd.checkpoints.card import Card, SavedNetwork, card_of, model_name
 from jaxkd.checkpoints.load import (
   Kind,
   find,
+  hub_settings,
   kind_of,
   load,
   load_card,
@@ -21,6 +22,7 @@ __all__ = [
   'SavedNetwork',
   'card_of',
   'find',
+  'hub_settings',
   'kind_of',
   'load',
   'load_card',

@@ -183,6 +183,22 @@ def load_card(path: str | os.PathLike[str]) -> Card | None:
   return _card(place, files.read_card(place))
 
 
+def hub_settings(path: str | os.PathLike[str], model: str) -> dict[str, Any]:
+  """Returns the settings of a model that a folder of a hub decides.
+
+  Its configuration has them, so that a config need not. Of any other checkpoint
+  or model they are {}.
+
+  Raises:
+    ValueError: no model of the catalogue is this network.
+  """
+  content = contents.of(pathlib.Path(path))
+  if content is None or content.format != 'hugging_face':
+    return {}
+  card = load_card(path)
+  return dict(card.settings) if card and card.model == model else {}
+
+
 def load_function(
   path: str | os.PathLike[str],
 ) -> tuple[Predict, Card]:

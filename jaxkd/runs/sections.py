@@ -23,7 +23,7 @@ def _model(section: Config) -> Model:
   return Model(
     name=section.name,
     width=section.width,
-    settings=section.settings.to_dict(),
+    settings=_settings(section),
     taps=section.taps.to_dict(),
     checkpoint=section.checkpoint,
     branches=section.get('branches', 1),
@@ -31,6 +31,13 @@ def _model(section: Config) -> Model:
     read_out=section.get('read_out', ''),
     weights=section.weights,
   )
+
+
+def _settings(section: Config) -> dict[str, Any]:
+  """Returns a model's settings; those of a folder of a hub are its own."""
+  path = section.checkpoint or section.get('start', '')
+  own = checkpoints.hub_settings(path, section.name) if path else {}
+  return {**own, **section.settings.to_dict()}
 
 
 def model_of(of: str | Model, models: Mapping[str, Model]) -> Model:
