@@ -44,12 +44,24 @@ PROCESSOR = {
 TIMM = {
   'architecture': 'resnet18',
   'num_classes': 10,
+  'global_pool': 'avg',
+  'model_args': {'num_classes': 10, 'in_chans': 3, 'global_pool': 'avg'},
   'pretrained_cfg': {
     'input_size': [3, 288, 288],
     'mean': [0.485, 0.456, 0.406],
     'std': [0.229, 0.224, 0.225],
   },
 }
+
+
+def timm(transformer):
+  """Returns the configuration of a transformer."""
+  return {
+    **TIMM,
+    'architecture': transformer,
+    'global_pool': 'token',
+    'model_args': {},
+  }
 
 
 def folder(path, config, processor=None):
@@ -197,12 +209,12 @@ def test_an_index_names_no_file_elsewhere(tmp_path):
     ),
     (TIMM, 'imagenet_resnet18', {}),
     (
-      {**TIMM, 'architecture': 'vit_small_patch32_224'},
+      timm('vit_small_patch32_224'),
       'vit_small',
       {'patch': 32},
     ),
     (
-      {**TIMM, 'architecture': 'deit_tiny_patch16_224.fb_in1k'},
+      timm('deit_tiny_patch16_224.fb_in1k'),
       'deit_tiny',
       {},
     ),
@@ -234,6 +246,10 @@ def test_a_configuration_decides_the_model(tmp_path, config, model, settings):
     (
       {**TIMM, 'architecture': 'resnet26d'},
       "a 'resnet26d' of timm, .*resnet18",
+    ),
+    (
+      {**TIMM, 'model_args': {'global_pool': 'catavgmax'}},
+      "arguments .*'catavgmax'",
     ),
     ({**TIMM, 'model_args': {'depth': 3}}, r"other arguments .*{'depth': 3}"),
   ],

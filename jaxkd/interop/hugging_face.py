@@ -109,6 +109,11 @@ TIMM = {
   'resnext50_32x4d': 'imagenet_resnext50',
   **{f'vgg{n}_bn': f'imagenet_vgg{n}_bn' for n in (11, 13, 16, 19)},
 }
+# Its arguments that change no array or layer, or that the arrays show anyway.
+TIMM_NEUTRAL = (
+  *('num_classes', 'in_chans', 'img_size', 'pretrained'),
+  *('drop_rate', 'drop_path_rate', 'drop_block_rate', 'proj_drop_rate'),
+)
 TIMM_TRANSFORMER = re.compile(
   r'((?:vit|deit)_(?:tiny|small|base)(?:_distilled)?)_patch(\d+)_\d+'
 )
@@ -259,15 +264,22 @@ def _card_of_timm(folder: pathlib.Path, config: Entries) -> Entries:
       f'{folder} is a {name!r} of timm, which is not in the catalogue; these'
       f' are: {own}, vit_SIZE_patchN_IMAGE, deit_SIZE_patch16_224'
     )
-  arguments = {
-    k: x for k, x in config.get('model_args', {}).items() if k != 'img_size'
+  arguments = {'global_pool': config.get('global_pool', '')}
+  arguments |= config.get('model_args') or {}
+  pool = 'token' if match else 'avg'
+  odd = {
+    key: value
+    for key, value in arguments.items()
+    if key not in TIMM_NEUTRAL
+    and not (key == 'global_pool' and value in ('', pool))
   }
-  if arguments:
+  if odd:
     raise ValueError(
       f'{folder} is a {name!r} of timm with other arguments than that of the'
-      f' catalogue: {arguments}'
+      f' catalogue: {odd}'
     )
   channels, *sides = data.get('input_size', [3, SIDE, SIDE])
+  channels = arguments.get('in_chans', channels)
   mean, std = data.get('mean', ()), data.get('std', ())
   return {
     'model': model,
