@@ -99,7 +99,15 @@ FAMILIES = {
       'depths': [3, 3, 9, 3],
       'hidden_act': 'gelu',
     },
-    {'convnext_tiny': {}},
+    {
+      'convnext_tiny': {},
+      'convnext_small': {'depths': [3, 3, 27, 3]},
+      'convnext_base': {
+        'depths': [3, 3, 27, 3],
+        'hidden_sizes': [128, 256, 512, 1024],
+      },
+    },
+    {'layer_norm_eps': ('last_epsilon', 1e-12, 1e-6)},
   ),
 }
 # timm's names of networks of the catalogue; of transformers, as patterns.
@@ -215,14 +223,18 @@ def _model(folder: pathlib.Path, config: Entries) -> tuple[str, Entries]:
   """Returns a model of the catalogue and its settings."""
   kind = config.get('model_type', '')
   classes = config.get('architectures') or []
-  family = FAMILIES.get(kind)
+  own = {
+    k: x for k, x in FAMILIES.items() if x.models.keys() & models.CATALOG.keys()
+  }
+  family = own.get(kind)
   if family is None or not any(x.endswith(family.task) for x in classes):
-    readable = ', '.join(f'{k} ({x.task})' for k, x in FAMILIES.items())
+    readable = ', '.join(f'{k} ({x.task})' for k, x in own.items())
     raise ValueError(
       f'{folder} is a {kind or "network"} ({", ".join(classes) or "no class"}),'
       f' which is not in the catalogue; of transformers, these are: {readable}'
     )
-  have = {**family.defaults, **config}
+  stated = {key: x for key, x in config.items() if x is not None}
+  have = {**family.defaults, **stated}
   differing = {
     model: {
       key: value
@@ -232,13 +244,13 @@ def _model(folder: pathlib.Path, config: Entries) -> tuple[str, Entries]:
     for model, entries in family.models.items()
     if model in models.CATALOG
   }
-  nearest = min(differing, key=lambda model: len(differing[model]), default='')
-  if not nearest or differing[nearest]:
+  nearest = min(differing, key=lambda model: len(differing[model]))
+  if differing[nearest]:
     raise ValueError(
       f'{folder} is no model of the catalogue; the nearest, {nearest!r}, has\n'
       + '\n'.join(
         f'  {key} {value!r}, and this network {have[key]!r}'
-        for key, value in differing.get(nearest, {}).items()
+        for key, value in differing[nearest].items()
       )
     )
   settings = {}
