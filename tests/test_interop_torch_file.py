@@ -10,10 +10,13 @@ import pathlib
 import pickle
 import struct
 import sys
+import tempfile
 import zipfile
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from jaxkd import checkpoints
 from jaxkd.checkpoints import Kind
@@ -39,9 +42,11 @@ ROUNDED = {  # files in other types of numbers, and their relative precision
 }
 
 
-@pytest.fixture(autouse=True)
-def no_torch(monkeypatch):
-  monkeypatch.setitem(sys.modules, 'torch', None)
+@pytest.fixture(autouse=True, scope='module')
+def no_torch():
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setitem(sys.modules, 'torch', None)
+    yield
 
 
 def expected(kind):
@@ -97,10 +102,10 @@ def test_every_file_is_tested():
 
 def test_other_objects_are_read_as_their_values():
   content = torch_file.read(DATA / 'lightning.ckpt')
-  settings = content['hyper_parameters']
-  assert type(settings).__name__ == 'Settings'
-  assert settings['lr'] == 0.1
-  assert settings['where']['path'] == 'x'
+  parameters = content['hyper_parameters']
+  assert type(parameters).__name__ == 'Settings'
+  assert parameters['lr'] == 0.1
+  assert parameters['where']['path'] == 'x'
   assert content['optimizer_states'][0]['param_groups'][0]['momentum'] == 0.9
 
 
@@ -316,3 +321,21 @@ def test_a_file_that_is_cut_off_is_named(tmp_path, name, share):
   path.write_bytes(content[: int(share * len(content))])
   with pytest.raises(ValueError, match=r'x is (corrupt or|a zip.*) cut off'):
     files.read(path)
+
+
+@settings(max_examples=150)
+@given(
+  st.sampled_from(['before_1_6.th', 'timm.PTH', 'pickled.pkl', 'script.pt']),
+  st.floats(0, 1, exclude_max=True),
+  st.binary(min_size=1, max_size=4),
+  st.booleans(),
+)
+def test_a_damaged_file_is_read_or_refused(name, place, changed, inserted):
+  content = (DATA / name).read_bytes()
+  at = int(place * len(content))
+  rest = content[at if inserted else at + len(changed) :]
+  with tempfile.TemporaryDirectory() as folder:
+    path = pathlib.Path(folder) / 'x'
+    path.write_bytes(content[:at] + changed + rest)
+    with contextlib.suppress(ValueError):
+      files.read(path)

@@ -248,7 +248,9 @@ def test_moments_of_an_optimizer_are_no_weights():
     read(moments)
 
 
-@pytest.mark.parametrize('dtype', ['int8', 'uint8', 'bool', 'complex64'])
+@pytest.mark.parametrize(
+  'dtype', ['int8', 'uint8', 'bool', 'complex64', 'object']
+)
 def test_numbers_that_are_not_real_are_refused(dtype):
   odd = {k: x.astype(dtype) for k, x in state_dict().items()}
   with pytest.raises(ValueError, match=f'of type {dtype}, .*quantised'):

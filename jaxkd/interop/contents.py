@@ -219,7 +219,7 @@ def _archive(path: pathlib.Path, size: int) -> Content:
   try:
     with zipfile.ZipFile(path) as archive:
       names = archive.namelist()
-  except (zipfile.BadZipFile, OSError, ValueError):
+  except torch_file.DAMAGE:
     return Content(
       '', f'a zip archive (.npz or PyTorch) cut off after {size:,} bytes', AGAIN
     )

@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -152,8 +151,10 @@ def _read_numpy(path: pathlib.Path) -> tuple[StateDict, dict[str, Any]]:
   try:
     with path.open('rb') as stream, np.load(stream) as file:
       return {name: file[name] for name in file.files}, {}
-  except (zipfile.BadZipFile, ValueError, EOFError) as error:
-    raise ValueError(f'{path} is corrupt: {error}') from error
+  except torch_file.DAMAGE as error:
+    raise ValueError(
+      f'{path} is corrupt, or holds more than arrays: {error}'
+    ) from error
 
 
 def _write_numpy(path: pathlib.Path, state_dict: StateDict, card: str) -> None:

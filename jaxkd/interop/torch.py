@@ -19,6 +19,7 @@ import numpy as np
 from jaxkd import models, reparam, tree
 from jaxkd.catalog import lookup
 from jaxkd.interop import names, unwrap
+from jaxkd.interop.torch_pickle import FLOATS
 from jaxkd.interop.unwrap import Weights
 from jaxkd.models.mlp import MLP
 from jaxkd.types import Variables
@@ -163,13 +164,13 @@ def _array(name: str, x: Any) -> np.ndarray:
   PyTorch may change its array in place later.
 
   Raises:
-    ValueError: it has whole or complex numbers.
+    ValueError: it has no floating-point numbers.
   """
   if hasattr(x, 'detach'):
     x = x.detach()
     # NumPy lacks some of PyTorch's types of numbers.
     x = (x.float() if x.dtype.is_floating_point else x).cpu().numpy()
-  if x.dtype.kind in 'biuc':
+  if x.dtype.kind != 'f' and x.dtype.name not in FLOATS:
     raise ValueError(
       f'{name} has numbers of type {x.dtype.name}, expected floating-point'
       ' ones: the network is quantised, or is none. Save it before it is'

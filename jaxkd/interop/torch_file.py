@@ -27,6 +27,7 @@ ZIP = b'PK\x03\x04'
 # How a file of the old format begins, after the opcodes of the protocol.
 MAGIC = b'\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'
 PICKLE = '/data.pkl'  # in the archive, below a folder of any name
+# What reading a corrupt pickle or archive may raise.
 DAMAGE = (
   ArithmeticError,
   AttributeError,
@@ -34,7 +35,7 @@ DAMAGE = (
   LookupError,
   MemoryError,
   OSError,
-  RecursionError,
+  RuntimeError,
   TypeError,
   ValueError,
   pickle.UnpicklingError,
