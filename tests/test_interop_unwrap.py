@@ -73,6 +73,11 @@ def module(state):
   return root
 
 
+def nested(state):
+  """A state dict with a mapping for each module."""
+  return tree.from_leaves({k.replace('.', '/'): x for k, x in state.items()})
+
+
 BOOKKEEPING = {
   'bn1.num_batches_tracked': np.array(7),
   'layer1.0.bn1.num_batches_tracked': np.array(7),
@@ -118,13 +123,21 @@ def test_parts_of_names_are_left_out_inside(part):
 def test_a_pickled_module_is_its_state_dict():
   assert same(module(state_dict()), state_dict())
   assert same({'model': module(under('module.')), 'x': 1}, state_dict())
+  assert same({'model': nested(state_dict()), 'x': 1}, state_dict())
 
 
 def test_a_pickled_module_with_further_layers_is_refused():
   more = {**state_dict(), 'layer4.0.conv1.weight': np.ones((2, 2, 3, 3))}
-  for checkpoint in (module(more), more, {'state_dict': more}):
+  for checkpoint in (module(more), nested(more), more, {'state_dict': more}):
     with pytest.raises(ValueError, match=r'\+ layer4.0.conv1.weight'):
       read(checkpoint)
+
+
+@pytest.mark.parametrize('wrap', [module, nested])
+def test_a_part_of_a_network_is_no_network(wrap):
+  checkpoint = {'model': wrap(state_dict(0, **DENSE))}
+  with pytest.raises(ValueError, match=r'\+ hidden1.weight'):
+    read(checkpoint, name='linear')
 
 
 def test_objects_that_refer_to_each_other_end():

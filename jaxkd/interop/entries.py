@@ -3,8 +3,6 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from jaxkd.interop.torch_pickle import Object, Ordered
-
 TOP = 'top level'  # how messages call the empty prefix
 # Parts of names that wrappers insert anywhere (torch.compile, FSDP, activation
 # checkpointing), and those between a pickled module and its arrays.
@@ -17,12 +15,12 @@ INSERTED = (
 class Entry(NamedTuple):
   """An array of a checkpoint.
 
-  group: keys of the mapping that it is in.
-  name: these keys and its name there, joined by dots.
+  group: keys of the mapping that it is in, each with a dot behind it.
+  name: these keys and its name there.
   array: NumPy's or PyTorch's.
   """
 
-  group: tuple[str, ...]
+  group: str
   name: str
   array: Any
 
@@ -57,27 +55,27 @@ def entries(checkpoint: Any) -> list[Entry]:
   """
   arrays = []
   seen: set[int] = set()  # the objects of a pickle may refer to each other
-  todo: list[tuple[Any, tuple[str, ...], tuple[str, ...] | None]] = [
-    (checkpoint, (), None)
-  ]
+  todo: list[tuple[Any, tuple[str, ...]]] = [(checkpoint, ())]
   while todo:
-    node, path, module = todo.pop()
+    node, path = todo.pop()
     if id(node) in seen:
       continue
     seen.add(id(node))
-    # All arrays of a pickled module count as one mapping.
-    if isinstance(node, Object) and not isinstance(node, Ordered):
-      module = path if module is None else module
     below = []
     for key, child in children(node):
       if hasattr(child, 'shape') and hasattr(child, 'dtype'):
-        parts = '.'.join((*path, key)).split('.')
-        name = '.'.join(x for x in parts if x not in INSERTED)
-        arrays.append(Entry(path if module is None else module, name, child))
+        name = _joined((*path, key))
+        arrays.append(Entry(_joined((*path, '')), name, child))
       else:
-        below.append((child, (*path, key), module))
+        below.append((child, (*path, key)))
     todo += reversed(below)
   return arrays
+
+
+def _joined(keys: tuple[str, ...]) -> str:
+  """Returns keys as one name, without what wrappers insert."""
+  parts = '.'.join(keys).split('.')
+  return '.'.join(x for x in parts if x not in INSERTED)
 
 
 def children(node: Any) -> Iterator[tuple[str, Any]]:

@@ -127,10 +127,12 @@ def _weights(
     return own and entry.name.removeprefix(prefix) in names[dialect]
 
   homes = {x.group for x in found if is_own(x)}
+  # Its names go across mappings, as those of a pickled module do.
+  nested = any(not prefix.startswith(home) for home in homes)
   near = [
     x
     for x in found
-    if (x.group in homes or (len(homes) > 1 and x.name.startswith(prefix)))
+    if (x.group in homes or (nested and x.name.startswith(prefix)))
     and x.name.rpartition('.')[2] not in BOOKKEEPING
   ]
   others = tuple(x for x in complete if x.startswith(prefix) and x != prefix)
