@@ -132,8 +132,9 @@ def test_a_sharded_folder_is_a_network(sharded, network, tmp_path):
 
 def test_the_command_converts_a_folder(sharded, network, tmp_path):
   convert.main(['vit_tiny', str(sharded), str(tmp_path / 'x.npz')])
-  variables, _ = checkpoints.load(tmp_path / 'x.npz')
+  variables, card = checkpoints.load(tmp_path / 'x.npz')
   assert tree.digest(variables) == tree.digest(network[0])
+  assert card.shape == (32, 32, 3) and card.mean == (0.1, 0.2, 0.3)
   with pytest.raises(SystemExit, match='vit is a vit_tiny, not a vit_small'):
     convert.main(['vit_small', str(sharded), str(tmp_path / 'y.npz')])
 

@@ -239,6 +239,13 @@ def test_changed_numbers_are_noticed(tmp_path):
     torch_file.read(path)
 
 
+def test_a_program_without_parameters_is_explained(tmp_path):
+  program = Call('__torch__\nNet', state={'training': False})
+  path = archive(tmp_path / 'x', program)
+  with pytest.raises(ValueError, match='frozen program of TorchScript'):
+    files.read(path)
+
+
 def test_big_endian_numbers_are_refused(tmp_path):
   for path in (
     archive(tmp_path / 'new', [Tensor()], byteorder='big'),

@@ -6,6 +6,7 @@ python -m jaxkd.commands.convert resnet32x4 IN.pth OUT
 import argparse
 import pathlib
 import sys
+from collections.abc import Sequence
 
 from jaxkd import checkpoints, tree
 from jaxkd.checkpoints import Card, Kind
@@ -41,8 +42,9 @@ def main(arguments: list[str] | None = None) -> None:
     nargs=3,
     type=int,
     metavar=('H', 'W', 'C'),
-    help='of the images that a network of jaxkd is for; 224 224 3 for ImageNet'
-    ' networks and transformers, 32 32 3 for others, by default',
+    help='of the images that a network of jaxkd is for; by default that in IN,'
+    ' or else 224 224 3 for ImageNet networks and transformers, and 32 32 3 for'
+    ' others',
   )
   parser.add_argument('--width', type=float, default=1.0, help='multiplier')
   parser.add_argument(
@@ -52,14 +54,11 @@ def main(arguments: list[str] | None = None) -> None:
     ' file; the average, if there is one, by default',
   )
   flags = parser.parse_args(arguments)
-  side = 224 if flags.model.startswith(LARGE) else 32
-  height, width, channels = flags.image_shape or (side, side, 3)
-  shape = height, width, channels
   try:
     print(
       convert(
         *(flags.model, flags.source, flags.target),
-        *(shape, flags.width, flags.weights),
+        *(flags.image_shape, flags.width, flags.weights),
       )
     )
   except MISTAKES as error:
@@ -70,7 +69,7 @@ def convert(
   model: str,
   source: pathlib.Path,
   target: pathlib.Path,
-  image_shape: tuple[int, int, int],
+  image_shape: Sequence[int] | None = None,
   width: float = 1.0,
   weights: str = '',
 ) -> str:
@@ -80,7 +79,8 @@ def convert(
     model: a key of `models.CATALOG`.
     source: of either kind.
     target: of the other kind; replaced if it exists.
-    image_shape: [H, W, C] of the images that it will be used with.
+    image_shape: [H, W, C] of the images that it will be used with; None takes
+      that in the source, or else the usual one of the model.
     width: of a state dict's network, unless its file has a card.
     weights: of a state dict's file that has several, see `checkpoints.load`.
 
@@ -101,8 +101,10 @@ def convert(
         f'{source} is a state dict, and so would {target} be: a network of'
         ' jaxkd is a folder or an .npz file'
       )
+    shape = image_shape or _image_shape(source, model)
+    rows, columns, channels = shape
     variables, card = checkpoints.load(
-      source, model, image_shape, weights, width=width
+      source, model, (rows, columns, channels), weights, width=width
     )
     _check(source, model, card)
     checkpoints.save(target, variables, card)
@@ -117,6 +119,14 @@ def convert(
     f' {count} arrays written to {target}'
   )
   return '\n'.join([report, *(f'{source.name}: {x}' for x in card.notes)])
+
+
+def _image_shape(source: pathlib.Path, model: str) -> tuple[int, ...]:
+  card = checkpoints.load_card(source)
+  if card and card.image_shape:
+    return card.image_shape
+  side = 224 if model.startswith(LARGE) else 32
+  return side, side, 3
 
 
 def _check(source: pathlib.Path, model: str, card: Card) -> None:

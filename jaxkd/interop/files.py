@@ -11,6 +11,7 @@ import numpy as np
 from jaxkd.catalog import lookup
 from jaxkd.disk import CARD, replacing
 from jaxkd.interop import contents, hugging_face, torch_file
+from jaxkd.interop.entries import entries
 
 StateDict = dict[str, np.ndarray]
 STATE_DICT = 'state_dict'  # its key beside the card in a .pth file
@@ -89,6 +90,11 @@ def write(
 
 def _read_torch(path: pathlib.Path) -> tuple[Any, dict[str, Any]]:
   content = torch_file.read(path)
+  if type(content).__module__.startswith('__torch__') and not entries(content):
+    raise ValueError(
+      f'{path} is a frozen program of TorchScript, without parameters: save the'
+      ' state_dict() of the module that it was made of by torch.save'
+    )
   card = content.get(CARD, '{}') if isinstance(content, dict) else '{}'
   return content, json.loads(card)
 
@@ -120,10 +126,10 @@ def _read_safetensors(path: pathlib.Path) -> tuple[StateDict, dict[str, Any]]:
     raise ValueError(f'{path} is corrupt: {error}') from error
   with path.open('rb') as file:  # the library returns no 8-bit numbers
     size = int.from_bytes(file.read(8), 'little')
-    entries = json.loads(file.read(size))
+    header = json.loads(file.read(size))
   content = np.memmap(path, np.uint8, mode='r')[8 + size :]
-  entries.pop('__metadata__', None)
-  odd = {k: x['dtype'] for k, x in entries.items() if x['dtype'] not in DTYPES}
+  header.pop('__metadata__', None)
+  odd = {k: x['dtype'] for k, x in header.items() if x['dtype'] not in DTYPES}
   if odd:
     name, dtype = next(iter(odd.items()))
     raise ValueError(
@@ -131,7 +137,7 @@ def _read_safetensors(path: pathlib.Path) -> tuple[StateDict, dict[str, Any]]:
       ' not read. Save it before it is quantised'
     )
   arrays = {}
-  for name, entry in entries.items():
+  for name, entry in header.items():
     first, last = entry['data_offsets']
     numbers = content[first:last].view(DTYPES[entry['dtype']])
     arrays[name] = numbers.reshape(entry['shape'])
