@@ -21,14 +21,16 @@ MODELS = {  # file -> network, where the names differ
   'timm_vit_tiny_patch16_224': 'vit_tiny',
 }
 TAPS = ['stem', *(f'stage{i}' for i in range(1, 5))]
+
+
+def is_slow(path):
+  """Whether the images are of 224 x 224, or the network is deep."""
+  case = json.loads(path.read_text())
+  return case.get('slow', case['input_shape'][-1] > 32)
+
+
 CASES = [
-  # On images of 224 x 224 they take long.
-  pytest.param(
-    path.stem,
-    marks=pytest.mark.slow
-    if json.loads(path.read_text())['input_shape'][-1] > 32
-    else (),
-  )
+  pytest.param(path.stem, marks=pytest.mark.slow if is_slow(path) else ())
   for path in sorted(PARITY.glob('*.json'))
 ]
 

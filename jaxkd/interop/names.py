@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 import flax.linen as nn
 import numpy as np
 
-from jaxkd.interop import names_transformers
+from jaxkd.interop import names_efficient, names_transformers
 from jaxkd.interop.rules import (
   BLOCK,
   Rules,
@@ -24,6 +24,9 @@ from jaxkd.interop.rules import (
   spread,
   translate,
 )
+from jaxkd.models.convnext import ConvNeXt
+from jaxkd.models.deit import DistilledViT
+from jaxkd.models.efficientnet import EfficientNet
 from jaxkd.models.mlp import MLP
 from jaxkd.models.mobilenet import MobileNetV1, MobileNetV2, StageRows
 from jaxkd.models.resnet import ResNet
@@ -175,6 +178,9 @@ def _shufflenet_v2(net: nn.Module) -> dict[str, Rules]:
 
 
 DIALECTS: dict[type, Callable[..., dict[str, Rules]]] = {
+  ConvNeXt: names_efficient.convnext,
+  DistilledViT: names_transformers.distilled_vit,
+  EfficientNet: names_efficient.efficientnet,
   MobileNetV1: _mobilenet_v1,
   MobileNetV2: _mobilenet_v2,
   ResNet: _resnet,
@@ -189,12 +195,16 @@ DIALECTS: dict[type, Callable[..., dict[str, Rules]]] = {
 
 # Our names of arrays by which a dialect is recognised, besides those of the
 # first and the last layer.
-LANDMARKS: dict[type, tuple[str, ...]] = {
-  ViT: ('stage1_block0/attention/qkv/kernel',),
-}
+QKV = 'stage1_block0/attention/qkv/kernel'
+LANDMARKS: dict[type, tuple[str, ...]] = {DistilledViT: (QKV,), ViT: (QKV,)}
 HEAD = 'head/kernel'
 # The first layer of a family where it is not 'conv_stem'.
-FIRST = {MLP: 'hidden1', VGG: 'stem/conv0', ViT: 'embed'}
+FIRST = {
+  DistilledViT: 'embed',
+  MLP: 'hidden1',
+  VGG: 'stem/conv0',
+  ViT: 'embed',
+}
 POSITIONS = 'position_embedding'  # of a ViT, [1, tokens, D]
 
 

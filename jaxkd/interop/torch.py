@@ -240,7 +240,7 @@ def _shapes(
     return tree.shapes(net, (1, 1, channels))
   patches = 2  # a side; any number that the network accepts
   if names.POSITIONS in sized:
-    patches = math.isqrt(sized[names.POSITIONS].shape[1] - 1)
+    patches = math.isqrt(sized[names.POSITIONS].shape[1] - len(net.TOKENS))
   side = patches * getattr(net, 'patch', 16)
   return tree.shapes(net, (side, side, channels))
 

@@ -2,12 +2,12 @@
 
 https://arxiv.org/abs/2010.11929, https://arxiv.org/abs/2012.12877. As in timm,
 a DeiT without a distillation token is the ViT of the same size, with the same
-initialisation; only the training differs. Dropout and stochastic depth, which
-belong to the training, are absent.
+initialisation; only the training differs. One with a distillation token is in
+`deit`. Dropout and stochastic depth, which belong to the training, are absent.
 """
 
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -80,6 +80,9 @@ class ViT(nn.Module):
   patch: int = 16
   epsilon: float = EPSILON
 
+  # Learned tokens in front of the patches.
+  TOKENS: ClassVar[tuple[str, ...]] = ('class_token',)
+
   def __post_init__(self):
     """Checks the sizes before anything is traced."""
     widen_heads((self.heads,), self.width)
@@ -100,12 +103,19 @@ class ViT(nn.Module):
         x = Block(heads, self.head_dim, self.dtype, self.epsilon, name=name)(x)
       taps[f'stage{i}'] = x
     norm = layer_norm(jnp.float32, 'norm_last', self.epsilon)
-    x = taps['pooled'] = norm(x[:, 0])
-    head = nn.Dense(self.num_classes, kernel_init=normal_002, name='head')
-    return Outputs(head(x), taps)
+    return self.classified(norm(x[:, : len(self.TOKENS)]), taps)
+
+  def classified(self, x: Array, taps: dict[str, Array]) -> Outputs:
+    """Returns logits [B, K] and taps of the learned tokens [B, n, D]."""
+    x = taps['pooled'] = x[:, 0]
+    return Outputs(self.head('head')(x), taps)
+
+  def head(self, name: str) -> nn.Dense:
+    """Returns a linear classifier."""
+    return nn.Dense(self.num_classes, kernel_init=normal_002, name=name)
 
   def tokens(self, image: Array, features: int) -> Array:
-    """Returns the embedded class token and patches, [B, N, D]."""
+    """Returns the learned tokens and the embedded patches, [B, N, D]."""
     check_sides(image, self.patch)
     embed = nn.Conv(
       features,
@@ -120,10 +130,13 @@ class ViT(nn.Module):
     x = embed(image)
     b, d = x.shape[0], features  # b may be symbolic
     x = x.reshape(b, -1, d)
-    init = nn.initializers.normal(1e-6)
-    first = self.param('class_token', init, (1, 1, d), jnp.float32)
-    first = jnp.broadcast_to(first.astype(self.dtype), (b, 1, d))
-    x = jnp.concatenate([first, x], axis=1)
+    inits = (nn.initializers.normal(1e-6), normal_002)  # as timm's
+    first = [
+      self.param(name, init, (1, 1, d), jnp.float32)
+      for name, init in zip(self.TOKENS, inits, strict=False)
+    ]
+    first = [jnp.broadcast_to(y.astype(self.dtype), (b, 1, d)) for y in first]
+    x = jnp.concatenate([*first, x], axis=1)
     shape = (1, x.shape[1], d)
     position = self.param('position_embedding', normal_002, shape, jnp.float32)
     return x + position.astype(self.dtype)
