@@ -26,7 +26,7 @@ ALWAYS = (
   'params_sha256',
 )
 PLAIN = ('settings', 'taps', 'reused', 'data_settings')  # mappings, as in JSON
-TUPLES = ('image_shape', 'class_names', 'mean', 'std')
+TUPLES = ('image_shape', 'class_names', 'mean', 'std', 'notes')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +63,7 @@ class Card:
   layout: of an exported network's images: 'NHWC'.
   jaxkd: the version that exported it.
   converted_from: name of the file of a PyTorch state dict.
+  notes: sentences on what was taken from that file.
   other: entries that this version does not know; they are kept.
   """
 
@@ -93,6 +94,7 @@ class Card:
   layout: str = ''
   jaxkd: str = ''
   converted_from: str = ''
+  notes: tuple[str, ...] = ()
   other: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):

@@ -20,6 +20,9 @@ TEACHER = dict(
   settings=dict(),
   taps=dict(),
   checkpoint='',  # '': trained first, or from the cache; 'bayes': p*(y|x)
+  # Of a file with several sets of weights: average raw, or their key in the
+  # file; '': the average if there is one.
+  weights='',
   # Its input and classes; by default its checkpoint's, or the data's.
   image_size=0,  # height and width
   channels=0,  # 1 or 3
@@ -115,6 +118,7 @@ def default() -> Config:
         settings=dict(),  # further arguments of the architecture
         taps=dict(),  # further ones: name -> 'PATH/OF/MODULE' or '...:input'
         checkpoint='',  # to start from
+        weights='',  # of a file with several: see teacher.weights
         image_size=0,  # height and width of its input; 0: the data's
       ),
       teacher=TEACHER,

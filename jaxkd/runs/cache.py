@@ -38,6 +38,7 @@ LATER = (
 # Settings of a network that is used as it is, without effect on a training.
 AS_IT_IS = (
   'checkpoint',
+  'weights',
   'outputs',
   'cache_outputs',
   'classes',
@@ -111,6 +112,7 @@ def settings_of(experiment: Experiment, phase: ResolvedPhase) -> dict[str, Any]:
       model.start,
       model.name,
       experiment.image_shape,
+      model.weights,
       width=model.width,
       **model.settings,
     )

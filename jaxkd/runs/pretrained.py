@@ -57,6 +57,7 @@ def load_pretrained(experiment: Experiment) -> dict[str, SavedNetwork]:
         path,
         model.name,
         interface.target.shape if interface else experiment.image_shape,
+        model.weights,
         width=model.width,
         **configs.as_json(model.settings),
       )
