@@ -63,10 +63,12 @@ def default() -> Config:
       save_every_steps=0,  # besides the save after each epoch; 0: none
       cache='',  # of trained teachers; '': $JAXKD_CACHE or ~/.cache/jaxkd
       data=dict(
-        name='cifar100',  # digits cifar10 synthetic tfds:NAME folder:PATH
+        name='cifar100',  # digits cifar10 synthetic tfds:NAME folder:PATH ...
         dir='',  # '': $JAXKD_DATA or ~/.cache/jaxkd/data
         few_shot=0,  # training examples for each class; 0: all
         validation=0,  # for each class, held out to be tested on
+        hold_out=0.0,  # of each class: a fraction, or examples; 0: none
+        hold_out_seed=0,
         image_size=0,  # of folders and TFDS; 0: chosen from the images
         augment='default',  # none flip crop crop_flip
         settings=dict(),  # further arguments of the data set's loader
@@ -171,6 +173,8 @@ LIMITS: dict[str, tuple[float, float | None]] = {
   'save_every_steps': (0, None),
   'data.few_shot': (0, None),
   'data.validation': (0, None),
+  'data.hold_out': (0, None),
+  'data.hold_out_seed': (0, None),
   'data.image_size': (0, None),
   'student.branches': (1, 6),  # as many as reparam.branches has
   'teacher.scale': (0, None),
