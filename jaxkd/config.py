@@ -88,7 +88,7 @@ def default() -> Config:
         taps=dict(),
         checkpoint='',  # '': trained first, or from the cache; 'bayes': p*(y|x)
         # How it is trained, where it has no checkpoint.
-        loss='cross_entropy',  # brier square_logits (of outputs, no softmax)
+        loss='cross_entropy',  # brier square_logits binary_cross_entropy
         reduction='sum',  # of squared errors over the classes; or mean
         scale=1.0,  # factor on the loss
         read_out='',  # softmax clip simplex; '': the one that fits the loss
@@ -98,6 +98,7 @@ def default() -> Config:
         stop=0.0,  # the training ends early; a fraction, or epochs; 0: never
         learning_rate=0.0,  # 0: as the student
         start='',  # a checkpoint to start from; '': random values
+        problem='',  # its checkpoint's, see problems.CATALOG; '': the card's
         seed=0,  # its own, so that students of several seeds share it
       ),
       method=dict(name='kd'),  # and the method's keyword arguments

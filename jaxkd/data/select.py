@@ -153,8 +153,8 @@ def held_out(
     k = small[0]
     raise ValueError(
       f'class {names[k]!r} has {sizes[k]} training examples, of which'
-      f' data.hold_out={part:g} takes {counts[k]}, so that none is left to train'
-      ' on: add examples, or lower data.hold_out'
+      f' data.hold_out={part:g} takes {counts[k]}, so that none is left to'
+      ' train on: add examples, or lower data.hold_out'
     )
   return choose(label, counts, 'hold_out', seed)
 

@@ -14,8 +14,11 @@ from jaxkd.problems.base import Display, Problem, Raw
 from jaxkd.types import Array, Batch, Metrics
 
 
-def batch_spec(image_shape: tuple[int, int, int], size: int) -> Batch:
+def batch_spec(
+  image_shape: tuple[int, int, int], size: int, num_classes: int = 0
+) -> Batch:
   """Returns the shapes and types of a batch; see `Problem`."""
+  del num_classes  # a label is one number
 
   def spec(shape: tuple[int, ...], dtype: Any) -> Any:
     return jax.ShapeDtypeStruct(shape, dtype)

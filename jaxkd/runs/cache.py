@@ -27,6 +27,7 @@ LATER = (
   'blend_epochs',
   'stop',
   'start',
+  'problem',
   'settings',
   'taps',
 )
