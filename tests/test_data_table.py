@@ -1,6 +1,7 @@
 """Tables of images: formats, labels, splits, weights, and every mistake."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -37,9 +38,8 @@ def rows(**columns):
 def write(path, rows, delimiter=',', encoding='utf-8'):
   """Writes rows in the format of the suffix, by formulas of our own."""
   if path.suffix == '.parquet':
-    import pyarrow
-    import pyarrow.parquet
-
+    pyarrow = pytest.importorskip('pyarrow')
+    pytest.importorskip('pyarrow.parquet')
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
   elif path.suffix == '.jsonl':
     path.write_text(''.join(json.dumps(row) + '\n' for row in rows))
@@ -265,6 +265,20 @@ def test_a_missing_table_and_a_folder_are_explained(folder):
     data.load(f'table:{folder / "b.csv"}')
   with pytest.raises(ValueError, match='is a folder: name the table in it'):
     data.load(f'table:{folder}')
+
+
+@pytest.mark.parametrize(
+  ('name', 'library', 'extra'),
+  [
+    ('table:{}/a.parquet', 'pyarrow', 'parquet'),
+    ('huggingface:{}', 'datasets', 'datasets'),
+  ],
+)
+def test_a_missing_library_is_named(folder, monkeypatch, name, library, extra):
+  (folder / 'a.parquet').write_bytes(b'PAR1')
+  monkeypatch.setitem(sys.modules, library, None)
+  with pytest.raises(ImportError, match=rf"pip install 'jaxkd\[{extra}\]'"):
+    data.load(name.format(folder))
 
 
 def test_weights_that_are_all_zero_are_refused(folder):
