@@ -26,6 +26,8 @@ SETTINGS = {
   'save_every_steps': AT_LEAST_0,
   'data.few_shot': AT_LEAST_0,
   'data.validation': AT_LEAST_0,
+  'data.hold_out': AT_LEAST_0,
+  'data.hold_out_seed': SEED,
   'data.image_size': AT_LEAST_0,
   'student.width': POSITIVE,
   'student.branches': '[1, 6]',  # as many as reparam.branches has
