@@ -17,6 +17,7 @@ from jaxkd.interop import files
 from jaxkd.interop.torch import to_state_dict
 from jaxkd.models.class_map import ClassMap
 from jaxkd.models.own_input import OwnInput, convert
+from jaxkd.runs import experiment, study
 from jaxkd.runs.cache import Cache, settings_of
 from jaxkd.runs.interfaces import input_of
 from jaxkd.runs.run import Run
@@ -153,6 +154,36 @@ class TestClasses:
     assert modules['second'].groups == ((1,), (2,), (0,))
     assert not isinstance(modules['whole'], ClassMap)
 
+  def test_classes_are_merged_where_they_exclude_each_other(
+    self, permuted, monkeypatch
+  ):
+    one_by_one = dict(teacher__classes={0: 1, 1: 0}, **permuted)
+    merged = dict(teacher__classes={0: 1, 1: 1, 2: 0}, **permuted)
+    tiny.experiment(**merged)
+    monkeypatch.setattr(experiment, 'CLASSIFICATION', None)
+    tiny.experiment(**one_by_one)
+    with pytest.raises(ValueError, match="classes of 'teacher' can be merged"):
+      tiny.experiment(**merged)
+
+  def test_a_class_of_the_data_can_be_missing(self, permuted, tmp_path, capsys):
+    classes = dict(teacher__classes={'class0': 0, 'class1': 1})
+    summary = finish(tmp_path / 'run', **classes, **permuted)
+    assert (
+      'it has no class for class2: probability 0' in capsys.readouterr().out
+    )
+    assert np.isfinite(summary['networks']['student']['nll'])
+
+  def test_a_study_has_maps_with_any_names(self, permuted, tmp_path):
+    config = tiny.config(
+      teacher__classes={'class 0.5': 'class0', 0: 1}, **permuted
+    )
+    config.study.seeds = (0, 1)
+    for one in study.expand(config)['run']:
+      assert one.teacher.classes == {'class 0.5': 'class0', 0: 1}
+    (tmp_path / 'map.json').write_text('{"class0": "class0"}')
+    config.study.recipes = {'a': {'teacher': {'classes': str(tmp_path)}}}
+    assert study.expand(config)['a'][0].teacher.classes == str(tmp_path)
+
   def test_a_trained_teacher_has_no_map(self):
     with pytest.raises(ValueError, match="teacher.classes .* 'teacher' is tr"):
       tiny.experiment(teacher__classes={0: 1})
@@ -234,6 +265,22 @@ class TestInput:
     comparison = evaluate.evaluate(tmp_path / 'run').guides
     assert set(comparison) == {'teacher'}
 
+  @pytest.mark.slow
+  def test_a_transformer_has_the_size_of_its_positions(self, tmp_path):
+    settings = dict(patch=8)
+    network = models.build('vit_tiny', 3, width=1 / 3, **settings)
+    shapes = tree.shapes(network, (32, 32, 3))
+    variables = jax.tree.map(lambda x: np.zeros(x.shape, np.float32), shapes)
+    state = to_state_dict('vit_tiny', variables, width=1 / 3, **settings)
+    files.write(tmp_path / 'x.npz', state, {})
+    made = tiny.experiment(
+      teacher__name='vit_tiny',
+      teacher__width=1 / 3,
+      teacher__settings=settings,
+      teacher__checkpoint=str(tmp_path / 'x.npz'),
+    )
+    assert made.phases[0].interfaces['teacher'].target.shape == (32, 32, 3)
+
   def test_a_student_is_trained_exported_and_tested_at_its_own_size(
     self, tmp_path
   ):
@@ -293,8 +340,11 @@ class TestInput:
         dict(mean=(0.5, 0.5), std=(1.0, 1.0)),
         'a finite number for each of the 1',
       ),
-      (dict(mean=(0.5,), std=(0.0,)), 'teacher.std must be positive'),
-      (dict(mean=(float('nan'),), std=(1.0,)), 'must be a finite number'),
+      (dict(mean=(0.5,), std=(0.0,)), r'teacher.std\[0\] must be above 0'),
+      (
+        dict(mean=(float('nan'),), std=(1.0,)),
+        r'teacher.mean\[0\] must be fin',
+      ),
       (dict(mean=('x',), std=(1.0,)), 'must be a finite number'),
       (dict(channels=2), 'takes 2 channels, the images have 1'),
       (dict(image_size=-1), 'teacher.image_size must be at least 0'),

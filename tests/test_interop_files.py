@@ -270,7 +270,7 @@ def test_a_file_of_another_number_of_classes_is_refused(
   fewer = {k: x[:2] if k.startswith('head') else x for k, x in state.items()}
   path = tmp_path / 'fewer.npz'
   files.write(path, fewer, {})
-  with pytest.raises(ValueError, match='num_classes 2, .* num_classes 10'):
+  with pytest.raises(ValueError, match='other.* has 2 classes, .* have 10'):
     finish(tmp_path / 'run', cache, teacher__checkpoint=str(path))
 
 

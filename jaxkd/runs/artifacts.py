@@ -9,11 +9,10 @@ import pathlib
 from typing import Any
 
 import flax.linen as nn
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxkd import checkpoints, data, models, problems
+from jaxkd import checkpoints, data, problems
 from jaxkd import config as configs
 from jaxkd.checkpoints import Card, SavedNetwork
 from jaxkd.checkpoints.load import RESULTS
@@ -189,18 +188,7 @@ def predict_for(
     dataset: likewise.
     model: likewise.
   """
-  own = interface_of(card, dataset, model)
-
-  def connected_predict(image: np.ndarray) -> np.ndarray:
-    if own.source != own.target:
-      converted = models.convert(jnp.asarray(image), own.source, own.target)
-      image = np.asarray(converted)
-    logits = predict(image)
-    if own.groups is None:
-      return logits
-    return np.asarray(models.map_logits(jnp.asarray(logits), own.groups))
-
-  return connected_predict
+  return interface_of(card, dataset, model).of_data(predict, np.asarray)
 
 
 def evaluator(dataset: Dataset) -> Evaluator:

@@ -15,6 +15,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jaxkd import disk
 from jaxkd.catalog import UnknownNameError
 from jaxkd.models.class_map import Groups
 
@@ -45,6 +46,7 @@ def groups_of(
   count: int,
   data_names: Sequence[str],
   where: str,
+  network: str = 'the network',
 ) -> Groups | None:
   """Returns the classes of a network that each class of the data consists of.
 
@@ -61,6 +63,7 @@ def groups_of(
     count: J, the number of the network's classes.
     data_names: of the data's K classes.
     where: how the setting is called in messages, such as 'teacher.'.
+    network: what it is called in messages.
 
   Returns:
     None if the classes are those of the data, in their order.
@@ -74,14 +77,8 @@ def groups_of(
     names = imagenet_names()
     if not classes and not set(data_names) & set(names):
       names = ()  # nothing says that they are ImageNet's
-  pairs = _pairs(classes, unmapped, names, count, data_names, where)
+  pairs = _pairs(classes, unmapped, names, count, data_names, where, network)
   if pairs is None:
-    if unmapped != RENORMALISE:
-      raise ValueError(
-        f'{where}unmapped={unmapped!r} takes the classes that no class of the'
-        f' data has, but every class has its own: set {where}classes, too, or'
-        f' leave {where}unmapped out'
-      )
     return None
   rest = set(range(count)) - pairs.keys()
   if unmapped != RENORMALISE:
@@ -101,31 +98,59 @@ def _pairs(
   count: int,
   data_names: Sequence[str],
   where: str,
+  network: str,
 ) -> dict[int, int] | None:
-  """Returns a map as indices; None if the classes are those of the data."""
+  """Returns a map as indices; None if the classes are the data's.
+
+  The arguments and errors are those of `groups_of`.
+  """
   if classes and classes != SAME:
     return _explicit(classes, names, count, data_names, where)
-  if count == len(data_names):
-    if classes == SAME or not names or tuple(names) == tuple(data_names):
+  if _are_same(classes, names, count, data_names):
+    if unmapped == RENORMALISE:
       return None
-  known = set(data_names) - {unmapped}
-  if not classes and known and known <= set(names):
-    return {
-      _index(name, names, count, f'{where}classes'): k
-      for k, name in enumerate(data_names)
-      if name in known
-    }
+    raise ValueError(
+      f'{where}unmapped={unmapped!r} takes the classes that no class of the'
+      f' data has, but every class has its own: set {where}classes, too, or'
+      f' leave {where}unmapped out'
+    )
+  own = tuple(name for name in data_names if name != unmapped)
+  if classes == SAME or not own or not set(own) <= set(names):
+    raise ValueError(_differ(names, count, data_names, where, network))
+  return {
+    _index(name, names, count, f'{where}classes'): data_names.index(name)
+    for name in own
+  }
+
+
+def _are_same(
+  classes: str | Mapping[Any, Any],
+  names: Sequence[str],
+  count: int,
+  data_names: Sequence[str],
+) -> bool:
+  """Returns whether classes are the data's, as far as is known or said."""
+  unnamed = classes == SAME or not names
+  return count == len(data_names) and (
+    unnamed or tuple(names) == tuple(data_names)
+  )
+
+
+def _differ(
+  names: Sequence[str],
+  count: int,
+  data_names: Sequence[str],
+  where: str,
+  network: str,
+) -> str:
+  """Returns the message for classes that differ, without a map."""
   own = f'{count} classes ({_some(names)})' if names else f'{count} classes'
-  raise ValueError(
-    f'{where}classes: the network has {own}, the data have {len(data_names)}'
+  same = f", or to '{SAME}' if they are the same, in this order"
+  return (
+    f'{where}classes: {network} has {own}, the data have {len(data_names)}'
     f' ({_some(data_names)}): set it to a map from its classes to theirs, like'
     f' {{{names[0] if names else 0!r}: {data_names[0]!r}}}, or to a .json or'
-    ' .csv file of one'
-    + (
-      f", or to '{SAME}' if they are the same, in this order"
-      if count == len(data_names)
-      else ''
-    )
+    f' .csv file of one{same if count == len(data_names) else ""}'
   )
 
 
@@ -169,7 +194,7 @@ def read_map(
   try:
     if classes.lstrip().startswith('{'):
       return list(ast.literal_eval(classes.strip()).items())
-    path = pathlib.Path(classes).expanduser()
+    path = disk.expanded(classes)
     if path.suffix not in FILES:
       raise ValueError('it is neither a mapping nor a .json or .csv file')
     with path.open(newline='', encoding='utf-8-sig') as file:

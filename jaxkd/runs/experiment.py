@@ -10,7 +10,7 @@ from jaxkd.catalog import UnknownNameError, lookup, suggestion
 from jaxkd.config import Config
 from jaxkd.data.base import Dataset, View
 from jaxkd.graph import OBJECTIVES, Model, Phase
-from jaxkd.problems import Problem
+from jaxkd.problems import CLASSIFICATION, Problem
 from jaxkd.runs import describe, sections
 from jaxkd.runs.phases import ResolvedPhase, resolve
 from jaxkd.train import mesh
@@ -138,10 +138,21 @@ def build(config: Config) -> Experiment:
   mesh.check_batch_size(mesh.make_mesh(), config.batch_size)
   experiment = bound(config, phases)
   for phase in experiment.phases:
+    configs.check_lengths(
+      config, phase.name, phase.epochs, phase.length, phase.schedule
+    )
     program, trained = phase.program, phase.graph.trained
     for name, module in program.modules.items():
       models.check(module, program.input_shape, train=name in trained)
-    spec = experiment.source.problem.batch_spec(program.input_shape, 2)
+    problem = experiment.source.problem
+    for name, interface in phase.interfaces.items():
+      if interface.merges and problem is not CLASSIFICATION:
+        raise ValueError(
+          f'classes of {name!r} can be merged where each image has one class,'
+          f' but {config.data.name} poses the problem {problem.name}: map one'
+          ' class of the network to each class of the data'
+        )
+    spec = problem.batch_spec(program.input_shape, 2)
     program.check_objectives(spec, phase.length)
     phase.make_optimizer(1)
   return experiment

@@ -11,7 +11,7 @@ from jaxkd import config as configs
 from jaxkd import methods
 from jaxkd.catalog import lookup
 from jaxkd.disk import PARTIAL, write_json
-from jaxkd.runs import layout
+from jaxkd.runs import layout, lock
 
 # A run's files -> their names in version 0.1; see also `layout`.
 FORMER = {'pretrained.json': 'given.json'}
@@ -93,7 +93,11 @@ def check(
     )
     check_same(workdir, old, new, f'a {kind}', 'config', allowed)
   elif workdir.exists():
-    names = [x.name for x in workdir.iterdir() if x.suffix != PARTIAL]
+    names = [
+      x.name
+      for x in workdir.iterdir()
+      if x.suffix != PARTIAL and x.name != lock.NAME
+    ]
     if names:
       raise ValueError(
         f'{workdir} is not empty and holds no {kind} ({min(names)!r} is in it);'
@@ -107,7 +111,7 @@ def check_same(
   new: Sequence[Mapping[str, Any]],
   what: str,
   kind: str,
-  allowed: Sequence[str] = (),
+  allowed: Sequence[str] | None = None,
 ) -> list[str]:
   """Refuses a place whose settings differ from those of the new run.
 
@@ -117,7 +121,7 @@ def check_same(
     new: settings of the new run or runs, likewise.
     what: 'a run' or 'results', for the message.
     kind: of settings, one of `KINDS`.
-    allowed: the kinds that may differ.
+    allowed: the kinds that may differ; None: no kind ever may.
 
   Returns:
     A line for each setting that differs.
@@ -129,11 +133,13 @@ def check_same(
   for pair in zip(old, new, strict=False):
     lines += configs.differing(*pair)
   lines = list(dict.fromkeys(lines))
-  if lines and kind not in allowed:
+  if lines and kind not in (allowed or ()):
+    override = f'--config.allow_changed="(\'{kind}\',)"'
+    hint = f', or go on in spite of it by {override}'
     raise ValueError(
       f'{place} holds {what} of {KINDS[kind]}; choose another --workdir, or'
-      ' change back, or go on in spite of it by'
-      f' --config.allow_changed="(\'{kind}\',)":\n  ' + '\n  '.join(lines)
+      f' change back{hint if allowed is not None else ""}:\n  '
+      + '\n  '.join(lines)
     )
   return lines
 

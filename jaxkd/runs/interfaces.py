@@ -6,6 +6,7 @@ first, then the model card of the checkpoint, then the data.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
@@ -21,9 +22,11 @@ from jaxkd.models.class_map import Groups, map_logits, with_classes
 from jaxkd.models.own_input import LUMA, Input, convert, with_input
 from jaxkd.runs import classes, functions
 from jaxkd.runs.sections import model_of
+from jaxkd.types import Variables
 
 F = TypeVar('F', bound=Callable[[Any], Any] | None)
-CHANNELS = (1, 3)  # grey, RGB: what images can be converted between
+CHANNELS = (3, 1)  # RGB, grey: what images can be converted between
+SIDES = (224, 32, 64, 96, 128, 160, 192, 240, 256, 288, 320, 384, 448, 512)
 
 
 class Data(Protocol):
@@ -97,6 +100,11 @@ class Interface:
     return cast(F, connected)
 
   @property
+  def merges(self) -> bool:
+    """Whether a class of the data consists of several of the network's."""
+    return any(len(own) > 1 for own in self.groups or ())
+
+  @property
   def lines(self) -> list[str]:
     """What differs from the data, in words."""
     lines = []
@@ -142,6 +150,7 @@ def interface(
     card.num_classes,
     data.class_names,
     where,
+    f'the checkpoint {model.checkpoint}' if model.checkpoint else 'the network',
   )
   return Interface(
     source, target, card.num_classes, groups, tuple(data.class_names)
@@ -329,8 +338,9 @@ def card_of(model: Model, data: Data) -> Card | None:
 def load(model: Model, image_shape: tuple[int, int, int]) -> SavedNetwork:
   """Reads a model's checkpoint.
 
-  A state dict without a card has as many channels as its arrays, and is for
-  images of the data's size unless the user says otherwise.
+  A state dict without a card is for images of the data's size and channels, or
+  else of the first of `SIDES` and `CHANNELS` that fit its arrays, such as the
+  positions of a transformer.
 
   Args:
     model: with a checkpoint.
@@ -348,10 +358,24 @@ def load(model: Model, image_shape: tuple[int, int, int]) -> SavedNetwork:
     width=model.width,
     **arguments,
   )
-  for count in (channels, *CHANNELS):
-    shape = height, width, count
+  sizes = [(height, width)]
+  if not model.image_size:
+    sizes += [(side, side) for side in SIDES]
+  counts = dict.fromkeys((channels, *CHANNELS))
+  for size, count in itertools.product(sizes, counts):
     if card.shape != (height, width, channels):
       break  # its own, which the file knows
-    if not tree.differences(variables, tree.shapes(card.module(), shape)):
-      return SavedNetwork(variables, card.replace(image_shape=shape))
+    if _fits(variables, card, (*size, count)):
+      return SavedNetwork(variables, card.replace(image_shape=(*size, count)))
   return SavedNetwork(variables, card)
+
+
+def _fits(
+  variables: Variables, card: Card, image_shape: tuple[int, int, int]
+) -> bool:
+  """Returns whether arrays are those of a network for images of a shape."""
+  try:
+    shapes = tree.shapes(card.module(), image_shape)
+  except ValueError:  # a size that the network cannot have
+    return False
+  return not tree.differences(variables, shapes)

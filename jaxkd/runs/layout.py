@@ -3,6 +3,7 @@
 import os
 import pathlib
 
+from jaxkd import disk
 from jaxkd.disk import NETWORKS
 
 CONFIG = 'config.json'
@@ -28,5 +29,5 @@ def cache_folder(folder: str | os.PathLike[str] | None = None) -> pathlib.Path:
   Args:
     folder: None or '' takes $JAXKD_CACHE, or else ~/.cache/jaxkd.
   """
-  folder = folder or os.environ.get('JAXKD_CACHE') or '~/.cache/jaxkd'
-  return pathlib.Path(folder).expanduser()
+  value = os.fspath(folder or '')
+  return disk.folder_of(value, 'JAXKD_CACHE', '~/.cache/jaxkd', 'cache')
