@@ -111,7 +111,10 @@ def test_further_epochs_show_the_views_again(exact):
 
   feed = dataclasses.replace(feed_of(task), step=record)
   state: Any = jnp.zeros(())
-  calls = [call.run(state)[1] for call in feed.calls(3, 0)]
+  calls = []
+  for call in feed.calls(3, 0):
+    state, batch = call.run(state)
+    calls.append(batch)
   shown = {
     key: np.concatenate([np.concatenate(call[key]) for call in calls])
     for key in ('image', 'index', 'logits')
