@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 import shutil
+from typing import Any
 
 import chex
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ import pytest
 import tiny
 from data_files import write_folder
 
-from jaxkd import checkpoints
+from jaxkd import checkpoints, problems
 from jaxkd.commands import store as command
 from jaxkd.data import augment, batches
 from jaxkd.disk import PARTIAL
@@ -21,7 +22,7 @@ from jaxkd.runs.experiment import build
 from jaxkd.runs.run import Run
 from jaxkd.runs.study import Study
 from jaxkd.stores import Store
-from jaxkd.train import guides
+from jaxkd.train import guides, precomputed
 from jaxkd.train.checkpoint import Checkpoints
 from jaxkd.train.phase import feed_of, start
 
@@ -109,7 +110,11 @@ def test_further_epochs_show_the_views_again(exact):
     return state, {**batch, 'logits': batch['precomputed']['teacher']}
 
   feed = dataclasses.replace(feed_of(task), step=record)
-  calls = [call.run(jnp.zeros(()))[1] for call in feed.calls(3, 0)]
+  state: Any = jnp.zeros(())
+  calls = []
+  for call in feed.calls(3, 0):
+    state, batch = call.run(state)
+    calls.append(batch)
   shown = {
     key: np.concatenate([np.concatenate(call[key]) for call in calls])
     for key in ('image', 'index', 'logits')
@@ -118,7 +123,9 @@ def test_further_epochs_show_the_views_again(exact):
   np.testing.assert_array_equal(shown['index'], index)
   np.testing.assert_array_equal(shown['logits'], Store(exact).read(1, index))
   pixels = jnp.array(dataset.train.image)[index]
-  want = augment.train_view(pixels, index, 1, seed=0, view=dataset.view)
+  want = augment.train_view(
+    pixels, jnp.array(index), 1, seed=0, view=dataset.view
+  )
   np.testing.assert_allclose(shown['image'], want, atol=1e-6)
 
 
@@ -264,6 +271,19 @@ def test_images_that_are_decoded_as_they_are_read(tmp_path):
     settings['data__settings'] = {'memory': 1}
     with pytest.raises(ValueError, match=r'settings\.memory: 0 -> 1'):
       finish(tmp_path / 'd', teacher__outputs=file, **settings)
+
+
+def test_views_that_are_not_numbered_are_not_cached():
+  dataset, own = data(), problems.CLASSIFICATION
+  precomputed.check_cacheable(dataset, own)
+  flipped = dataclasses.replace(
+    own,
+    train_view=lambda raw, epoch, seed, view: own.train_view(
+      {**raw, 'image': raw['image'][:, ::-1]}, epoch, seed, view
+    ),
+  )
+  with pytest.raises(ValueError, match='those of the problem classification'):
+    precomputed.check_cacheable(dataset, flipped)
 
 
 class TestRefusals:

@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from jaxkd import models
+from jaxkd import models, problems
 from jaxkd.checkpoints import Card
 from jaxkd.config import Config
 from jaxkd.data.base import Dataset
@@ -175,7 +175,7 @@ def check(dataset: Dataset, sources: Mapping[str, Source]) -> None:
     if source.store:
       check_store(source.store, dataset, source)
     if source.cache is not None:
-      check_cacheable(dataset)
+      check_cacheable(dataset, problems.of(dataset))
 
 
 def evaluate(

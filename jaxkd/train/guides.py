@@ -175,9 +175,13 @@ class Cached:
     """See `Guide`."""
     del examples
     flat = indices.reshape(-1)
-    while np.isin(flat, self._missing).any():
+    numbers = self._numbers[flat]
+    # Another run that fills the cache may be writing a row just now.
+    while len(absent := flat[~self._store.present(numbers, flat)]):
+      later = self._missing[~np.isin(self._missing, absent)]
+      self._missing = np.concatenate([absent, later])
       self._fill(stored)
-    logits = self._store.read(self._numbers[flat], flat)
+    logits = self._store.read(numbers, flat)
     return logits.reshape(*indices.shape, *logits.shape[1:])
 
   def close(self) -> None:

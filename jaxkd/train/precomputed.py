@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -176,13 +177,30 @@ def views_of(sources: Mapping[str, Source]) -> Views | None:
   return next(iter(views.values()), None)
 
 
-def check_cacheable(dataset: Dataset) -> None:
-  """Raises ValueError if the training views of the data are not numbered."""
+def check_cacheable(dataset: Dataset, problem: Problem) -> None:
+  """Checks that training views of the data are numbered.
+
+  Raises:
+    ValueError: images are decoded as they are read, or the problem has views of
+      its own.
+  """
   if dataset.train.load is not None:
     raise ValueError(
       'teacher.cache_outputs=True needs images in memory, whose views are'
       f' numbered, but {dataset.name} is decoded as it is read: set it to'
       ' False, or store the outputs by --mode=store'
+    )
+  some = {name: x[:8] for name, x in dataset.train.arrays.items()}
+  raw = {**some, 'index': np.arange(len(some['image']), dtype=np.int32)}
+  want = augment.train_view(
+    raw['image'], raw['index'], 0, seed=0, view=dataset.view
+  )
+  got = problem.train_view(raw, jnp.int32(0), 0, dataset.view)['image']
+  if got.shape != want.shape or not np.allclose(got, want, atol=1e-5):
+    raise ValueError(
+      'teacher.cache_outputs=True needs views that are numbered, and those of'
+      f' the problem {problem.name} are not: set it to False, or store the'
+      ' outputs by --mode=store'
     )
 
 
@@ -199,11 +217,7 @@ def cache_header(
     source: of the logits.
     shape: of the logits of one image.
     identity: all that the logits depend on besides the images, as JSON values.
-
-  Raises:
-    ValueError: the views of the data are not numbered.
   """
-  check_cacheable(dataset)
   return Header(
     rows=Rows(shape, source.dtype, source.top),
     slots=augment.view_count(dataset.view),
