@@ -30,6 +30,8 @@ LATER = (
   'settings',
   'taps',
 )
+# Settings that a training does not depend on. That of a start is its content.
+AS_IT_IS = ('checkpoint', 'weights')
 
 
 class Cache:
@@ -81,7 +83,7 @@ def settings_of(experiment: Experiment, phase: ResolvedPhase) -> dict[str, Any]:
   (name,) = phase.graph.learners
   model = phase.models[name]
   default = configs.resolved(configs.default())[name]
-  section = {k: v for k, v in config[name].items() if k != 'checkpoint'}
+  section = {k: v for k, v in config[name].items() if k not in AS_IT_IS}
   if models.is_path(model.name):  # whose code is not ours
     section['source'] = models.source_digest(model.name)
   for key in LATER:
@@ -92,6 +94,7 @@ def settings_of(experiment: Experiment, phase: ResolvedPhase) -> dict[str, Any]:
       model.start,
       model.name,
       experiment.image_shape,
+      model.weights,
       width=model.width,
       **model.settings,
     )
