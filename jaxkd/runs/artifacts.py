@@ -195,6 +195,7 @@ def load_guide(workdir: pathlib.Path, name: str) -> SavedNetwork | None:
     path,
     section['name'],
     load_network(workdir).card.shape,
+    section.get('weights', ''),
     width=section['width'],
     **section.get('settings', {}),
   )
