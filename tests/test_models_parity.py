@@ -19,6 +19,10 @@ MODELS = {  # file -> network, where the names differ
   'ShuffleV1': 'shufflenet_v1',
   'ShuffleV2': 'shufflenet_v2',
   'timm_vit_tiny_patch16_224': 'vit_tiny',
+  'akamaster_resnet20': 'resnet20_a',
+  'torchvision_mobilenet_v2': 'imagenet_mobilenet_v2',
+  'torchvision_resnext50_32x4d': 'imagenet_resnext50',
+  'torchvision_vgg11_bn': 'imagenet_vgg11_bn',
 }
 TAPS = ['stem', *(f'stage{i}' for i in range(1, 5))]
 CASES = [
@@ -26,7 +30,7 @@ CASES = [
   pytest.param(
     path.stem,
     marks=pytest.mark.slow
-    if json.loads(path.read_text())['input_shape'][-1] > 32
+    if max(json.loads(path.read_text())['input_shape'][2:]) > 64
     else (),
   )
   for path in sorted(PARITY.glob('*.json'))
@@ -58,15 +62,16 @@ def test_agrees_with_the_original(name):
   image = rng.standard_normal(case['input_shape']).astype(np.float32)
   image = image.transpose(0, 2, 3, 1)
   model = MODELS.get(name, name)
-  variables = from_state_dict(model, draw(case))
-  net = models.build(model, len(case['logits'][0]))
+  settings = case.get('settings', {})
+  variables = from_state_dict(model, draw(case), **settings)
+  net = models.build(model, len(case['logits'][0]), **settings)
   with jax.default_matmul_precision('highest'):
     logits, taps = jax.jit(net.apply)(variables, image)
 
   want = np.asarray(case['logits'])
   atol = 2e-5 * max(1, np.abs(want).max())
   np.testing.assert_allclose(logits, want, rtol=0, atol=atol)
-  if not case['tap_shapes']:  # the original has no taps of transformers
+  if not case['tap_shapes']:  # the original has no taps
     return
   after = [tap for tap in TAPS if tap in taps]
   before = [tap if tap == 'stem' else f'{tap}_pre' for tap in after]

@@ -2,7 +2,8 @@
 
 The names are facts about the networks that people have checkpoints of:
 RepDistiller's and mdistiller's (the distillation benchmark), torchvision's,
-timm's, and those of RVT's authors. Some networks have more than one set of
+timm's, those of RVT's authors, and those of akamaster's pytorch_resnet_cifar10
+for CIFAR ResNets with padded shortcuts. Some networks have more than one set of
 names; each is a dialect. Our name, 'stage1_block0/conv1/kernel', becomes
 theirs, 'layer1.0.conv1.weight', by a dialect's rules.
 """
@@ -17,10 +18,10 @@ import numpy as np
 from jaxkd.models.mlp import MLP
 from jaxkd.models.mobilenet import MobileNetV1, MobileNetV2, StageRows
 from jaxkd.models.resnet import ResNet
-from jaxkd.models.resnet_cifar import ResNetCifar
+from jaxkd.models.resnet_cifar import PAD, ResNetCifar
 from jaxkd.models.rvt import RVT
 from jaxkd.models.shufflenet import ShuffleNetV1, ShuffleNetV2
-from jaxkd.models.vgg import VGG
+from jaxkd.models.vgg import CONVOLUTIONS, VGG, LargeVGG
 from jaxkd.models.vit import ViT
 from jaxkd.models.wide_resnet import WideResNet
 
@@ -72,6 +73,8 @@ def _resnet(net: nn.Module) -> dict[str, Rules]:
     )
 
   common = rules('fc', 'downsample')
+  if isinstance(net, ResNetCifar) and net.shortcut == PAD:
+    return {'akamaster': rules('linear', 'shortcut')}
   if isinstance(net, ResNet) and net.stem == 3:
     return {'benchmark': rules('linear', 'shortcut'), 'timm': common}
   return dict.fromkeys(('benchmark', 'torchvision', 'timm'), common)
@@ -99,6 +102,26 @@ def _vgg(net: nn.Module) -> dict[str, Rules]:
     (r'/bn(\d)', lambda m: f'.{3 * int(m[1]) + 1}'),
   )
   return {'benchmark': rules}
+
+
+def _large_vgg(net: LargeVGG) -> dict[str, Rules]:
+  # Convolution, BatchNorm and ReLU, and a pooling at the end of each stage.
+  places, place = {}, 0
+  for i, n in enumerate(CONVOLUTIONS[net.depth]):
+    name = f'stage{i}' if i else 'stem'
+    for j in range(n):
+      places[f'{name}/conv{j}'] = place
+      places[f'{name}/bn{j}'] = place + 1
+      place += 3
+    place += 1
+  theirs = [f'features.{place}' for place in places.values()]
+  rules: Rules = (
+    _numbered(r'^(stem|stage\d+)/(conv|bn)\d+', theirs, places),
+    (r'^fc1', 'classifier.0'),
+    (r'^fc2', 'classifier.3'),
+    (r'^head', 'classifier.6'),
+  )
+  return {'torchvision': rules}
 
 
 def _numbered(pattern: str, theirs: Iterable[str], ours: Iterable[str]) -> Rule:
@@ -145,6 +168,8 @@ def _mobilenet_v1(net: MobileNetV1) -> dict[str, Rules]:
 
 
 def _mobilenet_v2(net: MobileNetV2) -> dict[str, Rules]:
+  if not net.always_expand:
+    return {'torchvision': _inverted_torchvision(net)}
   counts = [row[-2] for row in itertools.chain(*net.stages)]
   theirs = [
     f'blocks.{i}.{j}.conv' for i, n in enumerate(counts) for j in range(n)
@@ -159,6 +184,36 @@ def _mobilenet_v2(net: MobileNetV2) -> dict[str, Rules]:
     _numbered(r'^stage\d+_block\d+', theirs, _stages(net.stages)),
   )
   return {'benchmark': rules}
+
+
+def _inverted_torchvision(net: MobileNetV2) -> Rules:
+  """Returns torchvision's names, where blocks may lack the first layer."""
+  rows = list(itertools.chain(*net.stages))
+  blocks = _stages(net.stages)
+  places = {}
+  for block, t in zip(
+    blocks, [row[0] for row in rows for _ in range(row[2])], strict=True
+  ):
+    layers = ['expand', 'depthwise'] if t > 1 else ['depthwise']
+    for i, layer in enumerate(layers):
+      places[f'{block}/conv_{layer}'] = f'conv.{i}.0'
+      places[f'{block}/bn_{layer}'] = f'conv.{i}.1'
+    places[f'{block}/conv_project'] = f'conv.{len(layers)}'
+    places[f'{block}/bn_project'] = f'conv.{len(layers) + 1}'
+  numbers = {block: i for i, block in enumerate(blocks, start=1)}
+  theirs = [
+    f'features.{numbers[layer.partition("/")[0]]}.{place}'
+    for layer, place in places.items()
+  ]
+  last = len(blocks) + 1
+  return (
+    (r'^conv_stem', 'features.0.0'),
+    (r'^bn_stem', 'features.0.1'),
+    (r'^conv_last', f'features.{last}.0'),
+    (r'^bn_last', f'features.{last}.1'),
+    (r'^head', 'classifier.1'),
+    _numbered(r'^stage\d+_block\d+/[a-z_]+', theirs, places),
+  )
 
 
 SHUFFLE: Rules = (
@@ -243,6 +298,7 @@ def _rvt(net: nn.Module) -> dict[str, Rules]:
 
 
 DIALECTS: dict[type, Callable[..., dict[str, Rules]]] = {
+  LargeVGG: _large_vgg,
   MobileNetV1: _mobilenet_v1,
   MobileNetV2: _mobilenet_v2,
   ResNet: _resnet,
@@ -256,7 +312,12 @@ DIALECTS: dict[type, Callable[..., dict[str, Rules]]] = {
 }
 
 # The first layer of a family where it is not 'conv_stem'.
-FIRST = {MLP: 'hidden1', VGG: 'stem/conv0', ViT: 'embed'}
+FIRST = {
+  LargeVGG: 'stem/conv0',
+  MLP: 'hidden1',
+  VGG: 'stem/conv0',
+  ViT: 'embed',
+}
 POSITIONS = 'position_embedding'  # of a ViT, [1, tokens, D]
 
 

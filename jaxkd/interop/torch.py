@@ -93,8 +93,8 @@ def to_state_dict(
   Args:
     name: a key of `models.CATALOG`.
     variables: as `from_state_dict` returns them.
-    dialect: whose names: 'benchmark', 'timm', 'torchvision' or 'authors', if
-      they have the network; '' takes the first of these that does.
+    dialect: whose names: 'benchmark', 'timm', 'torchvision', 'akamaster' or
+      'authors', if they have the network; '' takes the first of these that does.
     **settings: attributes of the network, such as `width`.
 
   Raises:

@@ -76,6 +76,16 @@ def blocks_per_stage(family: str, depth: int, others: int) -> int:
   return n
 
 
+def check_rate(dropout: float) -> None:
+  """Checks the rate of a dropout.
+
+  Raises:
+    ValueError: not in 0 <= rate < 1.
+  """
+  if not 0 <= dropout < 1:
+    raise ValueError(f'dropout must be at least 0 and below 1, got {dropout}')
+
+
 class Conv(nn.Module):
   """k x k convolution with k // 2 zeros around the map, NHWC.
 
