@@ -1,7 +1,6 @@
 """Networks whose channels lie in pieces: expanded, they keep their function."""
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest

@@ -15,13 +15,14 @@ from collections.abc import Callable, Iterable
 import flax.linen as nn
 import numpy as np
 
+from jaxkd.interop import places
 from jaxkd.models.mlp import MLP
-from jaxkd.models.mobilenet import MobileNetV1, MobileNetV2, StageRows
+from jaxkd.models.mobilenet import MobileNetV1, MobileNetV2
 from jaxkd.models.resnet import ResNet
 from jaxkd.models.resnet_cifar import PAD, ResNetCifar
 from jaxkd.models.rvt import RVT
 from jaxkd.models.shufflenet import ShuffleNetV1, ShuffleNetV2
-from jaxkd.models.vgg import CONVOLUTIONS, VGG, LargeVGG
+from jaxkd.models.vgg import VGG, LargeVGG
 from jaxkd.models.vit import ViT
 from jaxkd.models.wide_resnet import WideResNet
 
@@ -105,18 +106,9 @@ def _vgg(net: nn.Module) -> dict[str, Rules]:
 
 
 def _large_vgg(net: LargeVGG) -> dict[str, Rules]:
-  # Convolution, BatchNorm and ReLU, and a pooling at the end of each stage.
-  places, place = {}, 0
-  for i, n in enumerate(CONVOLUTIONS[net.depth]):
-    name = f'stage{i}' if i else 'stem'
-    for j in range(n):
-      places[f'{name}/conv{j}'] = place
-      places[f'{name}/bn{j}'] = place + 1
-      place += 3
-    place += 1
-  theirs = [f'features.{place}' for place in places.values()]
+  layers = places.large_vgg(net)
   rules: Rules = (
-    _numbered(r'^(stem|stage\d+)/(conv|bn)\d+', theirs, places),
+    _numbered(r'^(stem|stage\d+)/(conv|bn)\d+', layers.values(), layers),
     (r'^fc1', 'classifier.0'),
     (r'^fc2', 'classifier.3'),
     (r'^head', 'classifier.6'),
@@ -145,17 +137,8 @@ def _indexed(layers: dict[int, str]) -> Rules:
   )
 
 
-def _stages(stages: tuple[StageRows, ...]) -> list[str]:
-  """Returns our prefixes of all blocks, in order."""
-  return [
-    f'stage{i}_block{j}'
-    for i, stage in enumerate(stages, start=1)
-    for j in range(sum(row[-2] for row in stage))
-  ]
-
-
 def _mobilenet_v1(net: MobileNetV1) -> dict[str, Rules]:
-  blocks = _stages(net.stages)
+  blocks = places.blocks_of(net.stages)
   theirs = [f'model.{i}' for i, _ in enumerate(blocks, start=1)]
   rules: Rules = (
     (r'^conv_stem', 'model.0.0'),
@@ -169,11 +152,12 @@ def _mobilenet_v1(net: MobileNetV1) -> dict[str, Rules]:
 
 def _mobilenet_v2(net: MobileNetV2) -> dict[str, Rules]:
   if not net.always_expand:
-    return {'torchvision': _inverted_torchvision(net)}
+    return _published_mobilenet_v2(net)
   counts = [row[-2] for row in itertools.chain(*net.stages)]
   theirs = [
     f'blocks.{i}.{j}.conv' for i, n in enumerate(counts) for j in range(n)
   ]
+  ours = places.blocks_of(net.stages)
   rules: Rules = (
     (r'^conv_stem', 'conv1.0'),
     (r'^bn_stem', 'conv1.1'),
@@ -181,39 +165,32 @@ def _mobilenet_v2(net: MobileNetV2) -> dict[str, Rules]:
     (r'^bn_last', 'conv2.1'),
     (r'^head', 'classifier.0'),
     *_indexed({0: 'expand', 3: 'depthwise', 6: 'project'}),
-    _numbered(r'^stage\d+_block\d+', theirs, _stages(net.stages)),
+    _numbered(r'^stage\d+_block\d+', theirs, ours),
   )
   return {'benchmark': rules}
 
 
-def _inverted_torchvision(net: MobileNetV2) -> Rules:
-  """Returns torchvision's names, where blocks may lack the first layer."""
-  rows = list(itertools.chain(*net.stages))
-  blocks = _stages(net.stages)
-  places = {}
-  for block, t in zip(
-    blocks, [row[0] for row in rows for _ in range(row[2])], strict=True
-  ):
-    layers = ['expand', 'depthwise'] if t > 1 else ['depthwise']
-    for i, layer in enumerate(layers):
-      places[f'{block}/conv_{layer}'] = f'conv.{i}.0'
-      places[f'{block}/bn_{layer}'] = f'conv.{i}.1'
-    places[f'{block}/conv_project'] = f'conv.{len(layers)}'
-    places[f'{block}/bn_project'] = f'conv.{len(layers) + 1}'
-  numbers = {block: i for i, block in enumerate(blocks, start=1)}
-  theirs = [
-    f'features.{numbers[layer.partition("/")[0]]}.{place}'
-    for layer, place in places.items()
-  ]
-  last = len(blocks) + 1
-  return (
+def _published_mobilenet_v2(net: MobileNetV2) -> dict[str, Rules]:
+  def numbered(layers):
+    return _numbered(r'^stage\d+_block\d+/[a-z_]+', layers.values(), layers)
+
+  last = f'features.{len(places.blocks_of(net.stages)) + 1}'
+  torchvision: Rules = (
     (r'^conv_stem', 'features.0.0'),
     (r'^bn_stem', 'features.0.1'),
-    (r'^conv_last', f'features.{last}.0'),
-    (r'^bn_last', f'features.{last}.1'),
+    (r'^conv_last', f'{last}.0'),
+    (r'^bn_last', f'{last}.1'),
     (r'^head', 'classifier.1'),
-    _numbered(r'^stage\d+_block\d+/[a-z_]+', theirs, places),
+    numbered(places.mobilenet_v2_torchvision(net)),
   )
+  timm: Rules = (
+    (r'^bn_stem', 'bn1'),
+    (r'^conv_last', 'conv_head'),
+    (r'^bn_last', 'bn2'),
+    (r'^head', 'classifier'),
+    numbered(places.mobilenet_v2_timm(net)),
+  )
+  return {'torchvision': torchvision, 'timm': timm}
 
 
 SHUFFLE: Rules = (

@@ -94,7 +94,8 @@ def to_state_dict(
     name: a key of `models.CATALOG`.
     variables: as `from_state_dict` returns them.
     dialect: whose names: 'benchmark', 'timm', 'torchvision', 'akamaster' or
-      'authors', if they have the network; '' takes the first of these that does.
+      'authors', if they have the network; '' takes the first of these that
+      does.
     **settings: attributes of the network, such as `width`.
 
   Raises:
