@@ -181,6 +181,8 @@ class LargeVGG(nn.Module):
     """Checks the sizes before anything is traced."""
     check_depth(self.depth)
     check_rate(self.dropout)
+    if self.hidden < 1:
+      raise ValueError(f'hidden must be at least 1, got {self.hidden}')
     widen((*CHANNELS, self.hidden), self.width)
     super().__post_init__()
 
