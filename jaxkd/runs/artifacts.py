@@ -4,7 +4,6 @@ A finished network is in the folder of a run, in a folder of its own, or in an
 exported file.
 """
 
-import dataclasses
 import json
 import pathlib
 from typing import Any
@@ -19,8 +18,6 @@ from jaxkd.data.base import Dataset
 from jaxkd.runs import folder, layout
 from jaxkd.train import mesh
 from jaxkd.train.evaluation import Evaluator
-
-VIEW = ('mean', 'std', 'scale')  # the normalisation, on cards and in views
 
 
 def load_network(workdir: pathlib.Path, name: str = '') -> SavedNetwork:
@@ -106,8 +103,6 @@ def data_settings(
 def load_data(settings: dict[str, Any], card: Card) -> Dataset:
   """Returns the data set that a network is evaluated on.
 
-  Its images are normalised as the network's card says, if it does.
-
   Args:
     settings: of the data.
     card: of the network.
@@ -126,11 +121,7 @@ def load_data(settings: dict[str, Any], card: Card) -> Dataset:
         f'{dataset.name} has {name} {of_data}, but the network expects'
         f' {of_network}: evaluate it on the data that it was trained for'
       )
-  if not card.mean:
-    return dataset
-  own = {key: getattr(card, key) or getattr(dataset.view, key) for key in VIEW}
-  view = dataclasses.replace(dataset.view, **own)
-  return dataclasses.replace(dataset, view=view)
+  return dataset
 
 
 def evaluator(dataset: Dataset) -> Evaluator:
