@@ -171,7 +171,7 @@ def _mobilenet_v2(net: MobileNetV2) -> dict[str, Rules]:
 
 
 def _published_mobilenet_v2(net: MobileNetV2) -> dict[str, Rules]:
-  def numbered(layers):
+  def in_blocks(layers):
     return _numbered(r'^stage\d+_block\d+/[a-z_]+', layers.values(), layers)
 
   last = f'features.{len(places.blocks_of(net.stages)) + 1}'
@@ -181,14 +181,14 @@ def _published_mobilenet_v2(net: MobileNetV2) -> dict[str, Rules]:
     (r'^conv_last', f'{last}.0'),
     (r'^bn_last', f'{last}.1'),
     (r'^head', 'classifier.1'),
-    numbered(places.mobilenet_v2_torchvision(net)),
+    in_blocks(places.mobilenet_v2_torchvision(net)),
   )
   timm: Rules = (
     (r'^bn_stem', 'bn1'),
     (r'^conv_last', 'conv_head'),
     (r'^bn_last', 'bn2'),
     (r'^head', 'classifier'),
-    numbered(places.mobilenet_v2_timm(net)),
+    in_blocks(places.mobilenet_v2_timm(net)),
   )
   return {'torchvision': torchvision, 'timm': timm}
 
