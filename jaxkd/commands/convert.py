@@ -52,17 +52,31 @@ def main(arguments: list[str] | None = None) -> None:
     help="of a file that has several: 'average', 'raw', or their key in the"
     ' file; the average, if there is one, by default',
   )
+  for name, of in (('mean', 'means'), ('std', 'standard deviations')):
+    parser.add_argument(
+      f'--{name}',
+      nargs='+',
+      type=float,
+      default=(),
+      metavar='X',
+      help=f'the {of} of the channels, on a scale of 0 to 1, by which the'
+      ' images in the training of a PyTorch network were normalised',
+    )
   parser.add_argument(
     '--debug', action='store_true', help='show where an error comes from'
   )
   flags = parser.parse_args(arguments)
 
   def run():
-    source, target = disk.expanded(flags.source), disk.expanded(flags.target)
     print(
       convert(
-        *(flags.model, source, target),
-        *(flags.image_shape, flags.width, flags.weights),
+        flags.model,
+        disk.expanded(flags.source),
+        disk.expanded(flags.target),
+        flags.image_shape,
+        flags.width,
+        flags.weights,
+        (tuple(flags.mean), tuple(flags.std)),
       )
     )
 
@@ -76,6 +90,7 @@ def convert(
   image_shape: Sequence[int] | None = None,
   width: float = 1.0,
   weights: str = '',
+  normalisation: tuple[tuple[float, ...], tuple[float, ...]] = ((), ()),
 ) -> str:
   """Converts a network from PyTorch's format to jaxkd's, or back.
 
@@ -87,6 +102,8 @@ def convert(
       that in the source, or else the usual one of the model.
     width: of a state dict's network, unless its file has a card.
     weights: of a state dict's file that has several, see `checkpoints.load`.
+    normalisation: mean and std of the images of a state dict's network, per
+      channel and on the scale of 0 to 1; (): those on its card, if any.
 
   Returns:
     A report of one line, and one for each note on what was taken.
@@ -95,7 +112,8 @@ def convert(
     FileNotFoundError: there is no source.
     ImportError: a .pth file is written, and PyTorch is absent.
     KeyError: no such model; a target of another kind.
-    ValueError: the source is corrupt, or another model.
+    ValueError: the source is corrupt, or another model; a normalisation of
+      other channels, or of a network of jaxkd, whose card has one.
   """
   if not source.exists():
     raise FileNotFoundError(f'no such file: {source}')
@@ -112,8 +130,13 @@ def convert(
       source, model, (rows, columns, channels), weights, width=width
     )
     _check(source, model, card)
+    card = _normalised(card, *normalisation)
     checkpoints.save(target, variables, card)
   else:
+    if any(normalisation):
+      raise ValueError(
+        f'{source} is a network of jaxkd: --mean and --std are for state dicts'
+      )
     variables, card = checkpoints.load(source)
     _check(source, model, card)
     state_dict = to_state_dict(model, variables, **card.arguments)
@@ -132,6 +155,23 @@ def _image_shape(source: pathlib.Path, model: str) -> tuple[int, ...]:
     return card.image_shape
   side = 224 if model.startswith(LARGE) else 32
   return side, side, 3
+
+
+def _normalised(
+  card: Card, mean: tuple[float, ...], std: tuple[float, ...]
+) -> Card:
+  """Returns the card with another normalisation of images, if one is given."""
+  if not (mean or std):
+    return card
+  channels = card.image_shape[-1]
+  if not (len(mean) == len(std) == channels):
+    raise ValueError(
+      f'--mean and --std need a number for each of the {channels} channels, got'
+      f' {len(mean)} and {len(std)}'
+    )
+  if min(std) <= 0:
+    raise ValueError(f'--std must be positive, got {min(std)}')
+  return card.replace(mean=mean, std=std, scale=255.0)
 
 
 def _check(source: pathlib.Path, model: str, card: Card) -> None:

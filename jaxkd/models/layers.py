@@ -113,6 +113,16 @@ def _same(size: int, stride: int, sides: tuple[int, ...]) -> Pads:
 PADDINGS = {'symmetric': _symmetric, 'same': _same}
 
 
+def check_rate(dropout: float) -> None:
+  """Checks the rate of a dropout.
+
+  Raises:
+    ValueError: not in 0 <= rate < 1.
+  """
+  if not 0 <= dropout < 1:
+    raise ValueError(f'dropout must be at least 0 and below 1, got {dropout}')
+
+
 class Conv(nn.Module):
   """k x k convolution with zeros around the map, NHWC.
 
