@@ -68,6 +68,8 @@ def default() -> Config:
         few_shot=0,  # training examples for each class; 0: all
         validation=0,  # for each class, held out to be tested on
         image_size=0,  # of folders and TFDS; 0: chosen from the images
+        channels=0,  # likewise, 3 or 1; 0: 1 if all images are grey
+        test='',  # likewise, the name of the test split; '': test or val
         augment='default',  # none flip crop crop_flip
         settings=dict(),  # further arguments of the data set's loader
       ),
@@ -172,6 +174,7 @@ LIMITS: dict[str, tuple[float, float | None]] = {
   'data.few_shot': (0, None),
   'data.validation': (0, None),
   'data.image_size': (0, None),
+  'data.channels': (0, 3),
   'student.branches': (1, 6),  # as many as reparam.branches has
   'teacher.scale': (0, None),
   'teacher.cross_entropy_epochs': (0, None),

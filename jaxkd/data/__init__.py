@@ -93,19 +93,41 @@ SPECS = {
 }
 
 
-def spec(name: str, settings: Mapping[str, Any]) -> Spec | None:
+def spec(
+  name: str, settings: Mapping[str, Any], channels: int = 0
+) -> Spec | None:
   """Returns the sizes of a data set without reading it, None if it has to be.
 
   Args:
     name: as `load` takes it.
     settings: further arguments of the loader.
+    channels: of the images, if they are set, else 0.
+
+  Raises:
+    ValueError: the data set has another number of channels, always.
   """
   if name == 'gaussian_mixture':
     signature = inspect.signature(gaussian_mixture.gaussian_mixture)
     sizes = {k: p.default for k, p in signature.parameters.items()}
     sizes |= settings
-    return Spec((1, 1, sizes['dimensions']), sizes['num_classes'])
-  return SPECS.get(name)
+    found = Spec((1, 1, sizes['dimensions']), sizes['num_classes'])
+  else:
+    found = SPECS.get(name)
+  if found is None or not channels:
+    return found
+  height, width, fixed = found.image_shape
+  if channels != fixed and not _takes(name, 'channels'):
+    raise ValueError(
+      f'the images of {name} have {fixed} channels, got'
+      f' data.channels={channels}: set it to 0'
+    )
+  return found._replace(image_shape=(height, width, channels))
+
+
+def _takes(name: str, setting: str) -> bool:
+  """Returns whether the loader of a data set has a setting."""
+  loader = CATALOG.get(name.partition(':')[0])
+  return loader is not None and setting in inspect.signature(loader).parameters
 
 
 # What follows the colon in the names of loaders that read a named source.
@@ -127,6 +149,8 @@ def load(
   image_size: int | None = None,
   augment: str = 'default',
   validation: int = 0,
+  channels: int = 0,
+  test: str = '',
   **settings: Any,
 ) -> Dataset:
   """Reads a data set.
@@ -140,6 +164,8 @@ def load(
     augment: 'default' (the data set's own) or a key of `AUGMENTATIONS`.
     validation: training examples per class that replace the test split, for
       choosing hyper-parameters; held out before the few-shot subset is taken.
+    channels: of the images, for loaders that can choose: 3 for RGB, 1 for grey.
+    test: the name of the test split, for loaders that can choose.
     **settings: further arguments of the loader.
 
   Raises:
@@ -155,6 +181,9 @@ def load(
     raise ValueError(f'data set {name!r} should be written {right}')
   # In a config, an empty value leaves a setting at the loader's default.
   common = {'source': source, 'dir': dir, 'image_size': image_size}
+  common['test'] = test
+  if spec(name, settings, channels) is None or _takes(name, 'channels'):
+    common['channels'] = channels
   common = {key: value for key, value in common.items() if value}
   dataset = catalog.call(f'data set {kind!r}', loader, {**common, **settings})
   if validation:
