@@ -118,8 +118,8 @@ def spec(
   height, width, fixed = found.image_shape
   if channels != fixed and not _takes(name, 'channels'):
     raise ValueError(
-      f'the images of {name} have {fixed} channels, got'
-      f' data.channels={channels}: set it to 0'
+      f'data.channels={channels} does not fit {name}, whose images have always'
+      f' {fixed}: set it to 0'
     )
   return found._replace(image_shape=(height, width, channels))
 

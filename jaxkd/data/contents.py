@@ -8,7 +8,7 @@ import re
 CONTENTS = (
   (
     rb'\s*<!doctype html|\s*<html|\s*<head',
-    'an HTML page, as failed downloads',
+    'an HTML page, as a failed download leaves it',
   ),
   (
     rb'version https://git-lfs',
@@ -20,7 +20,10 @@ CONTENTS = (
   (rb'%!PS|\xc5\xd0\xd3\xc6', 'an EPS drawing'),
   (rb'PK\x03\x04', 'a ZIP archive'),
   (rb'\x1f\x8b', 'a gzip archive'),
-  (rb'.{4}ftyp(hei|hev|mif|msf)', 'an HEIC photograph, to be converted first'),
+  (
+    rb'.{4}ftyp(hei|hev|mif|msf)',
+    'a HEIC photograph, which Pillow does not read',
+  ),
   (rb'.{4}ftypavi[fs]', 'an AVIF image, for which this Pillow has no codec'),
   (rb'.{4}ftyp', 'a video'),
   (rb'\x00\x05\x16[\x00\x07]', 'metadata of macOS'),

@@ -206,18 +206,18 @@ def check_readable(failures: list[Undecodable]) -> None:
     (error,) = failures
     remedy = f'{error.remedy}, or {skip.format("it")}'
     raise Undecodable(error.problem, remedy) from error
-  lines = [str(error) for error in failures[:SHOWN]]
+  lines = [
+    f'{len(failures)} images cannot be read ({skip.format("them")}):',
+    *map(str, failures[:SHOWN]),
+  ]
   if len(failures) > SHOWN:
     lines.append(f'and {len(failures) - SHOWN} more')
-  raise Undecodable(
-    f'{len(failures)} images cannot be read ({skip.format("them")})',
-    '\n  '.join(['', *lines]),
-  )
+  raise ValueError('\n  '.join(lines))
 
 
 def skipped_note(failures: list[Undecodable]) -> str:
   """Returns a sentence about images that are left out."""
-  shown = [error.problem for error in failures[:SHOWN]]
-  if len(failures) > SHOWN:
+  shown = [error.problem for error in failures[:3]]
+  if len(failures) > len(shown):
     shown.append('...')
   return f'Left out {len(failures)} unreadable images: {"; ".join(shown)}.'

@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import heapq
 import os
+import pathlib
 import re
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -109,18 +110,18 @@ class Walker:
   def images(self, root: str | os.PathLike[str]) -> list[str]:
     """Returns the paths of the images at any depth below `root`.
 
-    Links to folders are followed. A folder that is reached twice, through a
-    cycle or through two links, is read once: at its own place if that is below
-    `root`, else through the first link. Sorted by the parts of the path.
+    Links to folders are followed, but not to one that contains `root`. A folder
+    that is reached twice, through a cycle or through two links, is read once:
+    at its own place if that is below `root`, else through the first link.
+    Sorted by the parts of the path.
     """
     root = os.fspath(root)
-    files, visited = [], set()
+    files, visited = [], _parents(root)
     real, links = [root], []
     while real or links:
       is_link = not real
       folder = heapq.heappop(links) if is_link else real.pop()
-      status = os.stat(folder)
-      identity = status.st_dev, status.st_ino
+      identity = _identity(folder)
       if identity in visited:
         self.repeated += 1
         continue
@@ -146,8 +147,8 @@ class Walker:
     notes = []
     if n := self.skipped.total():
       notes.append(
-        f'Skipped {n} {"name" if n == 1 else "names"} with a leading dot or of'
-        f' the system: {_listed(self.skipped)}.'
+        f'Skipped {n} hidden files and folders and those of systems:'
+        f' {_listed(self.skipped)}.'
       )
     if n := self.others.total():
       notes.append(
@@ -163,7 +164,7 @@ class Walker:
     if self.repeated:
       notes.append(
         f'Left out {_count(self.repeated, "link")} to folders that are read'
-        ' already.'
+        ' already or contain the class.'
       )
     for first, second in sorted(self.shared)[:SHOWN]:
       notes.append(
@@ -188,6 +189,17 @@ class Walker:
     owner = self.owners.setdefault(identity, root)
     if owner != root:
       self.shared.add((owner, root))
+
+
+def _identity(folder: str | os.PathLike[str]) -> Identity:
+  status = os.stat(folder)
+  return status.st_dev, status.st_ino
+
+
+def _parents(folder: str) -> set[Identity]:
+  """Returns the folders that contain a folder, by its path or in truth."""
+  paths = pathlib.Path(os.path.abspath(folder)), pathlib.Path(folder).resolve()
+  return {_identity(parent) for path in paths for parent in path.parents}
 
 
 def _kind(entry: os.DirEntry[str]) -> str:

@@ -111,7 +111,11 @@ def load_data(settings: dict[str, Any], card: Card) -> Dataset:
     ValueError: the network is for other classes or images.
   """
   section = dict(settings)
-  dataset = data.load(**section.pop('settings'), **section)
+  further = section.pop('settings')
+  if section['name'].startswith('folder:'):
+    # Folders were RGB before there was a choice, also those of grey images.
+    section = {'channels': 3, **section}
+  dataset = data.load(**{**section, **further})
   for name, of_data, of_network in (
     ('classes', dataset.num_classes, card.num_classes),
     ('image shape', list(dataset.image_shape), list(card.image_shape)),

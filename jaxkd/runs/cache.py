@@ -30,6 +30,7 @@ LATER = (
   'settings',
   'taps',
 )
+LATER_OF_DATA = ('channels', 'test')  # likewise, in the section on data
 
 
 class Cache:
@@ -96,6 +97,11 @@ def settings_of(experiment: Experiment, phase: ResolvedPhase) -> dict[str, Any]:
       **model.settings,
     )
     section['start'] = card.params_sha256
+  of_data = {**config['data'], 'dir': ''}
+  default = configs.resolved(configs.default())['data']
+  for key in LATER_OF_DATA:
+    if of_data[key] == default[key]:
+      del of_data[key]
   optimizer = config['optimizer']
   optimizer['name'] = phase.optimizer
   for key in ('ema', 'delta'):  # without effect on its training
@@ -108,6 +114,6 @@ def settings_of(experiment: Experiment, phase: ResolvedPhase) -> dict[str, Any]:
     'schedule': config['schedule'],
     'batch_size': config['batch_size'],
     'compute_dtype': config['compute_dtype'],
-    'data': {**config['data'], 'dir': ''},
+    'data': of_data,
     'fingerprint': experiment.dataset.fingerprint,
   }
