@@ -9,7 +9,9 @@ import pytest
 from data_files import pixels, write_folder, write_image
 
 from jaxkd import config, data
+from jaxkd.checkpoints import Card
 from jaxkd.data import folder, read
+from jaxkd.runs import artifacts
 from jaxkd.runs.experiment import Source
 
 
@@ -220,6 +222,16 @@ def test_data_sets_of_fixed_channels_refuse_others():
   assert Source(section).image_shape == (224, 224, 1)
 
 
+def test_networks_of_older_runs_on_grey_folders_are_evaluated_in_rgb(tmp_path):
+  write_grey(tmp_path)
+  settings = {'name': f'folder:{tmp_path}', 'settings': {}}
+  card = Card('mlp', num_classes=1, image_shape=(8, 8, 3))
+  assert artifacts.load_data(settings, card).image_shape == (8, 8, 3)
+  card = Card('mlp', num_classes=1, image_shape=(8, 8, 1))
+  section = config.default().data.to_dict() | settings
+  assert artifacts.load_data(section, card).image_shape == (8, 8, 1)
+
+
 @pytest.mark.parametrize('channels', [2, 4, -1])
 def test_other_numbers_of_channels_are_refused(tmp_path, channels):
   write_folder(tmp_path, {'train': {'a': 5}})
@@ -249,7 +261,7 @@ def test_unreadable_files_can_be_skipped(tmp_path, memory):
   (tmp_path / 'test/a/1.png').write_bytes(b'')
   got = load(tmp_path, skip_unreadable=True, **options)
   assert labels(got.train) == [8, 9] and labels(got.test) == [2]
-  assert 'Left out 2 unreadable images: ' in got.notes[0]
+  assert 'Left out unreadable images: 2. ' in got.notes[0]
   (tmp_path / 'train/a/0.png').unlink()
   (tmp_path / 'test/a/1.png').unlink()
   clean = load(tmp_path, **options)

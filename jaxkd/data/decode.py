@@ -55,14 +55,14 @@ ORIENTATION = 0x0112  # the tag in EXIF
 
 # What the user of a data set should know about its files; `decode` counts them.
 REMARKS = {
-  'frames': '{n} images have several frames: the first is used.',
+  'frames': 'Images with several frames, of which the first is used: {n}.',
   'transparent': (
-    '{n} images have transparent pixels, whose colours are used as they are:'
+    'Images with transparent pixels, whose colours are used as they are: {n}.'
     " data.settings.background='white' shows them over white."
   ),
   'dark': (
-    '{n} images of 16 bits have no value above 4095 and are very dark: if that'
-    ' is their white, set data.settings.white=4095.'
+    'Images of 16 bits without a value above 4095, which are very dark: {n}. If'
+    ' 4095 is their white, set data.settings.white=4095.'
   ),
 }
 
@@ -109,8 +109,9 @@ class Rules(NamedTuple):
   @property
   def identity(self) -> str:
     """The rules that change pixels, where they are not the default."""
-    pixels = self._replace(max_pixels=0, colour=True)
-    return '' if pixels == PLAIN else repr(tuple(pixels[:3]))
+    own = self.exif, float(self.white), self.background
+    usual = PLAIN.exif, PLAIN.white, PLAIN.background
+    return '' if own == usual else repr(own)
 
 
 PLAIN = Rules()

@@ -220,4 +220,4 @@ def skipped_note(failures: list[Undecodable]) -> str:
   shown = [error.problem for error in failures[:3]]
   if len(failures) > len(shown):
     shown.append('...')
-  return f'Left out {len(failures)} unreadable images: {"; ".join(shown)}.'
+  return f'Left out unreadable images: {len(failures)}. {"; ".join(shown)}.'
