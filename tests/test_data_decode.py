@@ -2,6 +2,7 @@
 
 import collections
 import io
+import struct
 
 import numpy as np
 import PIL.features
@@ -70,6 +71,11 @@ def test_all_that_this_pillow_reads_is_listed():
   others = {s for s, c in codecs.items() if not PIL.features.check(c)}
   others |= set('.pdf .eps .ps .mpg .wmf .h5 .hdf .grib .txt'.split())
   assert not others & set(decode.suffixes())
+
+
+def test_formats_without_a_mark_are_tried_last():
+  marked = [PIL.Image.OPEN[name][1] is not None for name in decode.formats()]
+  assert marked == sorted(marked, reverse=True) and not all(marked)
 
 
 def test_a_format_without_a_codec_is_left_out(monkeypatch):
@@ -151,6 +157,20 @@ def test_white_may_be_zero_in_tiff():
   """PhotometricInterpretation 0, which Pillow ignores beyond 8 bits."""
   image = (255 - GREY).astype(np.uint16) * 257
   same(encoded(image, 'TIFF', tiffinfo={262: 0}), rgb(GREY))
+
+
+def test_tiff_of_12_bits_is_scaled_by_its_bits():
+  """Pillow cannot write one: two pixels in three bytes."""
+  value = GREY.astype(int).ravel() * 16 + 15
+  bits = ''.join(f'{x:012b}' for x in value)
+  body = bytes(int(bits[i : i + 8], 2) for i in range(0, len(bits), 8))
+  shorts = {256: 8, 257: 6, 258: 12, 259: 1, 262: 1, 277: 1, 278: 6}
+  entries = [(tag, 3, 1, x) for tag, x in shorts.items()]
+  start = 8 + 2 + 12 * (len(shorts) + 2) + 4
+  entries += [(273, 4, 1, start), (279, 4, 1, len(body))]
+  file = struct.pack('<2sHIH', b'II', 42, 8, len(entries))
+  file += b''.join(struct.pack('<HHII', *entry) for entry in sorted(entries))
+  same(io.BytesIO(file + bytes(4) + body), rgb(GREY))
 
 
 def test_dark_images_of_16_bits_are_counted():

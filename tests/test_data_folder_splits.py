@@ -1,5 +1,6 @@
 """Image folders as people have them: splits, channels, broken files."""
 
+import io
 import pathlib
 import unicodedata
 
@@ -51,6 +52,17 @@ def test_of_several_test_folders_the_first_is_used_and_a_note_says_so(tmp_path):
     f'The test split is {tmp_path}/Test. {tmp_path}/val is not used.' in note
   )
   assert f'{tmp_path}/dev is not used. data.test=NAME' in note
+
+
+def test_of_names_in_two_cases_the_lower_one_is_used(tmp_path):
+  write_folder(
+    tmp_path, {'train': {'a': 5}, 'TEST': {'a': 1}, 'test': {'a': 2}}
+  )
+  got = load(tmp_path)
+  assert len(got.test) == 2 and 'TEST is not used' in got.notes[0]
+  assert len(load(tmp_path, test='TEST').test) == 1
+  with pytest.raises(ValueError, match="data.test='Test'"):
+    load(tmp_path, test='Test')
 
 
 def test_data_test_names_the_test_folder(tmp_path):
@@ -191,6 +203,7 @@ def test_a_large_set_is_sampled_and_colour_is_never_lost(tmp_path, monkeypatch):
   got.test.load(np.array([1]), None)
   with pytest.raises(ValueError, match=r'0.png has colour, .*channels=3'):
     got.test.load(np.array([0]), None)
+  assert load(tmp_path, image_size=8).image_shape == (8, 8, 3)
   got = load(tmp_path, memory=0, image_size=8, channels=1)
   assert got.test.load(np.array([0]), None).shape == (1, 8, 8, 1)
 
@@ -275,6 +288,24 @@ def test_unreadable_files_can_be_skipped(tmp_path, memory):
       for x in (split, wanted)
     ]
     np.testing.assert_array_equal(*images)
+
+
+def test_a_lazy_fingerprint_depends_on_which_files_are_skipped(tmp_path):
+  write_folder(tmp_path, {'train': {'a': 4, 'b': 4}, 'test': {'a': 1}})
+  found = []
+  for broken in range(2):
+    for i in range(2):
+      content = b'<html>' if i == broken else png(i)
+      (tmp_path / f'train/a/{i}.png').write_bytes(content.ljust(300))
+    found.append(load(tmp_path, memory=0, skip_unreadable=True).fingerprint)
+  assert found[0] != found[1]
+
+
+def png(seed):
+  """A PNG file; what follows its end is ignored."""
+  content = io.BytesIO()
+  PIL.Image.fromarray(pixels(1, 8, 3, seed)[0]).save(content, 'PNG')
+  return content.getvalue()
 
 
 @pytest.mark.parametrize(
