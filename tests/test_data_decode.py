@@ -148,6 +148,10 @@ def test_values_that_no_rule_covers_are_refused(image, message):
     decoded(encoded(image, 'TIFF'))
 
 
+def test_dark_pictures_are_read_if_their_white_is_set():
+  same(encoded(GREY.astype(np.uint16), 'PNG'), 0 * rgb(GREY), white=65535)
+
+
 @pytest.mark.parametrize('dtype', [np.uint16, np.int32, np.float32])
 def test_black_stays_black(dtype):
   same(encoded(np.zeros((6, 8), dtype), 'TIFF'), 0 * rgb(GREY))

@@ -187,12 +187,12 @@ def test_lazy_fingerprints_depend_on_what_changes_pixels(tmp_path):
 
 def test_a_large_set_is_sampled_and_colour_is_never_lost(tmp_path, monkeypatch):
   monkeypatch.setattr(read, 'SAMPLE', 3)
+  monkeypatch.setattr(read, 'PROBED', 1)
   write_grey(tmp_path, n=9)
-  write_folder(tmp_path, {'test': {'a': 2}})
-  for i in range(2):
+  for i in range(3):
     write_image(tmp_path / f'test/a/{i}.png', pixels(1, 8, 1)[0])
-  # The files that are looked at are 0, 5 and 10; this one is file 9.
-  write_image(tmp_path / 'test/a/0.png', pixels(1)[0])
+  # The files whose headers are read are 0, 5 and 11; this one is file 10.
+  write_image(tmp_path / 'test/a/1.png', pixels(1)[0])
   opened = []
   header = read.header
   monkeypatch.setattr(
@@ -200,12 +200,12 @@ def test_a_large_set_is_sampled_and_colour_is_never_lost(tmp_path, monkeypatch):
   )
   got = load(tmp_path, memory=0, image_size=8)
   assert got.image_shape == (8, 8, 1) and len(opened) == 3
-  got.test.load(np.array([1]), None)
-  with pytest.raises(ValueError, match=r'0.png has colour, .*channels=3'):
-    got.test.load(np.array([0]), None)
+  got.test.load(np.array([0]), None)
+  with pytest.raises(ValueError, match=r'1.png has colour, .*channels=3'):
+    got.test.load(np.array([1]), None)
   assert load(tmp_path, image_size=8).image_shape == (8, 8, 3)
   got = load(tmp_path, memory=0, image_size=8, channels=1)
-  assert got.test.load(np.array([0]), None).shape == (1, 8, 8, 1)
+  assert got.test.load(np.array([1]), None).shape == (1, 8, 8, 1)
 
 
 def test_a_large_set_of_colour_opens_one_file(tmp_path, monkeypatch):
@@ -261,6 +261,21 @@ def test_every_unreadable_file_is_named_at_once(tmp_path):
     load(tmp_path)
   for name in (*broken, 'an HTML page', 'skip_unreadable=True'):
     assert name in str(error.value)
+
+
+def test_a_sample_of_a_large_set_is_decoded_beforehand(tmp_path, monkeypatch):
+  monkeypatch.setattr(read, 'PROBED', 3)
+  write_folder(tmp_path, {'train': {'a': 9}, 'test': {'a': 1}})
+  clear = PIL.Image.fromarray(pixels(1)[0]).convert('RGBA')
+  clear.putalpha(9)
+  clear.save(tmp_path / 'train/a/4.png')
+  (note, _) = load(tmp_path, memory=0, image_size=80).notes
+  assert note.startswith('In a sample of 4 images: Images with transparent')
+  (tmp_path / 'train/a/3.png').write_bytes(b'<html>')
+  load(tmp_path, memory=0, image_size=80)
+  (tmp_path / 'train/a/8.png').write_bytes(b'<html>')
+  with pytest.raises(ValueError, match='8.png cannot be .* HTML page'):
+    load(tmp_path, memory=0, image_size=80)
 
 
 @pytest.mark.parametrize('memory', [0, 10**9])

@@ -117,15 +117,22 @@ def _lazy(
 ) -> tuple[tuple[Split, Split], tuple[np.ndarray, ...], tuple[str, ...]]:
   """Returns splits to be decoded, which files are kept if any is not, notes."""
   train, test = wanted.sources
-  kept, notes = (), ()
+  remarks, kept = collections.Counter(), ()
+  options = wanted.channels, wanted.rules, remarks
   if wanted.skip_unreadable:
-    remarks = collections.Counter()
-    options = wanted.channels, wanted.rules, remarks
     failures = read.unreadable(train, *options), read.unreadable(test, *options)
     kept, notes = _left_out(wanted.sources, failures, class_names)
     notes = read.remark_notes(remarks) + notes
     if kept:
       train, test = train.take(kept[0]), test.take(kept[1])
+  else:  # some images speak for all
+    failures = read.probe(train, *options), read.probe(test, *options)
+    read.check_readable([e for part in failures for e in part.values()])
+    n = sum(min(len(s.label), read.PROBED) for s in wanted.sources)
+    notes = tuple(
+      f'In a sample of {n} images: {note}'
+      for note in read.remark_notes(remarks)
+    )
 
   def split(source):
     options = wanted.size, wanted.channels, wanted.rules

@@ -314,8 +314,8 @@ def _from_deep(
   import PIL.Image
 
   pixels = np.asarray(image)
-  white, kind = _white(image)
-  white = rules.white or white
+  usual, kind = _white(image)
+  white = rules.white or usual
   remedy = (
     'set --config.data.settings.white to the value that is white in all of the'
     ' images, or convert them to 8 bits'
@@ -333,7 +333,7 @@ def _from_deep(
     # White becomes 255, and 65535 is a shift by 8 bits.
     scaled = pixels.astype(np.int64) * 256 // (int(white) + 1)
     eight = scaled.astype(np.uint8)
-  if greatest > 0 and not eight.any():
+  if greatest > 0 and not eight.any() and rules.white != usual:
     raise Undecodable(
       f'{name} is an image of {kind} in {least:g}..{greatest:g}, which is black'
       f' where white is {white:g}',

@@ -25,7 +25,8 @@ GREY_NOTE = (
   'All images are grey and have 1 channel: data.channels=3 makes them RGB.'
 )
 Failures = dict[int, Undecodable]  # by index
-CHUNK = 256  # files that a thread decodes at once
+PROBED = 100  # files of each of its splits that are decoded beforehand
+CHUNK = 256  # files that a thread decodes, at most
 SHOWN = 10  # files that a message names
 
 
@@ -161,6 +162,15 @@ def unreadable(
   return _each(source, channels, rules, remarks, lambda *_: None)
 
 
+def probe(
+  source: Source, channels: int, rules: Rules, remarks: collections.Counter[str]
+) -> Failures:
+  """Like `unreadable`, but decodes only up to `PROBED` evenly spaced images."""
+  n = len(source.label)
+  index = np.linspace(0, n - 1, min(n, PROBED)).astype(int)
+  return unreadable(source.take(index), channels, rules, remarks)
+
+
 def _each(
   source: Source,
   channels: int,
@@ -180,7 +190,8 @@ def _each(
         failures[int(i)] = error
     return failures, counts
 
-  chunks = np.array_split(np.arange(n), -(-n // CHUNK))
+  # Many chunks also for few files, so that all threads have work.
+  chunks = np.array_split(np.arange(n), max(-(-n // CHUNK), min(n, 16)))
   failures = {}
   with futures.ThreadPoolExecutor(thread_name_prefix='jaxkd-read') as pool:
     for job in [pool.submit(work, chunk) for chunk in chunks]:
