@@ -63,10 +63,12 @@ def default() -> Config:
       save_every_steps=0,  # besides the save after each epoch; 0: none
       cache='',  # of trained teachers; '': $JAXKD_CACHE or ~/.cache/jaxkd
       data=dict(
-        name='cifar100',  # digits cifar10 synthetic tfds:NAME folder:PATH
+        name='cifar100',  # digits cifar10 synthetic tfds:NAME folder:PATH ...
         dir='',  # '': $JAXKD_DATA or ~/.cache/jaxkd/data
         few_shot=0,  # training examples for each class; 0: all
         validation=0,  # for each class, held out to be tested on
+        hold_out=0.0,  # of each class: a fraction, or examples; 0: none
+        hold_out_seed=0,
         image_size=0,  # of folders and TFDS; 0: chosen from the images
         channels=0,  # likewise, 3 or 1; 0: 1 if all images are grey
         test='',  # likewise, the name of the test split; '': test or val
@@ -88,7 +90,7 @@ def default() -> Config:
         taps=dict(),
         checkpoint='',  # '': trained first, or from the cache; 'bayes': p*(y|x)
         # How it is trained, where it has no checkpoint.
-        loss='cross_entropy',  # brier square_logits (of outputs, no softmax)
+        loss='cross_entropy',  # brier square_logits binary_cross_entropy
         reduction='sum',  # of squared errors over the classes; or mean
         scale=1.0,  # factor on the loss
         read_out='',  # softmax clip simplex; '': the one that fits the loss
@@ -98,6 +100,7 @@ def default() -> Config:
         stop=0.0,  # the training ends early; a fraction, or epochs; 0: never
         learning_rate=0.0,  # 0: as the student
         start='',  # a checkpoint to start from; '': random values
+        problem='',  # its checkpoint's, see problems.CATALOG; '': the card's
         seed=0,  # its own, so that students of several seeds share it
       ),
       method=dict(name='kd'),  # and the method's keyword arguments
@@ -173,6 +176,8 @@ LIMITS: dict[str, tuple[float, float | None]] = {
   'save_every_steps': (0, None),
   'data.few_shot': (0, None),
   'data.validation': (0, None),
+  'data.hold_out': (0, None),
+  'data.hold_out_seed': (0, None),
   'data.image_size': (0, None),
   'data.channels': (0, 3),
   'student.branches': (1, 6),  # as many as reparam.branches has

@@ -28,6 +28,7 @@ EVERY = Card(
   reused={'stage': 'last', 'size': [2, 2]},
   compute_dtype='bfloat16',
   class_names=('a', 'b', 'c'),
+  problem='multi_label',
   data='synthetic',
   data_fingerprint='12ab',
   mean=(0.5,),

@@ -358,3 +358,28 @@ def test_a_class_without_readable_images_says_what_it_has(tmp_path):
   (tmp_path / 'train/b/1.heic').write_bytes(b'x')
   with pytest.raises(FileNotFoundError, match='train/b has .*only files .heic'):
     load(tmp_path)
+
+
+def test_tables_have_the_same_settings(tmp_path):
+  """Channels, EXIF, and unreadable files, whose weights leave with them."""
+  write_grey(tmp_path)
+  exif = PIL.Image.Exif()
+  exif[0x0112] = 3
+  image = PIL.Image.fromarray(pixels(1, 8, 1)[0, ..., 0])
+  image.save(tmp_path / 'train/a/4.png', exif=exif)
+  rows = ['path,label,split,weight', 'train/a/4.png,a,test,1']
+  rows += [f'train/a/{i}.png,a,train,{i + 1}' for i in range(4)]
+  (tmp_path / 'table.csv').write_text('\n'.join(rows))
+  name = f'table:{tmp_path}/table.csv'
+  upright = data.load(name)
+  assert upright.image_shape == (8, 8, 1)
+  stored = data.load(name, exif=False)
+  np.testing.assert_array_equal(
+    stored.test.image[:, ::-1, ::-1], upright.test.image
+  )
+  (tmp_path / 'train/a/3.png').write_bytes(b'<html>')
+  with pytest.raises(ValueError, match='3.png cannot be .* HTML'):
+    data.load(name)
+  for memory in (0, 10**9):
+    got = data.load(name, skip_unreadable=True, memory=memory, image_size=8)
+    np.testing.assert_allclose(got.train.weight, [0.5, 1, 1.5])

@@ -126,6 +126,11 @@ def _networks(workdir: pathlib.Path, name: str) -> tuple[Bound, Card]:
   networks = [artifacts.load_network(workdir, each) for each in names]
   if len(networks) == 1:
     return _one(networks[0])
+  if problem := networks[0].card.problem:
+    raise ValueError(
+      f'--network={name} names an ensemble, which averages probabilities of a'
+      f' softmax, and these networks are for the problem {problem!r}: name one'
+    )
   modules = tuple(network.card.module() for network in networks)
   variables = models.members([x.module_variables() for x in networks])
   cards = [network.card for network in networks]

@@ -131,12 +131,18 @@ def draw(
   Raises:
     FileNotFoundError: there is no such run or network.
     ValueError: the second is not of the same data; neither has a teacher; too
-      few test images; a network has diverged.
+      few test images; a network has diverged; images with several labels.
   """
   students = [_read(place) for place in (first, second) if place is not None]
   _check_data(students)
   teachers = [_teacher(student, students) for student in students]
   tests = [_test_of(student, config) for student in students]
+  if tests[0].problem.sigmoid:
+    raise ValueError(
+      f'{students[0].name} is of the problem {tests[0].problem.name!r}, whose'
+      ' images have several labels each, and pictures show one class for each'
+      ' image: there are none for such data'
+    )
   first_labels, *others = (test.split.label for test in tests)
   if any(not np.array_equal(first_labels, labels) for labels in others):
     raise ValueError(

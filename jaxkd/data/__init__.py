@@ -17,8 +17,10 @@ from jaxkd.data import (
   digits,
   folder,
   gaussian_mixture,
+  huggingface,
   select,
   synthetic,
+  table,
   tfds_source,
 )
 from jaxkd.data.augment import (
@@ -68,6 +70,8 @@ CATALOG = {
   'gaussian_mixture': gaussian_mixture.gaussian_mixture,
   'tfds': tfds_source.tfds,
   'folder': folder.folder,
+  'table': table.table,
+  'huggingface': huggingface.huggingface,
 }
 
 
@@ -131,7 +135,12 @@ def _takes(name: str, setting: str) -> bool:
 
 
 # What follows the colon in the names of loaders that read a named source.
-SOURCES = {'tfds': 'NAME', 'folder': 'PATH'}
+SOURCES = {
+  'tfds': 'NAME',
+  'folder': 'PATH',
+  'table': 'FILE',
+  'huggingface': 'FOLDER',
+}
 
 # Whether each augmentation crops, and whether it flips.
 AUGMENTATIONS = {
@@ -151,13 +160,15 @@ def load(
   validation: int = 0,
   channels: int = 0,
   test: str = '',
+  hold_out: float = 0.0,
+  hold_out_seed: int = 0,
   **settings: Any,
 ) -> Dataset:
   """Reads a data set.
 
   Args:
-    name: an entry of `CATALOG`; in 'tfds:cifar100' and 'folder:PATH' the source
-      follows the colon.
+    name: an entry of `CATALOG`; in 'tfds:cifar100', 'folder:PATH',
+      'table:FILE.csv' and 'huggingface:FOLDER' the source follows the colon.
     dir: where the files are; see each loader.
     few_shot: training examples per class, a fixed subset; 0 keeps all.
     image_size: height and width in pixels, for loaders that can choose.
@@ -166,6 +177,11 @@ def load(
       choosing hyper-parameters; held out before the few-shot subset is taken.
     channels: of the images, for loaders that can choose: 3 for RGB, 1 for grey.
     test: the name of the test split, for loaders that can choose.
+    hold_out: a part of the training split that replaces the test split, or is
+      one where there is none: below 1 a fraction of each class, else a number
+      of examples of each class, see `select.held_out`; 0 holds out nothing
+      where there is a test split.
+    hold_out_seed: of the choice of that part.
     **settings: further arguments of the loader.
 
   Raises:
@@ -174,23 +190,56 @@ def load(
       allow; a corrupt file.
     FileNotFoundError: the data set is not there.
   """
-  kind, _, source = name.partition(':')
-  loader = catalog.lookup('data set', CATALOG, kind)
-  if bool(source) != (kind in SOURCES):
-    right = f'{kind}:{SOURCES[kind]}' if kind in SOURCES else kind
-    raise ValueError(f'data set {name!r} should be written {right}')
-  # In a config, an empty value leaves a setting at the loader's default.
-  common = {'source': source, 'dir': dir, 'image_size': image_size}
-  common['test'] = test
-  if spec(name, settings, channels) is None or _takes(name, 'channels'):
-    common['channels'] = channels
-  common = {key: value for key, value in common.items() if value}
-  dataset = catalog.call(f'data set {kind!r}', loader, {**common, **settings})
+  common = {
+    'dir': dir,
+    'image_size': image_size,
+    'channels': channels,
+    'test': test,
+    'hold_out': hold_out,
+    'hold_out_seed': hold_out_seed,
+  }
+  if hold_out and validation:
+    raise ValueError(
+      f'data.hold_out={hold_out:g} and data.validation={validation} both'
+      ' replace the test split: set one of them to 0'
+    )
+  dataset = _read(name, common, settings)
   if validation:
     dataset = select.validation(dataset, validation)
   if few_shot:
     dataset = select.few_shot(dataset, few_shot)
   return _augmented(dataset, augment)
+
+
+def _read(
+  name: str, common: dict[str, Any], settings: dict[str, Any]
+) -> Dataset:
+  """Reads a data set, of which a part is held out if it has to be.
+
+  Args:
+    name: as for `load`.
+    common: those arguments of `load` that many loaders take.
+    settings: further arguments of the loader.
+  """
+  kind, _, source = name.partition(':')
+  loader = catalog.lookup('data set', CATALOG, kind)
+  if bool(source) != (kind in SOURCES):
+    right = f'{kind}:{SOURCES[kind]}' if kind in SOURCES else kind
+    raise ValueError(f'data set {name!r} should be written {right}')
+  if spec(name, settings, common['channels']) and not _takes(name, 'channels'):
+    del common['channels']  # which are those of the data set
+  hold_out, seed = common['hold_out'], common['hold_out_seed']
+  divides = _takes(name, 'hold_out')  # it knows whether there is a test split
+  if not divides:
+    del common['hold_out'], common['hold_out_seed']
+  # In a config, an empty value leaves a setting at the loader's default.
+  common = {key: value for key, value in common.items() if value}
+  if source:
+    common['source'] = source
+  dataset = catalog.call(f'data set {kind!r}', loader, {**common, **settings})
+  if hold_out and not divides:
+    dataset = select.hold_out(dataset, hold_out, seed)
+  return dataset
 
 
 def _augmented(dataset: Dataset, augment: str) -> Dataset:

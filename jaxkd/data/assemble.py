@@ -17,6 +17,7 @@ __all__ = [
   'Source',
   'assemble',
   'check_channels',
+  'from_files',
 ]
 
 MEMORY = 2 * 1024**3  # bytes of decoded images that are kept in memory
@@ -34,6 +35,7 @@ def assemble(
   memory: int,
   identity: str,
   notes: tuple[str, ...] = (),
+  problem: str = 'classification',
   rules: Rules = PLAIN,
   skip_unreadable: bool = False,
 ) -> Dataset:
@@ -61,6 +63,7 @@ def assemble(
   Raises:
     ValueError: files of a set in memory cannot be decoded, or all training
       images of a class are left out.
+    problem: that the labels pose, see `Dataset`.
   """
   wanted = _Images((train, test), size, channels, rules, skip_unreadable)
   needed = (len(train.label) + len(test.label)) * size * size * channels
@@ -73,16 +76,66 @@ def assemble(
     labels = (split.label for split in splits)
     fingerprint = digest(identity, str(size), *labels, *kept)
     pad = 0
-    more += (
-      f'{needed / 1024**3:.1f} GiB of images exceed the limit of '
-      f'{memory / 1024**3:.1f} GiB: they are decoded batch by batch, and '
-      'training views are random resized crops.',
-    )
+    more += (_lazy_note(needed, memory),)
+  if splits[0].weight is not None:
+    fingerprint = digest(fingerprint, 'weight', splits[0].weight)
   usual = size > SMALL and channels == 3
-  mean, std = IMAGENET if usual else _statistics(splits[0])
-  view = View(mean, std, pad=pad, flip=True)
-  notes += more
-  return Dataset(name, *splits, class_names, view, fingerprint, notes)
+  view = View(*IMAGENET if usual else _statistics(splits[0]), pad, flip=True)
+  facts = class_names, view, fingerprint, notes + more
+  return Dataset(name, *splits, *facts, problem=problem)
+
+
+def from_files(
+  name: str,
+  train: Source,
+  test: Source,
+  class_names: tuple[str, ...],
+  *,
+  image_size: int | None,
+  channels: int,
+  memory: int,
+  identity: str,
+  notes: tuple[str, ...],
+  rules: Rules,
+  skip_unreadable: bool,
+  problem: str = 'classification',
+) -> Dataset:
+  """Like `assemble`, for files whose sizes and channels are not declared.
+
+  Args:
+    name: as for `assemble`, like all that is not listed here.
+    train: likewise.
+    test: likewise.
+    class_names: likewise.
+    image_size: pixels; None: see `read.survey`.
+    channels: 3 for RGB, 1 for grey, 0: 1 if all images are grey.
+    memory: likewise.
+    identity: names and sizes of the files.
+    notes: likewise.
+    rules: likewise.
+    skip_unreadable: likewise.
+    problem: likewise.
+  """
+  check_channels(channels)
+  rules.check()
+  survey = read.survey((train, test), image_size, channels, memory, rules)
+  # What differs from how files were read before there was a choice.
+  grey = 'channels 1' if survey.channels == 1 else ''
+  return assemble(
+    name,
+    train,
+    test,
+    class_names,
+    size=survey.size,
+    channels=survey.channels,
+    memory=memory,
+    identity='\n'.join(filter(None, (identity, rules.identity, grey))),
+    notes=notes + survey.notes,
+    # Where not all headers were read, colour would be lost without a word.
+    rules=rules._replace(colour=bool(channels) or survey.complete),
+    skip_unreadable=skip_unreadable,
+    problem=problem,
+  )
 
 
 class _Images(NamedTuple):
@@ -136,9 +189,18 @@ def _lazy(
 
   def split(source):
     options = wanted.size, wanted.channels, wanted.rules
-    return Split(source.label, load=images.loader(source.fetch, *options))
+    load = images.loader(source.fetch, *options)
+    return Split(source.label, load=load, weight=source.weight)
 
   return (split(train), split(test)), kept, notes
+
+
+def _lazy_note(needed: int, memory: int) -> str:
+  return (
+    f'{needed / 1024**3:.1f} GiB of images exceed the limit of '
+    f'{memory / 1024**3:.1f} GiB: they are decoded batch by batch, and '
+    'training views are random resized crops.'
+  )
 
 
 def _left_out(

@@ -5,13 +5,14 @@ import os
 import pathlib
 import unicodedata
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from jaxkd.data import decode, read
-from jaxkd.data.assemble import MEMORY, Source, assemble, check_channels
+from jaxkd.data import decode
+from jaxkd.data.assemble import MEMORY, Source, from_files
 from jaxkd.data.base import Dataset
-from jaxkd.data.select import choose, rest
+from jaxkd.data.select import choose, held_out, rest
 from jaxkd.data.walk import Walker
 
 # Names of folders in any case, the first that exists is used.
@@ -37,6 +38,8 @@ def folder(
   channels: int = 0,
   test: str = '',
   memory: int = MEMORY,
+  hold_out: float = 0.0,
+  hold_out_seed: int = 0,
   exif: bool = True,
   white: float = 0.0,
   background: str = '',
@@ -58,6 +61,9 @@ def folder(
     test: the name of the test folder in PATH; '': the first of `TEST_NAMES`.
     memory: bytes of decoded images to keep in memory; a larger data set is
       decoded batch by batch.
+    hold_out: a part of each training class to test on, also where there is a
+      test folder, see `select.held_out`; 0 takes that folder, or a fixed fifth.
+    hold_out_seed: of the choice of that part.
     exif, white, background, max_pixels: see `decode.Rules`.
     skip_unreadable: whether files that cannot be decoded are left out; a set
       that does not fit into memory is then decoded once, to find them.
@@ -68,28 +74,32 @@ def folder(
     ValueError: a setting is wrong, an image cannot be decoded, a test class is
       not in train, or a class is too small to hold a fifth out.
   """
-  rules = decode.Rules(exif, white, background, max_pixels)
-  check_channels(channels)
-  rules.check()
   root = pathlib.Path(source).expanduser()
   walker = Walker(_lower(suffixes) or decode.suffixes())
-  train, tests, notes = _find(root, test, walker)
+  choice = _Choice(test, hold_out, hold_out_seed)
+  train, tests, notes = _find(root, choice, walker)
   names = tuple(train)
-  sources = _source(train, names), _source(tests, names)
-  survey = read.survey(sources, image_size, channels, memory, rules)
-  return assemble(
+  return from_files(
     f'folder:{source}',
-    *sources,
+    _source(train, names),
+    _source(tests, names),
     names,
-    size=survey.size,
-    channels=survey.channels,
+    image_size=image_size,
+    channels=channels,
     memory=memory,
-    identity=_identity(root, train, tests, rules, survey.channels),
-    notes=notes + walker.notes() + survey.notes,
-    # Where not all headers were read, colour would be lost without a word.
-    rules=rules._replace(colour=bool(channels) or survey.complete),
+    identity=_identity(root, [*train.values(), *tests.values()]),
+    notes=notes + walker.notes(),
+    rules=decode.Rules(exif, white, background, max_pixels),
     skip_unreadable=skip_unreadable,
   )
+
+
+class _Choice(NamedTuple):
+  """What the test split is; see `folder`."""
+
+  test: str
+  hold_out: float
+  seed: int
 
 
 def _lower(suffixes: Sequence[str]) -> tuple[str, ...]:
@@ -100,7 +110,7 @@ def _lower(suffixes: Sequence[str]) -> tuple[str, ...]:
 
 
 def _find(
-  root: pathlib.Path, test: str, walker: Walker
+  root: pathlib.Path, choice: _Choice, walker: Walker
 ) -> tuple[Files, Files, tuple[str, ...]]:
   """Returns training files, test files, and notes."""
   if not root.is_dir():
@@ -111,23 +121,25 @@ def _find(
   names = Walker(()).folders(root)
   trains, tests = _ranked(names, TRAIN_NAMES), _ranked(names, TEST_NAMES)
   if not trains:
-    _check_classes_in(root, names, tests, test)
+    _check_classes_in(root, names, tests, choice.test)
     note = f'{root} has no folder train: its {len(names)} folders are classes.'
-    train, held_out, notes = _hold_out(root, _list(root, walker))
+    train, held_out, notes = _hold_out(root, _list(root, walker), choice)
     return train, held_out, (note, *notes)
   train = _list(root / trains[0], walker)
-  if test:
-    tests = [_chosen(root, names, trains[0], test)]
+  if choice.test:
+    tests = [_chosen(root, names, trains[0], choice.test)]
+  if choice.hold_out:
+    tests = []
   notes = [
     f'The {split} split is {root / found[0]}.'
     + ''.join(f' {root / name} is not used.' for name in found[1:])
     for split, found in (('training', trains), ('test', tests))
-    if len(found) > 1 or (found and not test and found[0] not in COMMON)
+    if len(found) > 1 or (found and not choice.test and found[0] not in COMMON)
   ]
   if len(tests) > 1:
     notes[-1] += ' data.test=NAME chooses another one.'
   if not tests:
-    train, held_out, more = _hold_out(root, train)
+    train, held_out, more = _hold_out(root, train, choice)
     return train, held_out, (*notes, *more)
   of_test, more = _matched(
     _list(root / tests[0], walker), train, root / tests[0], root / trains[0]
@@ -290,11 +302,15 @@ def _matched(
 
 
 def _hold_out(
-  root: pathlib.Path, train: Files
+  root: pathlib.Path, train: Files, choice: _Choice
 ) -> tuple[Files, Files, tuple[str, ...]]:
-  """Makes a fixed fifth of each class, at least one image, the test split."""
+  """Makes a part of each class, at least one image, the test split.
+
+  A part of 0 is a fixed fifth.
+  """
+  part, seed = choice.hold_out, choice.seed
   sizes = np.array([len(files) for files in train.values()])
-  if min(sizes) < 2:
+  if min(sizes) < 2 and not part:
     raise ValueError(
       f'{root} has no test folder, and class {list(train)[np.argmin(sizes)]} '
       'has 1 training image, which leaves none to hold out: add images, or '
@@ -303,11 +319,19 @@ def _hold_out(
   label = np.repeat(np.arange(len(sizes)), sizes)
   paths = list(itertools.chain(*train.values()))
   names = list(train)
-  held = choose(label, np.maximum(1, sizes // 5), 'folder')
-  note = (
-    f'{root} has no test folder: {len(held)} of its {len(label)} training '
-    'images, a fixed fifth of each class, are the test split.'
-  )
+  if part:
+    held = held_out(label, names, part, seed)
+    note = (
+      f'{len(held)} of the {len(label)} training images of {root}, held out'
+      f' with data.hold_out={part:g} and data.hold_out_seed={seed}, are the'
+      ' test split.'
+    )
+  else:
+    held = choose(label, np.maximum(1, sizes // 5), 'folder')
+    note = (
+      f'{root} has no test folder: {len(held)} of its {len(label)} training '
+      'images, a fixed fifth of each class, are the test split.'
+    )
 
   def pick(index):
     files = {name: [] for name in names}
@@ -330,26 +354,10 @@ def _source(files: Files, names: tuple[str, ...]) -> Source:
   return Source(label, fetch)
 
 
-def _identity(
-  root: pathlib.Path,
-  train: Files,
-  test: Files,
-  rules: decode.Rules,
-  channels: int,
-) -> str:
-  """Returns all that the pixels depend on, as text.
-
-  A line for each file, with its path in `root` and its size, and lines for
-  rules and channels that differ from what folders had before there was a
-  choice.
-  """
+def _identity(root: pathlib.Path, files: Iterable[list[str]]) -> str:
+  """Returns a line for each file, with its path in `root` and its size."""
   start = len(os.path.join(root, '')) if root != pathlib.Path() else 0
-  lines = [
+  return '\n'.join(
     f'{path[start:]} {os.stat(path).st_size}'
-    for path in itertools.chain(*train.values(), *test.values())
-  ]
-  if rules.identity:
-    lines.append(rules.identity)
-  if channels == 1:
-    lines.append('channels 1')
-  return '\n'.join(lines)
+    for path in itertools.chain(*files)
+  )

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxkd.data import images
-from jaxkd.data.base import Split
+from jaxkd.data.base import Split, unit_mean
 from jaxkd.data.decode import (
   PLAIN,
   REMARKS,
@@ -33,16 +33,20 @@ SHOWN = 10  # files that a message names
 class Source(NamedTuple):
   """Where the images of a split come from.
 
-  label: int32 [N]; other problems have labels [N, ...].
+  label: see `Split`.
   fetch: the files of examples, given their indices [B].
+  weight: see `Split`.
   """
 
   label: np.ndarray
   fetch: Callable[[np.ndarray], list[File]]
+  weight: np.ndarray | None = None
 
   def take(self, keep: np.ndarray) -> 'Source':
-    """Returns the examples `keep` (int [M])."""
-    return Source(self.label[keep], lambda index: self.fetch(keep[index]))
+    """Returns the examples `keep` (int [M]), of weights with mean 1 again."""
+    weight = None if self.weight is None else unit_mean(self.weight[keep])
+    fetch = self.fetch
+    return Source(self.label[keep], lambda index: fetch(keep[index]), weight)
 
 
 class Survey(NamedTuple):
@@ -152,7 +156,7 @@ def read(
     image[i] = images.pixels(images.centre(picture, size))
 
   failures = _each(source, channels, rules, remarks, keep)
-  return Split(source.label, image), failures
+  return Split(source.label, image, weight=source.weight), failures
 
 
 def unreadable(

@@ -119,6 +119,7 @@ def load_data(settings: dict[str, Any], card: Card) -> Dataset:
   for name, of_data, of_network in (
     ('classes', dataset.num_classes, card.num_classes),
     ('image shape', list(dataset.image_shape), list(card.image_shape)),
+    ('problem', dataset.problem, card.known_problem or dataset.problem),
   ):
     if of_data != of_network:
       raise ValueError(

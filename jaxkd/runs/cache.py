@@ -27,10 +27,12 @@ LATER = (
   'blend_epochs',
   'stop',
   'start',
+  'problem',
   'settings',
   'taps',
 )
-LATER_OF_DATA = ('channels', 'test')  # likewise, in the section on data
+# Likewise, in the section on data.
+LATER_OF_DATA = ('channels', 'hold_out', 'hold_out_seed', 'test')
 
 
 class Cache:

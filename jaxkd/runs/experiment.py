@@ -5,11 +5,12 @@ import functools
 from collections.abc import Mapping
 
 from jaxkd import config as configs
-from jaxkd import data, models, problems
+from jaxkd import data, models, objectives, problems
 from jaxkd.catalog import UnknownNameError, lookup, suggestion
 from jaxkd.config import Config
 from jaxkd.data.base import Dataset
 from jaxkd.graph import OBJECTIVES, Model, Phase
+from jaxkd.graph.several_labels import check_sigmoid
 from jaxkd.problems import Problem
 from jaxkd.runs import describe, sections
 from jaxkd.runs.phases import ResolvedPhase, resolve
@@ -125,7 +126,10 @@ def build(config: Config) -> Experiment:
     program, trained = phase.program, phase.graph.trained
     for name, module in program.modules.items():
       models.check(module, program.input_shape, train=name in trained)
-    spec = experiment.source.problem.batch_spec(program.input_shape, 2)
+    problem, shape = experiment.source.problem, program.input_shape
+    if problem.sigmoid:
+      check_sigmoid(program)
+    spec = problem.batch_spec(shape, 2, experiment.num_classes)
     program.check_objectives(spec, phase.length)
     phase.make_optimizer(1)
   return experiment
@@ -143,9 +147,17 @@ def bound(
   if phases is None:
     phases = sections.phases_of(config)
   source, by_section = Source(config.data), sections.models(config)
+  phases = tuple(_for_problem(phase, source.problem) for phase in phases)
   shape = source.image_shape
   resolved = resolve(config, phases, by_section, source.num_classes, shape)
   return Experiment(config, source, by_section, resolved)
+
+
+def _for_problem(phase: Phase, problem: Problem) -> Phase:
+  """Returns a phase whose default loss of labels is that of the problem."""
+  objective = objectives.make(problem.label_objective)
+  graph = phase.graph.with_label_objective(objective)
+  return dataclasses.replace(phase, graph=graph)
 
 
 def _check_rates(config: Config, phases: tuple[Phase, ...]) -> None:

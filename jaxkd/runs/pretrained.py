@@ -6,6 +6,7 @@ import numpy as np
 
 from jaxkd import checkpoints, problems, tree
 from jaxkd import config as configs
+from jaxkd.catalog import lookup
 from jaxkd.checkpoints import Card, SavedNetwork
 from jaxkd.config import BAYES
 from jaxkd.graph import Model
@@ -49,6 +50,7 @@ def load_pretrained(experiment: Experiment) -> dict[str, SavedNetwork]:
     wanted = _wanted(experiment, model)
     if model.checkpoint and name not in learners and path != BAYES:
       wanted |= _wanted_of_guides(experiment)
+      _check_problem(experiment, name, network.card, path)
     where = name if name in experiment.models else 'method'
     _check(network.card, wanted, f'--config.{where}', name, path)
     networks[name] = network
@@ -192,6 +194,28 @@ def _wanted_of_guides(experiment: Experiment) -> dict[str, Any]:
     'std': list(dataset.view.std),
     'scale': dataset.view.scale,
   }
+
+
+def _check_problem(
+  experiment: Experiment, name: str, card: Card, path: str
+) -> None:
+  """Raises ValueError if a guide was trained for another kind of labels.
+
+  That of an unknown network is not compared.
+  """
+  wanted, stated = experiment.dataset.problem, ''
+  if name == 'teacher':
+    stated = experiment.config.teacher.problem
+    if stated:
+      lookup('problem', problems.CATALOG, stated)
+  got = stated or card.known_problem
+  if got and got != wanted:
+    raise ValueError(
+      f'the {name} of {path} was trained for the problem {got!r}, and'
+      f' {experiment.dataset.name} poses {wanted!r}: its logits mean something'
+      ' else. Take a teacher that was trained on such labels, or, if this one'
+      f' was, say so by --config.teacher.problem={wanted}'
+    )
 
 
 def _check(
