@@ -186,8 +186,8 @@ GOOD = 'images/0.png,a,train,1\nimages/1.png,a,test,1\n'
 @pytest.mark.parametrize(
   ('line', 'message'),
   [
-    ('images/10.png,a,train,1', r'line 4: no file \S*images/10.png'),
-    ('images,a,train,1', r'line 4: a folder \S*images'),
+    ('images/10.png,a,train,1', r'line 4: \S*images/10.png is not there'),
+    ('images,a,train,1', r'line 4: \S*images is a folder'),
     (',a,train,1', "line 4: the column 'path' is empty"),
     ('images/2.png,,train,1', "line 4: the column 'label' is empty"),
     ('images/2.png, ,train,1', "line 4: the column 'label' is empty"),

@@ -1,7 +1,9 @@
 """Trainings on images with any number of labels, and what they refuse."""
 
+import dataclasses
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tagged
@@ -9,6 +11,7 @@ import tiny
 
 from jaxkd import checkpoints, objectives
 from jaxkd.commands import evaluate, visualize
+from jaxkd.data import Split
 from jaxkd.evaluate import several_labels
 from jaxkd.graph import LABELS, Graph, Learner, Transfer
 from jaxkd.graph.program import bind
@@ -22,6 +25,7 @@ from jaxkd.runs.run import Run
 from jaxkd.runs.study import Study
 from jaxkd.train import mesh as meshes
 from jaxkd.train.evaluation import Evaluator
+from jaxkd.train.feed import Feed
 
 KD = dict(name='kd', objective='binary_kd', label_weight=1.0)
 
@@ -280,3 +284,31 @@ def test_dependence_is_on_values_not_on_shapes():
 
   inputs = dict(a=np.ones(2), b=np.ones(3), c=np.ones(1), d={'e': np.ones(1)})
   assert depends_on(function, inputs) == ['a', 'd/e']
+
+
+def test_weights_and_sets_come_from_the_host_as_from_memory(name):
+  """A split that is decoded batch by batch yields all rows of an example."""
+  dataset = experiment(name, method=KD).dataset
+  split = dataset.train
+  weight = np.linspace(0, 2, len(split), dtype=np.float32)
+  image, label = split.image, split.label
+  splits = (
+    Split(label, image, weight=weight),
+    Split(label, load=lambda index, _: image[index], weight=weight),
+  )
+
+  def step(state, batch):
+    total = jnp.sum(batch['mask'][:, None] * batch['label'], axis=0)
+    return state + total, {'loss': jnp.sum(batch['mask'])}
+
+  sums = []
+  for train in splits:
+    made = dataclasses.replace(dataset, train=train)
+    mesh = meshes.make_mesh()
+    feed = Feed(made, MULTI_LABEL, mesh, 8, seed=0, step=step)
+    state = jnp.zeros(3)
+    for call in feed.calls(0, 0):
+      state, _ = call.run(state)
+    sums.append(state)
+  np.testing.assert_allclose(sums[0], weight @ label, rtol=1e-5)
+  np.testing.assert_allclose(sums[1], weight @ label, rtol=1e-5)

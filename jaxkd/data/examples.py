@@ -14,11 +14,10 @@ from jaxkd.catalog import lookup
 from jaxkd.data.assemble import Source, from_files
 from jaxkd.data.base import Dataset, unit_mean
 from jaxkd.data.decode import File, Rules
+from jaxkd.data.folder import TEST_NAMES, TRAIN_NAMES
 from jaxkd.data.records import Mistakes
 from jaxkd.data.select import held_out, rest
 
-TRAIN_NAMES = ('train', 'training')
-TEST_NAMES = ('test', 'testing', 'val', 'valid', 'validation')
 HELD_OUT = 0.2  # of each class, where there is no test split
 # Problem -> whether an example has a set of labels, and not one of them.
 PROBLEMS = {'classification': False, 'multi_label': True}

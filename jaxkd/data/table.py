@@ -205,8 +205,12 @@ def _files(
     if not name:
       mistakes.add(row.where, f'the column {column!r} is empty')
     elif not os.path.isfile(place):
-      what = 'a folder' if place.is_dir() else 'no file'
-      mistakes.add(row.where, f'{what} {place}')
+      what = 'is a folder' if place.is_dir() else 'is not there'
+      mistakes.add(
+        row.where,
+        f'{place} {what} (paths are relative to data.dir, or else to the'
+        ' table)',
+      )
     found.append((str(place), place))
   return found
 
