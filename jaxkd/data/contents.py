@@ -50,4 +50,9 @@ def what(content: pathlib.Path | io.BytesIO) -> str:
   for pattern, name in CONTENTS:
     if re.match(pattern, head, re.IGNORECASE | re.DOTALL):
       return f'it is {name}'
-  return ''
+  try:
+    text = head.decode()
+  except UnicodeDecodeError:
+    return ''
+  plain = all(letter.isprintable() or letter.isspace() for letter in text)
+  return 'it is text' if plain else ''

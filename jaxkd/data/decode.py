@@ -262,6 +262,8 @@ def _explained(file: File) -> Iterator[None]:
     raise
   except Exception as error:
     reason = what(file[1]) or str(error) or type(error).__name__
+    if reason.startswith('cannot identify'):  # and the file's name again
+      reason = 'it has no format that Pillow reads'
     raise Undecodable(
       f'{file[0]} cannot be decoded as an image ({reason})',
       'replace or remove it',
