@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from jaxkd.catalog import lookup
-from jaxkd.disk import CARD, replacing
+from jaxkd.disk import CARD, json_text, replacing
 
 StateDict = dict[str, np.ndarray]
 STATE_DICT = 'state_dict'  # its key beside the card in a .pth file
@@ -68,7 +68,7 @@ def write(
   writer = lookup('suffix of a state dict', WRITERS, path.suffix)
   path.parent.mkdir(parents=True, exist_ok=True)
   with replacing(path) as partial:
-    writer(partial, state_dict, json.dumps(card))
+    writer(partial, state_dict, json_text(card))
 
 
 def _torch() -> Any:
