@@ -248,7 +248,7 @@ def test_networks_of_older_runs_on_grey_folders_are_evaluated_in_rgb(tmp_path):
 @pytest.mark.parametrize('channels', [2, 4, -1])
 def test_other_numbers_of_channels_are_refused(tmp_path, channels):
   write_folder(tmp_path, {'train': {'a': 5}})
-  with pytest.raises(ValueError, match='data.channels must be 3 for RGB, 1'):
+  with pytest.raises(ValueError, match='channels must be'):
     load(tmp_path, channels=channels)
 
 

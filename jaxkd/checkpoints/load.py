@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxkd import disk
 from jaxkd.checkpoints import native
 from jaxkd.checkpoints.card import Card, SavedNetwork, card_of
 from jaxkd.disk import CARD, NETWORKS
@@ -66,7 +67,7 @@ def find(path: str | os.PathLike[str]) -> pathlib.Path | None:
     path: of a network's folder or file, or the folder of a run, whose student,
       or else teacher, is taken.
   """
-  path = pathlib.Path(path)
+  path = disk.expanded(path)
   places = (path, *(path / NETWORKS / name for name in RESULTS))
   return next((place for place in places if kind_of(place)), None)
 
@@ -188,7 +189,7 @@ def load_function(
     ImportError: a library is needed and absent.
     ValueError: the file is corrupt, or has no card.
   """
-  path = pathlib.Path(path)
+  path = disk.expanded(path)
   if kind_of(path) is not Kind.PROGRAM:
     network = load(path)
     return _function(network), network.card

@@ -5,14 +5,13 @@ python -m jaxkd.commands.convert resnet32x4 IN.pth OUT
 
 import argparse
 import pathlib
-import sys
 
-from jaxkd import checkpoints, tree
+from jaxkd import checkpoints, disk, tree
 from jaxkd.checkpoints import Card, Kind
+from jaxkd.commands import errors
 from jaxkd.interop import files
 from jaxkd.interop.torch import to_state_dict
 
-MISTAKES = (ImportError, KeyError, OSError, ValueError)
 LARGE = ('imagenet_', 'vit_', 'deit_', 'rvt_')  # of images of 224 x 224
 EPILOG = """\
 IN and OUT: a PyTorch state dict (.pth, .pt, .safetensors, .npz) and a network
@@ -22,7 +21,7 @@ decides the direction.
 
 
 def main(arguments: list[str] | None = None) -> None:
-  """Runs the command; a mistake of the user's ends in a message and status 1.
+  """Runs the command; a failure ends in a message and a status.
 
   Args:
     arguments: of the command line; None takes the process's.
@@ -33,8 +32,8 @@ def main(arguments: list[str] | None = None) -> None:
     epilog=EPILOG,
   )
   parser.add_argument('model', help='a name such as resnet32x4')
-  parser.add_argument('source', metavar='IN', type=pathlib.Path)
-  parser.add_argument('target', metavar='OUT', type=pathlib.Path)
+  parser.add_argument('source', metavar='IN')
+  parser.add_argument('target', metavar='OUT')
   parser.add_argument(
     '--image-shape',
     nargs=3,
@@ -44,14 +43,19 @@ def main(arguments: list[str] | None = None) -> None:
     ' networks and transformers, 32 32 3 for others, by default',
   )
   parser.add_argument('--width', type=float, default=1.0, help='multiplier')
+  parser.add_argument(
+    '--debug', action='store_true', help='show where an error comes from'
+  )
   flags = parser.parse_args(arguments)
   side = 224 if flags.model.startswith(LARGE) else 32
   height, width, channels = flags.image_shape or (side, side, 3)
   shape = height, width, channels
-  try:
-    print(convert(flags.model, flags.source, flags.target, shape, flags.width))
-  except MISTAKES as error:
-    sys.exit(f'\njaxkd: {error}')
+
+  def run():
+    source, target = disk.expanded(flags.source), disk.expanded(flags.target)
+    print(convert(flags.model, source, target, shape, flags.width))
+
+  errors.run(run, debug=flags.debug)
 
 
 def convert(
@@ -81,6 +85,7 @@ def convert(
   """
   if not source.exists():
     raise FileNotFoundError(f'no such file: {source}')
+  disk.check_writable(target.parent, 'the folder of the output')
   if checkpoints.kind_of(source) is Kind.STATE_DICT:
     if target.suffix in files.WRITERS and target.suffix != '.npz':
       raise ValueError(

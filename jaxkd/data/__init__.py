@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from jaxkd import catalog
+from jaxkd import catalog, disk
 from jaxkd.data import (
   cifar,
   digits,
@@ -187,7 +187,7 @@ def load(
   Raises:
     KeyError: no such data set or augmentation.
     ValueError: a setting that the loader does not take or the data do not
-      allow; a corrupt file.
+      allow; a corrupt file; a path with an unknown home or variable.
     FileNotFoundError: the data set is not there.
   """
   common = {
@@ -226,6 +226,12 @@ def _read(
   if bool(source) != (kind in SOURCES):
     right = f'{kind}:{SOURCES[kind]}' if kind in SOURCES else kind
     raise ValueError(f'data set {name!r} should be written {right}')
+  # The name of the data set stays as its user wrote it.
+  place = source
+  if source and SOURCES[kind] != 'NAME':
+    place = str(disk.expanded(source))
+  if common['dir']:
+    common['dir'] = str(disk.expanded(common['dir']))
   if spec(name, settings, common['channels']) and not _takes(name, 'channels'):
     del common['channels']  # which are those of the data set
   hold_out, seed = common['hold_out'], common['hold_out_seed']
@@ -234,9 +240,11 @@ def _read(
     del common['hold_out'], common['hold_out_seed']
   # In a config, an empty value leaves a setting at the loader's default.
   common = {key: value for key, value in common.items() if value}
-  if source:
-    common['source'] = source
+  if place:
+    common['source'] = place
   dataset = catalog.call(f'data set {kind!r}', loader, {**common, **settings})
+  if place != source:
+    dataset = dataclasses.replace(dataset, name=name)
   if hold_out and not divides:
     dataset = select.hold_out(dataset, hold_out, seed)
   return dataset

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxkd import disk
 from jaxkd.data import decode
 from jaxkd.data.assemble import MEMORY, Source, from_files
 from jaxkd.data.base import Dataset
@@ -74,7 +75,7 @@ def folder(
     ValueError: a setting is wrong, an image cannot be decoded, a test class is
       not in train, or a class is too small to hold a fifth out.
   """
-  root = pathlib.Path(source).expanduser()
+  root = disk.expanded(source)
   walker = Walker(_lower(suffixes) or decode.suffixes())
   choice = _Choice(test, hold_out, hold_out_seed)
   train, tests, notes = _find(root, choice, walker)
