@@ -111,6 +111,8 @@ def default() -> Config:
         hold_out=0.0,  # of each class: a fraction, or examples; 0: none
         hold_out_seed=0,
         image_size=0,  # of folders and TFDS; 0: chosen from the images
+        channels=0,  # likewise, 3 or 1; 0: 1 if all images are grey
+        test='',  # likewise, the name of the test split; '': test or val
         augment='default',  # none flip crop crop_flip
         settings=dict(),  # further arguments of the data set's loader
       ),

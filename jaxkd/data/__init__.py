@@ -99,19 +99,41 @@ SPECS = {
 }
 
 
-def spec(name: str, settings: Mapping[str, Any]) -> Spec | None:
+def spec(
+  name: str, settings: Mapping[str, Any], channels: int = 0
+) -> Spec | None:
   """Returns the sizes of a data set without reading it, None if it has to be.
 
   Args:
     name: as `load` takes it.
     settings: further arguments of the loader.
+    channels: of the images, if they are set, else 0.
+
+  Raises:
+    ValueError: the data set has another number of channels, always.
   """
   if name == 'gaussian_mixture':
     signature = inspect.signature(gaussian_mixture.gaussian_mixture)
     sizes = {k: p.default for k, p in signature.parameters.items()}
     sizes |= settings
-    return Spec((1, 1, sizes['dimensions']), sizes['num_classes'])
-  return SPECS.get(name)
+    found = Spec((1, 1, sizes['dimensions']), sizes['num_classes'])
+  else:
+    found = SPECS.get(name)
+  if found is None or not channels:
+    return found
+  height, width, fixed = found.image_shape
+  if channels != fixed and not _takes(name, 'channels'):
+    raise ValueError(
+      f'data.channels={channels} does not fit {name}, whose images have always'
+      f' {fixed}: set it to 0'
+    )
+  return found._replace(image_shape=(height, width, channels))
+
+
+def _takes(name: str, setting: str) -> bool:
+  """Returns whether the loader of a data set has a setting."""
+  loader = CATALOG.get(name.partition(':')[0])
+  return loader is not None and setting in inspect.signature(loader).parameters
 
 
 # What follows the colon in the names of loaders that read a named source.
@@ -138,6 +160,8 @@ def load(
   image_size: int | None = None,
   augment: str = 'default',
   validation: int = 0,
+  channels: int = 0,
+  test: str = '',
   hold_out: float = 0.0,
   hold_out_seed: int = 0,
   **settings: Any,
@@ -153,6 +177,8 @@ def load(
     augment: 'default' (the data set's own) or a key of `AUGMENTATIONS`.
     validation: training examples per class that replace the test split, for
       choosing hyper-parameters; held out before the few-shot subset is taken.
+    channels: of the images, for loaders that can choose: 3 for RGB, 1 for grey.
+    test: the name of the test split, for loaders that can choose.
     hold_out: a part of the training split that replaces the test split, or is
       one where there is none: below 1 a fraction of each class, else a number
       of examples of each class, see `select.held_out`; 0 holds out nothing
@@ -166,6 +192,37 @@ def load(
       allow; a corrupt file; a path with an unknown home or variable.
     FileNotFoundError: the data set is not there.
   """
+  common = {
+    'dir': dir,
+    'image_size': image_size,
+    'channels': channels,
+    'test': test,
+    'hold_out': hold_out,
+    'hold_out_seed': hold_out_seed,
+  }
+  if hold_out and validation:
+    raise ValueError(
+      f'data.hold_out={hold_out:g} and data.validation={validation} both'
+      ' replace the test split: set one of them to 0'
+    )
+  dataset = _read(name, common, settings)
+  if validation:
+    dataset = select.validation(dataset, validation)
+  if few_shot:
+    dataset = select.few_shot(dataset, few_shot)
+  return _augmented(dataset, augment)
+
+
+def _read(
+  name: str, common: dict[str, Any], settings: dict[str, Any]
+) -> Dataset:
+  """Reads a data set, of which a part is held out if it has to be.
+
+  Args:
+    name: as for `load`.
+    common: those arguments of `load` that many loaders take.
+    settings: further arguments of the loader.
+  """
   kind, _, source = name.partition(':')
   loader = catalog.lookup('data set', CATALOG, kind)
   if bool(source) != (kind in SOURCES):
@@ -175,40 +232,23 @@ def load(
   place = source
   if source and SOURCES[kind] != 'NAME':
     place = str(disk.expanded(source))
-  dir = str(disk.expanded(dir)) if dir else dir
-  if hold_out and validation:
-    raise ValueError(
-      f'data.hold_out={hold_out:g} and data.validation={validation} both'
-      ' replace the test split: set one of them to 0'
-    )
+  if common['dir']:
+    common['dir'] = str(disk.expanded(common['dir']))
+  if spec(name, settings, common['channels']) and not _takes(name, 'channels'):
+    del common['channels']  # which are those of the data set
+  hold_out, seed = common['hold_out'], common['hold_out_seed']
+  divides = _takes(name, 'hold_out')  # it knows whether there is a test split
+  if not divides:
+    del common['hold_out'], common['hold_out_seed']
   # In a config, an empty value leaves a setting at the loader's default.
-  common = {'source': place, 'dir': dir, 'image_size': image_size}
-  takes = inspect.signature(loader).parameters
-  if 'hold_out' in takes:  # it knows whether there is a test split
-    common |= {'hold_out': hold_out, 'hold_out_seed': hold_out_seed}
   common = {key: value for key, value in common.items() if value}
+  if place:
+    common['source'] = place
   dataset = catalog.call(f'data set {kind!r}', loader, {**common, **settings})
   if place != source:
     dataset = dataclasses.replace(dataset, name=name)
-  rest = 0.0 if 'hold_out' in takes else hold_out
-  dataset = _selected(dataset, rest, hold_out_seed, validation, few_shot)
-  return _augmented(dataset, augment)
-
-
-def _selected(
-  dataset: Dataset,
-  hold_out: float,
-  hold_out_seed: int,
-  validation: int,
-  few_shot: int,
-) -> Dataset:
-  """Returns parts of a data set; the arguments are those of `load`."""
-  if hold_out:
-    dataset = select.hold_out(dataset, hold_out, hold_out_seed)
-  if validation:
-    dataset = select.validation(dataset, validation)
-  if few_shot:
-    dataset = select.few_shot(dataset, few_shot)
+  if hold_out and not divides:
+    dataset = select.hold_out(dataset, hold_out, seed)
   return dataset
 
 

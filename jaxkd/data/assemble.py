@@ -1,30 +1,27 @@
 """Turns two lists of image files and labels into a data set."""
 
-from collections.abc import Callable
-from concurrent import futures
+import collections
 from typing import NamedTuple
 
 import numpy as np
 
-from jaxkd.data import images
+from jaxkd.data import images, read
 from jaxkd.data.base import Dataset, Split, View, digest, digest_splits
+from jaxkd.data.decode import PLAIN, Rules
+from jaxkd.data.read import SMALL, Source
 
-SMALL = 64  # pixels: up to here images are icons, beyond it photographs
+__all__ = [
+  'IMAGENET',
+  'MEMORY',
+  'SMALL',
+  'Source',
+  'assemble',
+  'check_channels',
+  'from_files',
+]
+
 MEMORY = 2 * 1024**3  # bytes of decoded images that are kept in memory
-IMAGENET = View((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), flip=True)
-
-
-class Source(NamedTuple):
-  """Where the images of a split come from.
-
-  label: see `Split`.
-  fetch: the files of examples, given their indices [B].
-  weight: see `Split`.
-  """
-
-  label: np.ndarray
-  fetch: Callable[[np.ndarray], list[images.File]]
-  weight: np.ndarray | None = None
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean, deviation
 
 
 def assemble(
@@ -39,6 +36,8 @@ def assemble(
   identity: str,
   notes: tuple[str, ...] = (),
   problem: str = 'classification',
+  rules: Rules = PLAIN,
+  skip_unreadable: bool = False,
 ) -> Dataset:
   """Decodes everything if it fits into `memory`, else makes lazy splits.
 
@@ -54,55 +53,193 @@ def assemble(
     size: height and width of the result, in pixels.
     channels: 3 for RGB, 1 for grey.
     memory: bytes.
-    identity: names and sizes of the files, for a lazy set's fingerprint.
+    identity: names and sizes of the files, and what else their pixels depend
+      on, for a lazy set's fingerprint.
     notes: sentences for the user.
+    rules: for decoding.
+    skip_unreadable: whether files that cannot be decoded are left out; a lazy
+      set is then decoded once, to find them.
+
+  Raises:
+    ValueError: files of a set in memory cannot be decoded, or all training
+      images of a class are left out.
     problem: that the labels pose, see `Dataset`.
   """
+  wanted = _Images((train, test), size, channels, rules, skip_unreadable)
   needed = (len(train.label) + len(test.label)) * size * size * channels
   if needed <= memory:
-    splits = [_read(source, size, channels) for source in (train, test)]
+    splits, more = _in_memory(wanted, class_names)
     fingerprint = digest_splits(*splits)
     pad = max(1, size // 8)
   else:
-    splits = [_lazy(source, size, channels) for source in (train, test)]
-    fingerprint = digest(identity, str(size), train.label, test.label)
+    splits, kept, more = _lazy(wanted, class_names)
+    labels = (split.label for split in splits)
+    fingerprint = digest(identity, str(size), *labels, *kept)
     pad = 0
-    notes += (
-      f'{needed / 1024**3:.1f} GiB of images exceed the limit of '
-      f'{memory / 1024**3:.1f} GiB: they are decoded batch by batch, and '
-      'training views are random resized crops.',
-    )
-  if train.weight is not None:
-    fingerprint = digest(fingerprint, 'weight', train.weight)
-  if size > SMALL and channels == 3:
-    mean, std = IMAGENET.mean, IMAGENET.std
-  else:
-    mean, std = _statistics(splits[0])
-  view = View(mean, std, pad=pad, flip=True)
-  own, other = splits
-  return Dataset(
-    name, own, other, class_names, view, fingerprint, notes, problem=problem
+    more += (_lazy_note(needed, memory),)
+  if splits[0].weight is not None:
+    fingerprint = digest(fingerprint, 'weight', splits[0].weight)
+  usual = size > SMALL and channels == 3
+  view = View(*IMAGENET if usual else _statistics(splits[0]), pad, flip=True)
+  facts = class_names, view, fingerprint, notes + more
+  return Dataset(name, *splits, *facts, problem=problem)
+
+
+def from_files(
+  name: str,
+  train: Source,
+  test: Source,
+  class_names: tuple[str, ...],
+  *,
+  image_size: int | None,
+  channels: int,
+  memory: int,
+  identity: str,
+  notes: tuple[str, ...],
+  rules: Rules,
+  skip_unreadable: bool,
+  problem: str = 'classification',
+) -> Dataset:
+  """Like `assemble`, for files whose sizes and channels are not declared.
+
+  Args:
+    name: as for `assemble`, like all that is not listed here.
+    train: likewise.
+    test: likewise.
+    class_names: likewise.
+    image_size: pixels; None: see `read.survey`.
+    channels: 3 for RGB, 1 for grey, 0: 1 if all images are grey.
+    memory: likewise.
+    identity: names and sizes of the files.
+    notes: likewise.
+    rules: likewise.
+    skip_unreadable: likewise.
+    problem: likewise.
+  """
+  check_channels(channels)
+  rules.check()
+  survey = read.survey((train, test), image_size, channels, memory, rules)
+  # What differs from how files were read before there was a choice.
+  grey = 'channels 1' if survey.channels == 1 else ''
+  return assemble(
+    name,
+    train,
+    test,
+    class_names,
+    size=survey.size,
+    channels=survey.channels,
+    memory=memory,
+    identity='\n'.join(filter(None, (identity, rules.identity, grey))),
+    notes=notes + survey.notes,
+    # Where not all headers were read, colour would be lost without a word.
+    rules=rules._replace(colour=bool(channels) or survey.complete),
+    skip_unreadable=skip_unreadable,
+    problem=problem,
   )
 
 
-def _lazy(source: Source, size: int, channels: int) -> Split:
-  load = images.loader(source.fetch, size, channels)
-  return Split(source.label, load=load, weight=source.weight)
+class _Images(NamedTuple):
+  """Both splits, and how their images are read; see `assemble`."""
+
+  sources: tuple[Source, Source]
+  size: int
+  channels: int
+  rules: Rules
+  skip_unreadable: bool
 
 
-def _read(source: Source, size: int, channels: int) -> Split:
-  """Decodes a whole split in threads (Pillow releases Python's lock)."""
-  n = len(source.label)
-  image = np.empty((n, size, size, channels), np.uint8)
+def _in_memory(
+  wanted: _Images, class_names: tuple[str, ...]
+) -> tuple[tuple[Split, Split], tuple[str, ...]]:
+  """Returns decoded splits, without what is left out, and notes."""
+  remarks = collections.Counter()
+  options = wanted.size, wanted.channels, wanted.rules, remarks
+  train, test = (read.read(source, *options) for source in wanted.sources)
+  failures = train[1], test[1]
+  if not wanted.skip_unreadable:
+    read.check_readable([e for part in failures for e in part.values()])
+  kept, notes = _left_out(wanted.sources, failures, class_names)
+  splits = train[0], test[0]
+  if kept:
+    splits = splits[0].take(kept[0]), splits[1].take(kept[1])
+  return splits, read.remark_notes(remarks) + notes
 
-  def fill(index):
-    image[index] = images.whole(source.fetch, index, size, channels)
 
-  chunks = np.array_split(np.arange(n), -(-n // 256))
-  with futures.ThreadPoolExecutor(thread_name_prefix='jaxkd-read') as pool:
-    for done in [pool.submit(fill, chunk) for chunk in chunks]:
-      done.result()
-  return Split(source.label, image, weight=source.weight)
+def _lazy(
+  wanted: _Images, class_names: tuple[str, ...]
+) -> tuple[tuple[Split, Split], tuple[np.ndarray, ...], tuple[str, ...]]:
+  """Returns splits to be decoded, which files are kept if any is not, notes."""
+  train, test = wanted.sources
+  remarks, kept = collections.Counter(), ()
+  options = wanted.channels, wanted.rules, remarks
+  if wanted.skip_unreadable:
+    failures = read.unreadable(train, *options), read.unreadable(test, *options)
+    kept, notes = _left_out(wanted.sources, failures, class_names)
+    notes = read.remark_notes(remarks) + notes
+    if kept:
+      train, test = train.take(kept[0]), test.take(kept[1])
+  else:  # some images speak for all
+    failures = read.probe(train, *options), read.probe(test, *options)
+    read.check_readable([e for part in failures for e in part.values()])
+    n = sum(min(len(s.label), read.PROBED) for s in wanted.sources)
+    notes = tuple(
+      f'In a sample of {n} images: {note}'
+      for note in read.remark_notes(remarks)
+    )
+
+  def split(source):
+    options = wanted.size, wanted.channels, wanted.rules
+    load = images.loader(source.fetch, *options)
+    return Split(source.label, load=load, weight=source.weight)
+
+  return (split(train), split(test)), kept, notes
+
+
+def _lazy_note(needed: int, memory: int) -> str:
+  return (
+    f'{needed / 1024**3:.1f} GiB of images exceed the limit of '
+    f'{memory / 1024**3:.1f} GiB: they are decoded batch by batch, and '
+    'training views are random resized crops.'
+  )
+
+
+def _left_out(
+  sources: tuple[Source, Source],
+  failures: tuple[read.Failures, read.Failures],
+  class_names: tuple[str, ...],
+) -> tuple[tuple[np.ndarray, ...], tuple[str, ...]]:
+  """Returns each split's indices that are kept, () if all are, and a note.
+
+  Raises:
+    ValueError: all training images of a class, or all test images, failed.
+  """
+  errors = [error for part in failures for error in part.values()]
+  if not errors:
+    return (), ()
+  kept = tuple(
+    np.setdiff1d(np.arange(len(source.label)), list(part)).astype(int)
+    for source, part in zip(sources, failures, strict=True)
+  )
+  label = sources[0].label[kept[0]]
+  if label.ndim == 1:  # else an example has several classes
+    counts = np.bincount(label, minlength=len(class_names))
+    if not counts.all():
+      raise ValueError(
+        f'no training image of class {class_names[int(counts.argmin())]!r} can'
+        ' be decoded: replace the files, or remove the class'
+      )
+  if not len(kept[1]):
+    raise ValueError('no test image can be decoded: replace the files')
+  return kept, (read.skipped_note(errors),)
+
+
+def check_channels(channels: int) -> None:
+  """Raises ValueError unless it is a number of channels, or 0 for none set."""
+  if channels not in (0, 1, 3):
+    raise ValueError(
+      'data.channels must be 3 for RGB, 1 for grey, or 0 to choose by the'
+      f' images, got {channels!r}'
+    )
 
 
 def _statistics(train: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:

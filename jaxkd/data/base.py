@@ -166,7 +166,8 @@ def digest(*parts: np.ndarray | str) -> str:
   sha = hashlib.sha256()
   for part in parts:
     if isinstance(part, str):
-      part = np.frombuffer(part.encode(), np.uint8)
+      # Names of files may have bytes that are not UTF-8.
+      part = np.frombuffer(part.encode(errors='surrogateescape'), np.uint8)
     part = np.ascontiguousarray(part)
     sha.update(f'{part.dtype.str}{part.shape}'.encode())
     sha.update(part.data)

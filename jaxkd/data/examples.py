@@ -11,14 +11,13 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxkd.catalog import lookup
-from jaxkd.data import images
-from jaxkd.data.assemble import SMALL, Source, assemble
+from jaxkd.data.assemble import Source, from_files
 from jaxkd.data.base import Dataset, unit_mean
+from jaxkd.data.decode import File, Rules
+from jaxkd.data.folder import TEST_NAMES, TRAIN_NAMES
 from jaxkd.data.records import Mistakes
 from jaxkd.data.select import held_out, rest
 
-TRAIN_NAMES = ('train', 'training')
-TEST_NAMES = ('test', 'testing', 'val', 'valid', 'validation')
 HELD_OUT = 0.2  # of each class, where there is no test split
 # Problem -> whether an example has a set of labels, and not one of them.
 PROBLEMS = {'classification': False, 'multi_label': True}
@@ -42,7 +41,7 @@ class Examples:
   name: str
   places: list[str]
   labels: list[list[str]]
-  fetch: Callable[[np.ndarray], list[images.File]]
+  fetch: Callable[[np.ndarray], list[File]]
   identity: list[str]
   splits: list[str] | None = None
   weights: np.ndarray | None = None
@@ -58,12 +57,14 @@ class Options(NamedTuple):
     there.
   image_size: in pixels; None: the images' own size if they all share one square
     size of at most 64, else 224.
-  channels: 3 for RGB, 1 for grey; 0 is 3.
+  channels: 3 for RGB, 1 for grey; 0: 1 if all images are grey.
   memory: bytes of decoded images to keep in memory; a larger data set is
     decoded batch by batch.
   hold_out: a part of the training split that becomes the test split, see
     `select.held_out`; 0: `HELD_OUT` where there is no test split, else none.
   hold_out_seed: of this choice.
+  rules: for decoding; the settings of a data set are its fields.
+  skip_unreadable: whether files that cannot be decoded are left out.
   """
 
   problem: str
@@ -73,6 +74,8 @@ class Options(NamedTuple):
   memory: int
   hold_out: float
   hold_out_seed: int
+  rules: Rules
+  skip_unreadable: bool
 
 
 def dataset_of(examples: Examples, options: Options) -> Dataset:
@@ -99,16 +102,18 @@ def dataset_of(examples: Examples, options: Options) -> Dataset:
   def source(index, weight=None):
     return Source(label[index], lambda i: examples.fetch(index[i]), weight)
 
-  return assemble(
+  return from_files(
     examples.name,
     source(train, weight),
     source(tests),
     names,
-    size=options.image_size or _natural_size(examples.fetch, kept),
-    channels=options.channels or 3,
+    image_size=options.image_size,
+    channels=options.channels,
     memory=options.memory,
     identity='\n'.join(examples.identity[i] for i in (*train, *tests)),
     notes=notes + _remarks(examples, label, train, tests),
+    rules=options.rules,
+    skip_unreadable=options.skip_unreadable,
     problem=options.problem,
   )
 
@@ -249,21 +254,3 @@ def _weight(weights: np.ndarray) -> tuple[np.ndarray, str]:
     f' {np.max(weights):g} in the table; evaluation counts every example once.'
   )
   return unit_mean(weights), note
-
-
-def _natural_size(
-  fetch: Callable[[np.ndarray], list[images.File]], kept: np.ndarray
-) -> int:
-  """Returns the one square size of small images, or 224.
-
-  Stops at the first image that decides it.
-  """
-
-  def size_of(i):
-    (file,) = fetch(np.array([i]))
-    return images.size_of(file)
-
-  first = size_of(kept[0])
-  if first[0] != first[1] or first[0] > SMALL:
-    return 224
-  return first[0] if all(size_of(i) == first for i in kept[1:]) else 224

@@ -12,8 +12,8 @@ import numpy as np
 
 from jaxkd.data.assemble import MEMORY
 from jaxkd.data.base import Dataset
+from jaxkd.data.decode import File, Rules
 from jaxkd.data.examples import PROBLEMS, Examples, Options, dataset_of
-from jaxkd.data.images import File
 from jaxkd.data.records import Mistakes
 
 ALL = 'train'  # the split of a folder that is not divided
@@ -31,6 +31,11 @@ def huggingface(
   memory: int = MEMORY,
   hold_out: float = 0.0,
   hold_out_seed: int = 0,
+  exif: bool = True,
+  white: float = 0.0,
+  background: str = '',
+  max_pixels: int = 0,
+  skip_unreadable: bool = False,
 ) -> Dataset:
   """Reads a saved `Dataset`, or a `DatasetDict` with a part for each split.
 
@@ -49,11 +54,11 @@ def huggingface(
       missing.
   """
   parts = _load(pathlib.Path(source).expanduser())
+  options = problem, test, image_size, channels, memory
+  rules = Rules(exif, white, background, max_pixels)
   return dataset_of(
     _examples(f'huggingface:{source}', parts, image, label, problem),
-    Options(
-      problem, test, image_size, channels, memory, hold_out, hold_out_seed
-    ),
+    Options(*options, hold_out, hold_out_seed, rules, skip_unreadable),
   )
 
 

@@ -1,4 +1,4 @@
-"""Image files to pixels, on the host: decode, resize, crop.
+"""The views of image files, on the host: crops and resizes.
 
 The views are those that are usual for ImageNet: training, a random crop of 8 to
 100 % of the area with an aspect ratio of 3/4 to 4/3, resized (Szegedy et al.,
@@ -6,49 +6,18 @@ CVPR 2015, https://arxiv.org/abs/1409.4842); test, the shorter side resized to
 8/7 of the size, then a centre crop.
 """
 
-import contextlib
-import io
 import math
-import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxkd.data.decode import PLAIN, File, Rules, decode
+
 if TYPE_CHECKING:
   from PIL.Image import Image
 
-# A name for error messages, and what Pillow opens.
-File = tuple[str, pathlib.Path | io.BytesIO]
-
-SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.webp')
 TEST_MARGIN = 256 / 224
-
-
-def decode(file: File, channels: int = 3) -> 'Image':
-  """Returns an image in mode 'RGB' (3 channels) or 'L' (1 channel).
-
-  Raises:
-    ValueError: the file cannot be decoded.
-  """
-  with _opened(file) as image:
-    image.load()
-    if image.mode.startswith('I'):
-      # Pillow would clip 16 bits to 8 instead of scaling them.
-      image = _from_array((np.asarray(image) >> 8).astype(np.uint8))
-    if 'transparency' in image.info:
-      image = image.convert('RGBA')
-    return image.convert('RGB' if channels == 3 else 'L')
-
-
-def size_of(file: File) -> tuple[int, int]:
-  """Returns (H, W) from an image's header.
-
-  Raises:
-    ValueError: the file is not an image.
-  """
-  with _opened(file) as image:
-    return image.height, image.width
 
 
 def centre(image: 'Image', size: int, margin: float = 1.0) -> 'Image':
@@ -91,7 +60,10 @@ def random_crop(image: 'Image', size: int, seed: int) -> 'Image':
 
 
 def loader(
-  fetch: Callable[[np.ndarray], list[File]], size: int, channels: int
+  fetch: Callable[[np.ndarray], list[File]],
+  size: int,
+  channels: int,
+  rules: Rules = PLAIN,
 ) -> Callable[[np.ndarray, np.ndarray | None], np.ndarray]:
   """Returns a `Split.load` with the views that are usual for ImageNet.
 
@@ -99,10 +71,11 @@ def loader(
     fetch: the files of examples, given their indices [B].
     size: height and width of the result.
     channels: 3 or 1.
+    rules: for decoding.
   """
 
   def load(index, seeds):
-    files = [decode(file, channels) for file in fetch(index)]
+    files = [decode(file, channels, rules) for file in fetch(index)]
     if seeds is None:
       views = [centre(image, size, TEST_MARGIN) for image in files]
     else:
@@ -110,47 +83,15 @@ def loader(
         random_crop(image, size, seed)
         for image, seed in zip(files, seeds, strict=True)
       ]
-    return np.stack([_pixels(view) for view in views])
+    return np.stack([pixels(view) for view in views])
 
   return load
 
 
-def whole(
-  fetch: Callable[[np.ndarray], list[File]],
-  index: np.ndarray,
-  size: int,
-  channels: int,
-) -> np.ndarray:
-  """Returns uint8 [B, size, size, C]: the largest central squares."""
-  files = (decode(file, channels) for file in fetch(index))
-  return np.stack([_pixels(centre(image, size)) for image in files])
-
-
-@contextlib.contextmanager
-def _opened(file: File) -> Iterator['Image']:
-  """Opens with Pillow; explains an error here or while it is used."""
-  import PIL.Image
-
-  name, content = file
-  try:
-    with PIL.Image.open(content) as image:
-      yield image
-  except (OSError, SyntaxError, ValueError) as error:
-    raise ValueError(
-      f'{name} cannot be decoded as an image ({error}): replace or remove it'
-    ) from error
-
-
-def _from_array(pixels: np.ndarray) -> 'Image':
-  import PIL.Image
-
-  return PIL.Image.fromarray(pixels)
-
-
-def _pixels(image: 'Image') -> np.ndarray:
+def pixels(image: 'Image') -> np.ndarray:
   """Returns uint8 [H, W, C], with an axis also for grey."""
-  pixels = np.asarray(image)
-  return pixels.reshape(*pixels.shape[:2], -1)
+  array = np.asarray(image)
+  return array.reshape(*array.shape[:2], -1)
 
 
 def _resize(

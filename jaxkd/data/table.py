@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxkd.catalog import UnknownNameError, lookup, suggestion
-from jaxkd.data import images, records
+from jaxkd.data import records
 from jaxkd.data.assemble import MEMORY
 from jaxkd.data.base import Dataset
+from jaxkd.data.decode import File, Rules
 from jaxkd.data.examples import PROBLEMS, Examples, Options, dataset_of
 from jaxkd.data.records import Mistakes, Record
 
@@ -37,6 +38,11 @@ def table(
   memory: int = MEMORY,
   hold_out: float = 0.0,
   hold_out_seed: int = 0,
+  exif: bool = True,
+  white: float = 0.0,
+  background: str = '',
+  max_pixels: int = 0,
+  skip_unreadable: bool = False,
 ) -> Dataset:
   """Reads a table with a row for each image; without a split, see `Options`.
 
@@ -68,11 +74,11 @@ def table(
   columns = _columns(file, rows, path, label, split, weight)
   root, several = pathlib.Path(dir or file.parent), problem == SEVERAL
   names = tuple(map(str, classes or (() if isinstance(label, str) else label)))
+  options = problem, test, image_size, channels, memory
+  rules = Rules(exif, white, background, max_pixels)
   return dataset_of(
     _examples(source, rows, columns, root, several, separator, names),
-    Options(
-      problem, test, image_size, channels, memory, hold_out, hold_out_seed
-    ),
+    Options(*options, hold_out, hold_out_seed, rules, skip_unreadable),
   )
 
 
@@ -209,7 +215,7 @@ def _files(
   return found
 
 
-def _opened(image: Image) -> images.File:
+def _opened(image: Image) -> File:
   name, content = image
   if isinstance(content, bytes):
     return name, io.BytesIO(content)

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxkd.data.assemble import MEMORY, SMALL, Source, assemble
+from jaxkd.data.assemble import MEMORY, SMALL, Source, assemble, check_channels
 from jaxkd.data.base import Dataset
-from jaxkd.data.images import File
+from jaxkd.data.decode import File, Rules
 
 CHUNK = 256  # records per read while labels are collected
 
@@ -21,7 +21,10 @@ def tfds(
   source: str,
   dir: str | None = None,
   image_size: int | None = None,
+  channels: int = 0,
+  test: str = '',
   memory: int = MEMORY,
+  exif: bool = False,
 ) -> Dataset:
   """Reads the train and the test (or else validation) split of a data set.
 
@@ -32,13 +35,20 @@ def tfds(
     dir: TFDS's data_dir; by default its own, ~/tensorflow_datasets.
     image_size: pixels; by default the images' own size if TFDS declares one
       that is square and at most 64, else 224.
+    channels: 3 for RGB, 1 for grey, 0: as TFDS declares them.
+    test: the name of the split that is the test split; '': test, or else
+      validation.
     memory: bytes of decoded images to keep in memory; a larger data set is
       decoded batch by batch.
+    exif: whether pictures are turned as their EXIF orientation says, which
+      TensorFlow does not do.
 
   Raises:
     FileNotFoundError: the data set is not prepared in array_record files.
-    ValueError: it has no image and label, or lacks a split.
+    ValueError: a setting is wrong, or the data set has no image and label, or
+      lacks a split.
   """
+  check_channels(channels)
   splits = _open(source, dir)
   if 'train' not in splits:
     raise ValueError(
@@ -51,20 +61,30 @@ def tfds(
       f'tfds:{source} has the features {", ".join(info.features)}, but not '
       'both image and label: choose an image classification data set'
     )
-  height, width, channels = info.features['image'].shape
-  natural = 224
-  if height is not None and height == width and height <= SMALL:
-    natural = height
+  natural, declared = _shape(info.features['image'].shape)
+  chosen = {'channels': channels, 'test': test, 'exif': exif}
+  default = {'channels': declared, 'test': '', 'exif': False}
+  lines = [f'{k} {v}' for k, v in chosen.items() if v and v != default[k]]
   return assemble(
     f'tfds:{source}',
     _source(source, splits['train']),
-    _test_source(source, splits),
+    _test_source(source, splits, test),
     tuple(info.features['label'].names),
     size=image_size or natural,
-    channels=1 if channels == 1 else 3,
+    channels=channels or declared,
     memory=memory,
-    identity=info.full_name,
+    identity='\n'.join([info.full_name, *lines]),
+    rules=Rules(exif=exif),
   )
+
+
+def _shape(shape: tuple[int | None, ...]) -> tuple[int, int]:
+  """Returns the natural size and the channels of images as TFDS declares."""
+  height, width, channels = shape
+  natural = 224
+  if height is not None and height == width and height <= SMALL:
+    natural = height
+  return natural, 1 if channels == 1 else 3
 
 
 def _open(source: str, dir: str | None) -> dict[str, Any]:
@@ -95,9 +115,14 @@ def _open(source: str, dir: str | None) -> dict[str, Any]:
   return splits
 
 
-def _test_source(source: str, splits: dict[str, Any]) -> Source:
+def _test_source(source: str, splits: dict[str, Any], chosen: str) -> Source:
   """Returns the test split, or validation where test has no labels."""
-  for name in ('test', 'validation'):
+  if chosen and chosen not in splits:
+    raise ValueError(
+      f'data.test={chosen!r} is not a split of tfds:{source}: set it to one of'
+      f' {", ".join(splits)}'
+    )
+  for name in (chosen,) if chosen else ('test', 'validation'):
     if name in splits:
       test = _source(source, splits[name])
       # TFDS marks hidden labels, such as those of ImageNet's test set, by -1.

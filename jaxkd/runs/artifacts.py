@@ -112,7 +112,11 @@ def load_data(settings: dict[str, Any]) -> Dataset:
     settings: of the data.
   """
   section = dict(settings)
-  return data.load(**section.pop('settings'), **section)
+  further = section.pop('settings')
+  if section['name'].startswith('folder:'):
+    # Folders were RGB before there was a choice, also those of grey images.
+    section = {'channels': 3, **section}
+  return data.load(**{**section, **further})
 
 
 def settings_of_guide(workdir: pathlib.Path, name: str) -> Model | None:

@@ -46,10 +46,8 @@ AS_IT_IS = (
   'unmapped',
   'allow_guessing',
 )
-LATER_OF_DATA = (
-  'hold_out',
-  'hold_out_seed',
-)  # likewise, in the section on data
+# Likewise, in the section on data.
+LATER_OF_DATA = ('channels', 'hold_out', 'hold_out_seed', 'test')
 
 
 class Cache:

@@ -71,7 +71,8 @@ class Source:
   def _spec(self) -> data.Spec | None:
     """The sizes of the data, where they follow from the data set's name."""
     section = self.settings
-    return data.spec(section.name, section.settings.to_dict())
+    settings = section.settings.to_dict()
+    return data.spec(section.name, settings, section.channels)
 
 
 @dataclasses.dataclass(frozen=True)

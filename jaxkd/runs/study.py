@@ -210,8 +210,8 @@ class Study:
           f'the study shows {key!r}, which is not NETWORK/METRIC with a network'
           f' of recipe {name!r}: {", ".join(sorted(networks))}'
         )
-      self._check_metric(key, metric, experiment.source.problem)
       if key:
+        self._check_metric(key, metric, experiment.source.problem)
         lookup('metric', metrics, metric)
 
   @staticmethod
