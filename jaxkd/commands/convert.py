@@ -12,6 +12,7 @@ from jaxkd.checkpoints import Card, Kind
 from jaxkd.commands import errors
 from jaxkd.interop import files
 from jaxkd.interop.torch import to_state_dict
+from jaxkd.types import Variables
 
 LARGE = ('imagenet_', 'vit_', 'deit_', 'rvt_')  # of images of 224 x 224
 EPILOG = """\
@@ -119,19 +120,13 @@ def convert(
     raise FileNotFoundError(f'no such file: {source}')
   disk.check_writable(target.parent, 'the folder of the output')
   if checkpoints.kind_of(source) is Kind.STATE_DICT:
-    if target.suffix in files.WRITERS and target.suffix != '.npz':
-      raise ValueError(
-        f'{source} is a state dict, and so would {target} be: a network of'
-        ' jaxkd is a folder or an .npz file'
-      )
-    shape = image_shape or _image_shape(source, model)
-    rows, columns, channels = shape
+    rows, columns, channels = image_shape or _image_shape(source, model)
     variables, card = checkpoints.load(
       source, model, (rows, columns, channels), weights, width=width
     )
     _check(source, model, card)
     card = _normalised(card, *normalisation)
-    checkpoints.save(target, variables, card)
+    _save(source, target, variables, card)
   else:
     if any(normalisation):
       raise ValueError(
@@ -147,6 +142,22 @@ def convert(
     f' {count} arrays written to {target}'
   )
   return '\n'.join([report, *(f'{source.name}: {x}' for x in card.notes)])
+
+
+def _save(
+  source: pathlib.Path, target: pathlib.Path, variables: Variables, card: Card
+) -> None:
+  """Writes a network that was read from a state dict.
+
+  Raises:
+    ValueError: the target is a state dict, too.
+  """
+  if target.suffix in files.WRITERS and target.suffix != '.npz':
+    raise ValueError(
+      f'{source} is a state dict, and so would {target} be: a network of'
+      ' jaxkd is a folder or an .npz file'
+    )
+  checkpoints.save(target, variables, card)
 
 
 def _image_shape(source: pathlib.Path, model: str) -> tuple[int, ...]:

@@ -67,19 +67,31 @@ def alpha_beta(
   log_q, log_p = log_soft(student, temperature), log_soft(teacher, temperature)
   masked = log_p == -jnp.inf
   log_p = jnp.where(masked, log_q, log_p)  # harmless: its terms are replaced
+  terms = _of_possible(log_p, log_q, alpha, beta)
+  terms = jnp.where(masked, _of_masked(log_q, alpha, beta), terms)
+  return jnp.sum(terms, axis=-1)
+
+
+def _of_possible(
+  log_p: Array, log_q: Array, alpha: float, beta: float
+) -> Array:
+  """Returns the terms of `alpha_beta` of classes that the teacher allows."""
   nodes = (
     (alpha + beta) * log_p,
     alpha * log_p + beta * log_q,
     (alpha + beta) * log_q,
   )
   curvature = _second_difference(*jnp.sort(jnp.stack(nodes), axis=0))
-  terms = jnp.square(log_q - log_p) * curvature
+  return jnp.square(log_q - log_p) * curvature
+
+
+def _of_masked(log_q: Array, alpha: float, beta: float) -> Array:
+  """Returns the terms of `alpha_beta` of classes that the teacher masks."""
   # Under jit, alpha and beta may be arrays.
   bounded = jnp.logical_and(alpha > 0, alpha + beta > 0)
   divisor = jnp.where(bounded, alpha * (alpha + beta), 1)
   limit = jnp.exp((alpha + beta) * log_q) / divisor
-  limit = jnp.where(bounded, limit, jnp.inf)
-  return jnp.sum(jnp.where(masked, limit, terms), axis=-1)
+  return jnp.where(bounded, limit, jnp.inf)
 
 
 def _second_difference(low: Array, middle: Array, high: Array) -> Array:
