@@ -176,11 +176,7 @@ def load(
   if source and SOURCES[kind] != 'NAME':
     place = str(disk.expanded(source))
   dir = str(disk.expanded(dir)) if dir else dir
-  if hold_out and validation:
-    raise ValueError(
-      f'data.hold_out={hold_out:g} and data.validation={validation} both'
-      ' replace the test split: set one of them to 0'
-    )
+  _check_held_out(hold_out, validation)
   # In a config, an empty value leaves a setting at the loader's default.
   common = {'source': place, 'dir': dir, 'image_size': image_size}
   takes = inspect.signature(loader).parameters
@@ -193,6 +189,15 @@ def load(
   rest = 0.0 if 'hold_out' in takes else hold_out
   dataset = _selected(dataset, rest, hold_out_seed, validation, few_shot)
   return _augmented(dataset, augment)
+
+
+def _check_held_out(hold_out: float, validation: int) -> None:
+  """Refuses two parts of the training split in the test split's place."""
+  if hold_out and validation:
+    raise ValueError(
+      f'data.hold_out={hold_out:g} and data.validation={validation} both'
+      ' replace the test split: set one of them to 0'
+    )
 
 
 def _selected(
