@@ -27,7 +27,7 @@ OPTIMIZER = dict(
   betas=(0.9, 0.999),
   eps=1e-8,
   delta=0.075,  # of dot: guides' momentum is so much more, labels' less
-  ema=0.0,  # decay of the weights' moving average; 0: none
+  ema=0.0,  # decay of the weights' moving average, less at first; 0: none
 )
 SCHEDULE = dict(
   name='milestones',  # constant cosine

@@ -15,6 +15,7 @@ from jaxkd.data.base import Split
 from jaxkd.train import mesh as meshes
 from jaxkd.train.evaluation import Evaluator
 from jaxkd.train.feed import Feed
+from jaxkd.train.step import ema_decay
 
 
 def task_of(**changes):
@@ -126,16 +127,24 @@ def test_the_moving_average_follows_its_recurrence():
   task = task_of(optimizer__ema=0.9)
   feed, state = start(task)
   want = jax.tree.map(np.array, state.params['student'])
-  for call in feed.calls(0, 0):
+  for step, call in enumerate(feed.calls(0, 0), start=1):
     state, _ = call.run(state)
+    decay = min(0.9, (1 + step) / (10 + step))
     want = jax.tree.map(
-      lambda w, p: 0.9 * w + 0.1 * np.asarray(p),
+      lambda w, p, d=decay: d * w + (1 - d) * np.asarray(p),
       want,
       state.params['student'],
     )
   chex.assert_trees_all_close(
     state.ema['params']['student'], want, rtol=1e-4, atol=1e-6
   )
+
+
+def test_a_long_average_forgets_the_initial_values_in_a_short_training():
+  decays = [float(ema_decay(step, 0.9999)) for step in range(1, 31)]
+  assert np.prod(decays) < 1e-5  # the weight that the initial values keep
+  assert decays == sorted(decays)
+  assert ema_decay(10**6, 0.9999) == np.float32(0.9999)
 
 
 def test_owners_can_have_their_own_rates():

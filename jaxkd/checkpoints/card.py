@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 
 from jaxkd import models, tree
+from jaxkd.disk import json_text
 from jaxkd.types import DTYPES, Variables
 
 # Keys of cards of version 0.1, and their names now.
@@ -100,8 +101,8 @@ class Card:
     for key in TUPLES:
       object.__setattr__(self, key, tuple(getattr(self, key)))
     for key in PLAIN:  # so that a card equals the one that is read back
-      plain = json.loads(json.dumps(dict(getattr(self, key) or {})))
-      object.__setattr__(self, key, plain)
+      entries = json.loads(json_text(dict(getattr(self, key) or {})))
+      object.__setattr__(self, key, entries)
 
   @classmethod
   def from_json(cls, entries: Mapping[str, Any]) -> 'Card':
@@ -136,7 +137,7 @@ class Card:
       for key, x in entries.items()
       if key in ALWAYS or x not in ('', (), {}, None)
     }
-    return json.loads(json.dumps({**kept, **self.results, **self.other}))
+    return json.loads(json_text({**kept, **self.results, **self.other}))
 
   def replace(self, **changes: Any) -> 'Card':
     """Returns a card with some fields changed."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxkd import models, tree
 from jaxkd.checkpoints.card import Card, SavedNetwork, card_of
-from jaxkd.disk import CARD, replacing, write_json
+from jaxkd.disk import CARD, json_text, replacing, write_json
 from jaxkd.types import Tree, Variables
 
 ARRAYS = 'variables.npz'
@@ -36,7 +36,7 @@ def save(
   path = pathlib.Path(path)
   if path.suffix == '.npz':
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(card.to_json(), indent=2)
+    text = json_text(card.to_json(), indent=2)
     return _save_arrays(path, variables, {CARD: text})
   path.mkdir(parents=True, exist_ok=True)
   (path / CARD).unlink(missing_ok=True)

@@ -88,8 +88,8 @@ class Program:
     if name in self.expand:
       narrow = self.initial_variables(self.starts_from(name), key, initial)
       return self.expand[name](narrow, fold_in(key, f'grow {name}'))
-    if name in initial:
-      variables = initial[name]
+    if name in initial:  # Flax returns no statistics without BatchNorm
+      variables = {'batch_stats': {}, **initial[name]}
     else:
       variables = self.init_network(name, key)
     if name in self.graph.heads:

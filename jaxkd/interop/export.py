@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxkd.disk import CARD
+from jaxkd.disk import CARD, json_text
 from jaxkd.types import Array, Variables
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')
@@ -114,7 +114,7 @@ def write_stablehlo(
   program = stablehlo(net, variables, tuple(card['image_shape']))
   with zipfile.ZipFile(path, 'w') as file:
     file.writestr(PROGRAM, program)
-    file.writestr(CARD, json.dumps(card, indent=2))
+    file.writestr(CARD, json_text(card, indent=2))
 
 
 def read_stablehlo(path: pathlib.Path) -> tuple[Predict, dict[str, Any]]:
@@ -153,8 +153,8 @@ def write_onnx(
     card: JSON-able, with 'image_shape'.
   """
   single = ('class_names', 'mean', 'std', 'scale')
-  texts = {key: json.dumps(card[key]) for key in single if key in card}
-  texts[CARD] = json.dumps(card)
+  texts = {key: json_text(card[key]) for key in single if key in card}
+  texts[CARD] = json_text(card)
   path.write_bytes(onnx(net, variables, tuple(card['image_shape']), texts))
 
 

@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 
 from jaxkd.catalog import lookup
-from jaxkd.disk import CARD, replacing
+from jaxkd.disk import CARD, json_text, replacing
 from jaxkd.interop import contents, hugging_face, torch_file
 from jaxkd.interop.entries import entries
 
@@ -85,7 +85,7 @@ def write(
   writer = lookup('suffix of a state dict', WRITERS, path.suffix)
   path.parent.mkdir(parents=True, exist_ok=True)
   with replacing(path) as partial:
-    writer(partial, state_dict, json.dumps(card))
+    writer(partial, state_dict, json_text(card))
 
 
 def _read_torch(path: pathlib.Path) -> tuple[Any, dict[str, Any]]:

@@ -155,7 +155,8 @@ def comparative(
 
   Args:
     student: logits [B, K].
-    target: the teacher's logits [B, K], or one-hot labels.
+    target: the teacher's logits [B, K], or one-hot labels. A class that is
+      masked for an example has no residual there.
     positives: number of examples on one side of a comparison; 1 and 1 are
       pairs, 2 and 1 triples.
     negatives: number of examples on the other side.
@@ -185,7 +186,8 @@ def comparative(
       'comparative needs an example on each side, got'
       f' positives={positives} and negatives={negatives}'
     )
-  residual = at_least_float32(student) - at_least_float32(target)
+  student, target = at_least_float32(student), at_least_float32(target)
+  residual = student - jnp.where(target > -jnp.inf, target, student)
   if len(residual) < positives + negatives:
     return jnp.zeros((), residual.dtype)
   variance = jnp.var(residual, axis=0, ddof=1)

@@ -38,6 +38,8 @@ def alpha_beta(
   Args:
     student: logits [..., K].
     teacher: logits [..., K]; the caller decides whether gradients flow here.
+      For a masked class the term is q^(a+b) / (a (a+b)), its limit; it is
+      infinite if a is not positive.
     alpha: a.
     beta: b. If a or b is negative, D grows without bound as probabilities
       vanish.
@@ -63,13 +65,21 @@ def alpha_beta(
   chex.assert_equal_shape([student, teacher])
   check_temperature('alpha_beta', temperature)
   log_q, log_p = log_soft(student, temperature), log_soft(teacher, temperature)
+  masked = log_p == -jnp.inf
+  log_p = jnp.where(masked, log_q, log_p)  # harmless: its terms are replaced
   nodes = (
     (alpha + beta) * log_p,
     alpha * log_p + beta * log_q,
     (alpha + beta) * log_q,
   )
   curvature = _second_difference(*jnp.sort(jnp.stack(nodes), axis=0))
-  return jnp.sum(jnp.square(log_q - log_p) * curvature, axis=-1)
+  terms = jnp.square(log_q - log_p) * curvature
+  # Under jit, alpha and beta may be arrays.
+  bounded = jnp.logical_and(alpha > 0, alpha + beta > 0)
+  divisor = jnp.where(bounded, alpha * (alpha + beta), 1)
+  limit = jnp.exp((alpha + beta) * log_q) / divisor
+  limit = jnp.where(bounded, limit, jnp.inf)
+  return jnp.sum(jnp.where(masked, limit, terms), axis=-1)
 
 
 def _second_difference(low: Array, middle: Array, high: Array) -> Array:

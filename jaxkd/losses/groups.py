@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxkd.losses.numerics import at_least_float32
-from jaxkd.losses.temperature import check_temperature, soft
+from jaxkd.losses.temperature import check_temperature, kl, soft
 from jaxkd.types import Array
 
 
@@ -20,7 +20,7 @@ class GroupedKL(NamedTuple):
   """The parts of KL(teacher ‖ student) for G groups of classes.
 
   teacher: the teacher's log-probabilities of the groups, [..., G]; -inf for a
-    group without classes.
+    group without classes, or whose classes are all masked.
   student: the student's log-probabilities of the groups, [..., G].
   within: KL within each group, in nats, [..., G].
   """
@@ -32,7 +32,7 @@ class GroupedKL(NamedTuple):
   @property
   def between(self) -> Array:
     """KL of the groups' probabilities, in nats: [...]."""
-    return _kl(self.teacher, self.student)
+    return kl(self.teacher, self.student)
 
   @property
   def total(self) -> Array:
@@ -71,7 +71,7 @@ def grouped_kl(
   check_temperature('grouped_kl', temperature)
   log_mass_q, log_q = log_soft_grouped(student, groups, num_groups, temperature)
   log_mass_p, log_p = log_soft_grouped(teacher, groups, num_groups, temperature)
-  return GroupedKL(log_mass_p, log_mass_q, _kl(log_p, log_q))
+  return GroupedKL(log_mass_p, log_mass_q, kl(log_p, log_q))
 
 
 def log_soft_grouped(
@@ -87,8 +87,9 @@ def log_soft_grouped(
 
   Returns:
     The log-probabilities of the groups, [..., G], and the log-probabilities
-    within each group, [..., G, K], which are 0 for classes outside the group.
-    In at least float32, because T² magnifies rounding errors.
+    within each group, [..., G, K], which are 0 for classes outside the group
+    and -inf for masked ones. In at least float32, because T² magnifies rounding
+    errors.
   """
   z = at_least_float32(logits) / temperature
   member = jax.nn.one_hot(
@@ -96,24 +97,18 @@ def log_soft_grouped(
   )
   z = jnp.expand_dims(z, -2)
   # Each group is shifted by its own maximum, so that a group whose logits are
-  # far below another's keeps its precision. For an empty group it is -inf.
+  # far below another's keeps its precision. For a group that is empty, or whose
+  # classes are all masked, it is -inf.
   top = jnp.max(z, axis=-1, where=member, initial=-jnp.inf)
   top = jax.lax.stop_gradient(top)
-  z = jnp.where(member, z - jnp.expand_dims(top, -1), 0)
-  log_size = jnp.log(jnp.sum(jnp.exp(z), axis=-1, where=member))
+  possible = top > -jnp.inf
+  z = z - jnp.expand_dims(jnp.where(possible, top, 0), -1)
+  z = jnp.where(member, z, 0)
+  size = jnp.sum(jnp.exp(z), axis=-1, where=member)
+  log_size = jnp.log(jnp.where(possible, size, 1))
   log_mass = jax.nn.log_softmax(top + log_size)
   log_within = jnp.where(member, z - jnp.expand_dims(log_size, -1), 0)
   return log_mass, log_within
-
-
-def _kl(log_p: Array, log_q: Array) -> Array:
-  """Returns sum p log(p / q) over the last axis; terms with p = 0 are 0."""
-  positive = log_p > -jnp.inf
-  return jnp.sum(
-    jnp.exp(log_p) * jnp.where(positive, log_p - log_q, 0),
-    axis=-1,
-    where=positive,
-  )
 
 
 def primary_classes(
@@ -263,8 +258,9 @@ def ltkd(
   parts = grouped_kl(student, teacher, groups, num_groups, temperature)
   # The logarithm of the sum over the batch: constants cancel in the softmax.
   mass = jax.nn.logsumexp(parts.teacher, axis=0, keepdims=True)
-  balanced = jax.nn.log_softmax(parts.teacher - mass)
-  between = _kl(balanced, parts.student)
+  possible = mass > -jnp.inf  # a group whose classes are all masked is not
+  balanced = parts.teacher - jnp.where(possible, mass, 0)
+  between = kl(jax.nn.log_softmax(balanced), parts.student)
   return temperature**2 * (
     alpha * between + beta * jnp.sum(parts.within, axis=-1)
   )

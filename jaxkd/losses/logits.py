@@ -9,6 +9,8 @@ from jaxkd.losses.numerics import at_least_float32, norm
 from jaxkd.losses.temperature import (
   check_classes,
   check_temperature,
+  expected,
+  kl,
   log_soft,
   soft,
 )
@@ -38,7 +40,7 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
   logits = at_least_float32(logits)
   targets = _probabilities(labels, logits.shape[-1])
   chex.assert_equal_shape([logits, targets])
-  return -jnp.sum(targets * jax.nn.log_softmax(logits), axis=-1)
+  return -expected(targets, jax.nn.log_softmax(logits))
 
 
 def brier(logits: Array, labels: Array, reduction: str = 'sum') -> Array:
@@ -140,7 +142,7 @@ def kd(student: Array, teacher: Array, temperature: float = 4.0) -> Array:
   chex.assert_equal_shape([student, teacher])
   check_temperature('kd', temperature)
   log_q, log_p = log_soft(student, temperature), log_soft(teacher, temperature)
-  return temperature**2 * jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
+  return temperature**2 * kl(log_p, log_q)
 
 
 def soft_cross_entropy(
@@ -186,7 +188,7 @@ def soft_cross_entropy(
     )
   p = soft(teacher, temperature)
   targets = (1 - smoothing) * p + smoothing / student.shape[-1]
-  return -jnp.sum(targets * log_soft(student, temperature), axis=-1)
+  return -expected(targets, log_soft(student, temperature))
 
 
 def centred(x: Array, axis: int = -1) -> Array:
@@ -209,7 +211,8 @@ def standardise(logits: Array) -> Array:
   Returns:
     [..., K], dimensionless; float32 or better. Constant logits become 0 with
     gradient 0; in the published code their gradient is 1e7 times the incoming
-    one.
+    one. Logits of masked classes stay -inf, and mean and deviation are those of
+    the other classes.
 
   Raises:
     ValueError: a single class.
@@ -222,6 +225,14 @@ def standardise(logits: Array) -> Array:
   Array([[ 1.,  0., -1.]], dtype=float32)
   """
   check_classes('standardise', logits)
-  z = centred(at_least_float32(logits))
-  deviation = norm(z) / (z.shape[-1] - 1) ** 0.5
-  return jnp.where(deviation > 0, z / (deviation + 1e-7), 0)
+  logits = at_least_float32(logits)
+  possible = logits > -jnp.inf
+  count = jnp.sum(possible, axis=-1, keepdims=True)
+  z = jnp.where(possible, logits, jnp.max(logits, axis=-1, keepdims=True))
+  # Without this subtraction, constant logits would not be exactly 0.
+  z = jnp.where(possible, z - lax.stop_gradient(z[..., :1]), 0)
+  z = z - jnp.sum(z, axis=-1, keepdims=True) / jnp.maximum(count, 1)
+  z = jnp.where(possible, z, 0)
+  deviation = norm(z) / jnp.sqrt(jnp.maximum(count - 1, 1))
+  z = jnp.where(deviation > 0, z / (deviation + 1e-7), 0)
+  return jnp.where(possible, z, -jnp.inf)

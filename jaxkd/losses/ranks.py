@@ -9,6 +9,7 @@ from jaxkd.losses.logits import standardise
 from jaxkd.losses.temperature import (
   check_positive,
   check_temperature,
+  expected,
   log_soft,
   soft,
 )
@@ -34,6 +35,10 @@ def soft_ranks(x: Array, softness: float = 0.1) -> Array:
   Array([3., 1., 2.], dtype=float32)
   """
   gap = jnp.expand_dims(x, -1) - jnp.expand_dims(x, -2)
+  # Two masked classes are equal, where -inf - -inf is NaN.
+  masked = x == -jnp.inf
+  both = jnp.expand_dims(masked, -1) & jnp.expand_dims(masked, -2)
+  gap = jnp.where(both, 0, gap)
   return 0.5 + jnp.sum(jax.nn.sigmoid(gap / softness), axis=-1)
 
 
@@ -89,7 +94,7 @@ def cmkd(
     raise ValueError(f'hard of cmkd must be one of {HARD}, got {hard!r}')
   check_positive('cmkd', 'softness', softness)
   log_p = log_soft(teacher, 1.0)
-  entropy = -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)
+  entropy = -expected(jnp.exp(log_p), log_p)
   h = entropy / jnp.log(student.shape[-1])
   s, t = standardise(student), standardise(teacher)
   values = 1 - pearson(soft(s, temperature), soft(t, temperature))

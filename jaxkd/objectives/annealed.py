@@ -6,7 +6,7 @@ https://arxiv.org/abs/2110.08532, Pro-KD, where it falls to 1.
 import jax.numpy as jnp
 
 from jaxkd.catalog import check_whole
-from jaxkd.losses.temperature import check_positive
+from jaxkd.losses.temperature import check_positive, divided
 from jaxkd.objectives.base import (
   Objective,
   check_unit_temperature,
@@ -53,7 +53,9 @@ def annealed(
     last = (epochs if duration is None else duration) - 1
     done = jnp.minimum(jnp.floor(epoch), last) / max(last, 1)
     temperature = start + (stop - start) * done
-    soften = with_logits(objective.loss, lambda logits: logits / temperature)
+    soften = with_logits(
+      objective.loss, lambda logits: divided(logits, temperature)
+    )
     value, memory = soften(params, memory, epoch=epoch, epochs=epochs, **others)
     return temperature**2 * value, memory
 

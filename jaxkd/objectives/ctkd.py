@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxkd.catalog import check_whole
-from jaxkd.losses.temperature import check_positive
+from jaxkd.losses.temperature import check_positive, divided
 from jaxkd.objectives.base import (
   Objective,
   Published,
@@ -69,7 +69,9 @@ def ctkd(
     rate = (1 - jnp.cos(jnp.pi * count / warmup)) / 2
     x = reverse(params['curriculum'], rate)
     temperature = lowest + span * jax.nn.sigmoid(x)
-    soften = with_logits(objective.loss, lambda logits: logits / temperature)
+    soften = with_logits(
+      objective.loss, lambda logits: divided(logits, temperature)
+    )
     value, memory = soften(params, memory, epoch=epoch, **others)
     return temperature**2 * value, memory
 

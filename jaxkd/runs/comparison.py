@@ -6,6 +6,7 @@ seed by seed before they are averaged. A metric of a network is written
 NETWORK/METRIC.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from jaxkd import problems
 from jaxkd.catalog import lookup
 from jaxkd.text import table
 
-Results = Mapping[str, Mapping[str, Sequence[float]]]  # of one recipe
+Results = Mapping[str, Mapping[str, Sequence[float | None]]]  # of one recipe
 
 
 def grouped(recipes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -31,14 +32,17 @@ def grouped(recipes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
   return groups
 
 
-def values_of(results: Results, key: str) -> Sequence[float]:
+def values_of(results: Results, key: str) -> list[float]:
   """Returns the values of NETWORK/METRIC of a recipe, for each seed.
+
+  A value that is not finite, which is null on disk, is NaN.
 
   Raises:
     KeyError: no such network or metric, with suggestions.
   """
   network, _, metric = key.partition('/')
-  return lookup('metric', lookup('network', results, network), metric)
+  values = lookup('metric', lookup('network', results, network), metric)
+  return [math.nan if value is None else value for value in values]
 
 
 def differences(

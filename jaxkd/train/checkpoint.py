@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from jaxkd.disk import plain
 from jaxkd.train.state import State
 
 
@@ -40,7 +41,8 @@ class Checkpoints:
       OSError: the disk is full.
     """
     args = ocp.args.Composite(
-      state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record)
+      state=ocp.args.StandardSave(state),
+      record=ocp.args.JsonSave(plain(record)),
     )
     try:
       self._manager.save(int(state.step), args=args)

@@ -1,13 +1,12 @@
 """The log of a run: metrics.jsonl and TensorBoard events."""
 
 import json
-import math
 import pathlib
 from typing import Any
 
 from tensorboardX import SummaryWriter
 
-from jaxkd.disk import replacing
+from jaxkd.disk import json_text, replacing
 
 
 class Log:
@@ -26,12 +25,14 @@ class Log:
       if record['phase'] != phase or record['step'] <= step
     ]
     with replacing(self._path) as partial:
-      partial.write_text(''.join(json.dumps(record) + '\n' for record in keep))
+      partial.write_text(''.join(json_text(record) + '\n' for record in keep))
     self._events = SummaryWriter(
       str(folder / 'tensorboard' / phase), purge_step=step + 1
     )
 
-  def write(self, epoch: int, step: int, metrics: dict[str, float]) -> None:
+  def write(
+    self, epoch: int, step: int, metrics: dict[str, float | None]
+  ) -> None:
     """Appends an epoch's record.
 
     Args:
@@ -39,15 +40,12 @@ class Log:
       step: steps done in this phase.
       metrics: by name with slashes. A value that is not finite becomes null.
     """
-    finite = {
-      name: value if math.isfinite(value) else None
-      for name, value in metrics.items()
-    }
-    record = {'phase': self._phase, 'epoch': epoch, 'step': step, **finite}
+    record = {'phase': self._phase, 'epoch': epoch, 'step': step, **metrics}
     with self._path.open('a') as file:
-      file.write(json.dumps(record) + '\n')
+      file.write(json_text(record) + '\n')
     for name, value in metrics.items():
-      self._events.add_scalar(name, value, step)
+      if value is not None:
+        self._events.add_scalar(name, value, step)
     self._events.flush()
 
   def close(self) -> None:

@@ -36,7 +36,7 @@ def make_step(
     seed: of the run; the step's randomness is a function of seed and step.
     steps_per_epoch: for weights that are functions of the epoch.
     epochs: length of the phase, likewise.
-    ema: decay of the moving average, if the state has one.
+    ema: decay of the moving average, if the state has one; see `ema_decay`.
     measure: (logits, batch) -> metrics of one network, see `Problem.metrics`;
       nothing is measured by default.
 
@@ -227,4 +227,24 @@ def _average(state: State, decay: float) -> Any:
   """Returns the moving average, updated by the state's new parameters."""
   params = {name: state.params[name] for name in state.ema['params']}
   now = {'params': params, 'stats': state.stats}
-  return optax.incremental_update(now, state.ema, 1 - decay)
+  rate = 1 - ema_decay(state.step, decay)
+  return optax.incremental_update(now, state.ema, rate)
+
+
+def ema_decay(step: Array | int, decay: float) -> Array:
+  """Returns the decay of the moving average after so many steps.
+
+  It is min(decay, (1 + step) / (10 + step)), so that the average forgets the
+  initial values also in a training that is short in comparison with
+  1 / (1 - decay) steps.
+
+  Args:
+    step: steps done, 1 or more.
+    decay: of long trainings, 0 to 1.
+
+  References:
+    The rule of TensorFlow's `tf.train.ExponentialMovingAverage` with
+    `num_updates`,
+    https://www.tensorflow.org/api_docs/python/tf/train/ExponentialMovingAverage.
+  """
+  return jnp.minimum(decay, (1 + step) / (10 + step))
