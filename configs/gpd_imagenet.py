@@ -82,6 +82,7 @@ def get_config(variant: str = 'resnet18,teacher'):
     config.method.static_weight = 0.0  # no static teacher
   if scenario == 'finetune':
     config.epochs = 50
+    config.schedule.milestones = (30,)
     config.optimizer.learning_rate /= 10
     config.schedule.final *= 10  # ends at the same rate
     config.schedule.warmup_epochs = 0.0

@@ -6,7 +6,8 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from jaxkd.commands.errors import MISTAKES, explain
+from jaxkd import disk
+from jaxkd.commands import errors
 
 CONFIG = config_flags.DEFINE_config_file(
   'config',
@@ -51,21 +52,30 @@ DEBUG = flags.DEFINE_bool('debug', False, 'Show where an error comes from.')
 
 
 def _config():
-  """Returns the checked config."""
+  """Returns the checked config, after making its devices."""
   from jaxkd.config import check
-  from jaxkd.train.mesh import use_cores
+  from jaxkd.train.mesh import check_devices, use_cores
 
   if CONFIG.value is None:
     raise ValueError('--config=FILE is needed, e.g. configs/kd_digits.py')
   check(CONFIG.value)
   use_cores(CONFIG.value.batch_size)
+  check_devices()
   return CONFIG.value
 
 
 def _workdir() -> pathlib.Path:
+  """Returns the folder of a run that is evaluated, exported or drawn."""
+  from jaxkd.train.mesh import check_devices
+
+  check_devices()
+  return _folder()
+
+
+def _folder() -> pathlib.Path:
   if not WORKDIR.value:
     raise ValueError('--workdir=DIR is needed, the folder of the run')
-  return pathlib.Path(WORKDIR.value)
+  return disk.expanded(WORKDIR.value)
 
 
 def _main(argv: list[str]) -> None:
@@ -74,7 +84,7 @@ def _main(argv: list[str]) -> None:
     raise ValueError(f'unknown arguments: {" ".join(argv[1:])}')
   # orbax logs whole tracebacks of errors that it also raises.
   logging.set_verbosity(logging.WARNING if DEBUG.value else logging.FATAL)
-  output = pathlib.Path(OUTPUT.value) if OUTPUT.value else None
+  output = disk.expanded(OUTPUT.value) if OUTPUT.value else None
   if DESCRIBE.value:
     from jaxkd.commands import describe
 
@@ -92,35 +102,42 @@ def _main(argv: list[str]) -> None:
   elif MODE.value == 'pictures':
     from jaxkd.commands import visualize
 
-    against = pathlib.Path(AGAINST.value) if AGAINST.value else None
+    against = disk.expanded(AGAINST.value) if AGAINST.value else None
     print(visualize.run(_workdir(), against, output, CONFIG.value))
   else:
     from jaxkd.commands import train
 
-    train.run(_config(), _workdir())
+    train.run(_config(), _folder())
 
 
 def main(argv: list[str] | None = None) -> None:
-  """Runs the command; a mistake of the user's ends in a message and status 1.
+  """Runs the command; a failure ends in a message and a status.
 
-  --debug shows a traceback instead.
+  See `errors.run` for the statuses. --debug shows a traceback instead.
 
   Args:
     argv: the command line, its first word the program's name; None takes the
       process's.
   """
   argv = sys.argv if argv is None else argv
-  try:
-    app.run(_main, argv, flags_parser=_parse)
-  except MISTAKES as error:
-    if '--debug' in argv:  # flags may not have been parsed
-      raise
-    message = explain(error, flags.FLAGS.is_parsed())
-    print(f'\njaxkd: {message}\n(--debug shows where)', file=sys.stderr)
-    sys.exit(1)
-  except KeyboardInterrupt:
-    print('\njaxkd: interrupted; the same command resumes it', file=sys.stderr)
-    sys.exit(130)
+  errors.run(
+    lambda: app.run(_main, argv, flags_parser=_parse),
+    debug='--debug' in argv,  # flags may not have been parsed
+    parsed=flags.FLAGS.is_parsed,
+  )
+
+
+def _expanded(argv: list[str]) -> list[str]:
+  """Returns a command line with ~ and variables in --config=FILE replaced."""
+  words = list(argv)
+  for n, word in enumerate(words):
+    name, equals, value = word.partition('=')
+    if name in ('--config', '-config'):
+      if equals:
+        words[n] = f'{name}={disk.expanded(value)}'
+      elif n + 1 < len(words):
+        words[n + 1] = str(disk.expanded(words[n + 1]))
+  return words
 
 
 def _parse(argv: list[str]) -> list[str]:
@@ -130,7 +147,7 @@ def _parse(argv: list[str]) -> list[str]:
     ValueError: a flag that does not exist, or with a value of another type.
   """
   try:
-    return flags.FLAGS(argv)
+    return flags.FLAGS(_expanded(argv))
   except flags.Error as error:
     hint = ''
     if 'as a ConfigDict' in str(error):

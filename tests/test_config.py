@@ -3,19 +3,24 @@
 import functools
 import inspect
 import json
+import math
 import pathlib
+import re
 import runpy
 
 import jax
 import jax.numpy as jnp
 import pytest
+import tiny
 from ml_collections import ConfigDict
 
 from jaxkd import config as configs
-from jaxkd import models, tree
+from jaxkd import data, methods, models, objectives, tree
+from jaxkd.catalog import limits
 from jaxkd.graph.program import Program
+from jaxkd.methods import weights
 from jaxkd.models import norms
-from jaxkd.runs import experiment
+from jaxkd.runs import experiment, sections
 
 FILES = sorted((pathlib.Path(__file__).parents[1] / 'configs').glob('*.py'))
 
@@ -169,13 +174,166 @@ def test_a_valid_value_is_accepted(name, value):
 
 
 @pytest.mark.parametrize(
-  ('name', 'value', 'least'),
-  [('epochs', 0, 1), ('seed', -1, 0), ('optimizer.ema', -0.5, 0)],
+  ('name', 'value', 'message'),
+  [
+    ('epochs', 0, 'epochs must be at least 1 and at most 1000000, got 0'),
+    ('seed', -1, 'seed must be at least 0 and at most 4294967295, got -1'),
+    ('seed', 2**32, 'seed must be .* at most 4294967295, got 4294967296'),
+    ('teacher.seed', 2**63, 'teacher.seed must be at least 0 and at most'),
+    ('study.seeds', (0, 2**32), r'study.seeds\[1\] must be at least 0 and at'),
+    ('study.seeds', (0.5,), 'study: seeds must be a whole number'),
+    ('study.vary', (1,), 'study.vary must have names only'),
+    (
+      'optimizer.ema',
+      -0.5,
+      'optimizer.ema must be at least 0 and below 1, got',
+    ),
+    (
+      'optimizer.ema',
+      99.9,
+      'optimizer.ema must be at least 0 and below 1, got',
+    ),
+    ('optimizer.momentum', 1, 'optimizer.momentum must be .* below 1, got 1'),
+    ('optimizer.betas', (0.9, 1.0), r'optimizer.betas\[1\] must be .* below 1'),
+    ('optimizer.betas', (0.9,), 'optimizer.betas must be two numbers'),
+    ('optimizer.betas', ('a', 0.9), 'optimizer.betas must have numbers only'),
+    ('optimizer.rates', {'student': -1}, 'optimizer.rates.student must be at'),
+    ('optimizer.rates', {'student': '1'}, 'optimizer.rates must have numbers'),
+    ('schedule.milestones', (0,), r'schedule.milestones\[0\] must be above 0'),
+    ('student.width', 0.0, 'student.width must be above 0, got 0.0'),
+  ],
 )
-def test_a_value_below_its_minimum_is_refused(name, value, least):
-  message = f'{name} must be at least {least}, got {value}'
+def test_a_value_outside_of_its_range_is_refused(name, value, message):
   with pytest.raises(ValueError, match=message):
     configs.check(changed(name, value))
+
+
+NUMBERS = {
+  name: value
+  for name, value in configs.flat(configs.default().to_dict())
+  if limits.is_real(value)
+  or (isinstance(value, tuple) and all(map(limits.is_real, value)))
+}
+# The values of these tuples are names; they are empty by default.
+NAMES = {'study.only'}
+
+
+def test_every_number_of_the_tree_has_a_range():
+  in_free = {'optimizer.rates'}
+  assert set(limits.SETTINGS) == (set(NUMBERS) | in_free) - NAMES
+
+
+@pytest.mark.parametrize('bad', [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize('name', sorted(set(NUMBERS) - NAMES))
+def test_no_number_of_the_tree_is_nan_or_infinite(name, bad):
+  value = (bad,) if isinstance(NUMBERS[name], tuple) else bad
+  with pytest.raises(ValueError, match=re.escape(name)):
+    configs.check(changed(name, value))
+
+
+@pytest.mark.parametrize('table', [limits.SETTINGS, limits.ARGUMENTS])
+def test_ranges_have_the_form_of_intervals(table):
+  for name, text in table.items():
+    assert re.fullmatch(r'[\[(]\S+, \S+[\])]', text), name
+    interval = limits.interval(text)
+    assert interval.low < interval.high, name
+    # An infinite end is open, so that no value is infinite.
+    ends = (interval.low, text[0] == '['), (interval.high, text[-1] == ']')
+    for end, closed in ends:
+      assert (end in interval) == (closed and math.isfinite(end)), name
+    assert math.nan not in interval
+
+
+def signatures():
+  """The functions whose keyword arguments a config can set, with names."""
+  functions = [
+    *objectives.CATALOG.values(),
+    *methods.CATALOG.values(),
+    *weights.SCHEDULES.values(),
+    *data.CATALOG.values(),
+    *models.CATALOG.values(),
+  ]
+  return [
+    (getattr(getattr(f, 'func', f), '__name__', ''), inspect.signature(f))
+    for f in functions
+  ]
+
+
+def test_every_number_among_arguments_has_a_range():
+  numbers = {
+    (function, name)
+    for function, signature in signatures()
+    for name, parameter in signature.parameters.items()
+    if re.search(r'\b(int|float)\b', str(parameter.annotation))
+  }
+  assert len(numbers) > 100
+  missing = {pair for pair in numbers if limits.range_of(*pair) is None}
+  assert not missing, f'add their ranges to limits.ARGUMENTS: {missing}'
+
+
+def test_every_range_of_an_argument_is_used():
+  known = {
+    key
+    for function, signature in signatures()
+    for name in signature.parameters
+    for key in (name, f'{function}.{name}')
+  }
+  assert set(limits.ARGUMENTS) <= known
+
+
+@pytest.mark.parametrize(
+  ('settings', 'message'),
+  [
+    (dict(name='kd', temperature=0), 'method kd: temperature must be above 0'),
+    (dict(name='kd', temperature=math.nan), 'temperature must be .*, got nan'),
+    (dict(name='kd', temperature='4'), "temperature must be a number, got '4'"),
+    (dict(name='kd', temperature=True), 'must be a number, got True'),
+    (dict(name='ban', generations=1.5), 'generations must be a whole number'),
+    (
+      dict(name='distil', objective=dict(name='dkd', alpha=-1)),
+      "objective 'dkd': alpha must be at least 0, got -1",
+    ),
+    (
+      dict(name='distil', objective=dict(name='mlkd', temperatures=(1, 0))),
+      r'temperatures\[1\] must be above 0, got 0',
+    ),
+    (
+      dict(name='distil', objective={'kd': math.inf}),
+      'must be (finite|a finite number).*, got inf',
+    ),
+  ],
+)
+def test_an_argument_outside_of_its_range_is_refused(settings, message):
+  with pytest.raises(ValueError, match=message):
+    sections.phases_of(changed('method', settings))
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    (
+      dict(schedule__warmup_epochs=2.0),
+      'schedule.warmup_epochs=2 must be below the 2 epochs of the phase teach',
+    ),
+    (
+      dict(schedule__warmup_epochs=1.0, teacher__epochs=1),
+      'below the 1 epochs of the phase teacher',
+    ),
+    (
+      dict(schedule__warmup_epochs=1.0, teacher__stop=1.0),
+      'below the 1 epochs of the phase teacher',
+    ),
+    (
+      dict(schedule__milestones=(1, 2)),
+      r'milestones=\(1, 2\) must be before the end of the phase teacher, which',
+    ),
+    (dict(schedule__milestones=(0.5, 0.25)), 'milestones must ascend, got'),
+    (dict(schedule__milestones=(0.5, 1.0)), 'milestones must ascend, got'),
+  ],
+)
+def test_a_schedule_longer_than_a_phase_is_refused(changes, message):
+  with pytest.raises(ValueError, match=message):
+    tiny.experiment(**changes)
 
 
 def test_a_missing_key_is_named():

@@ -161,6 +161,17 @@ def test_a_mistake_is_explained_on_one_screen(command, arguments, message):
   assert not (ROOT / 'x').exists()
 
 
+@pytest.mark.parametrize('flag', ['--workdir=~/x', '--workdir=$HOME/x'])
+def test_a_path_is_expanded(command, monkeypatch, tmp_path, flag):
+  """As bash passes it."""
+  monkeypatch.setenv('HOME', str(tmp_path))
+  status, _, err = command('--mode=eval', flag, config='')
+  assert status == 1 and f'no run in {tmp_path}/x' in err
+  for words in (['--config=~/no.py'], ['--config', '~/no.py']):
+    status, _, err = command(*words, '--describe', config='')
+    assert status == 1 and f'{tmp_path}/no.py' in err
+
+
 def test_an_interruption_can_be_resumed(command, monkeypatch):
   def interrupted(argv):
     raise KeyboardInterrupt
@@ -194,7 +205,11 @@ def test_the_module_is_a_program():
       OSError(errno.ENOSPC, 'No space left'),
       'free some space, and the same command',
     ),
-    (OSError(errno.EACCES, 'Permission denied'), 'Check the path'),
+    (OSError(errno.EACCES, 'Permission denied'), 'Choose a place that'),
+    (OSError(errno.EMFILE, 'Too many open files'), '`ulimit -n'),
+    (MemoryError('Unable to allocate 9 TiB'), 'a smaller --config.batch_size'),
+    (RuntimeError('RESOURCE_EXHAUSTED: Out of memory'), 'smaller --config.ba'),
+    (OSError(errno.ENOENT, 'No such file'), 'Check the path'),
     (OSError('of a library'), 'of a library'),
     (ValueError('epochs must be 1'), 'epochs must be 1'),
     (KeyError('new'), 'new'),

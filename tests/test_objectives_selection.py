@@ -128,18 +128,18 @@ def test_padding_is_not_kept():
     (dict(name='weighted', score='rigth'), "no score 'rigth'. Did you mean"),
     (
       dict(name='selected', score='right', keep=0),
-      'keep must be a fraction .* got 0',
+      'keep must be above 0 and at most 1, got 0',
     ),
     (dict(name='selected', score='right', keep=1.5), 'keep must be .* got 1.5'),
     (dict(name='revised', eta=1.0), 'eta must be above 0 and below 1, got 1.0'),
     (dict(name='annealed', start=4, epochs=2, objective='kd'), 'set it to 1.0'),
     (
       dict(name='annealed', start=0, epochs=2),
-      'annealed needs a start temperature above 0, got 0',
+      "objective 'annealed': start must be above 0, got 0",
     ),
     (
       dict(name='annealed', start=4, epochs=0),
-      'annealed: epochs must be a whole number of at least 1, got 0',
+      "objective 'annealed': epochs must be at least 1 .*, got 0",
     ),
   ],
 )

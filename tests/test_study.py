@@ -186,6 +186,12 @@ def test_recipes_and_seeds_can_be_added(alone, monkeypatch):
     ),
     (dict(study__outcome='student'), "shows 'student', which is not NETWORK"),
     (dict(study__columns=('studnt/nll',)), 'of recipe .ce.: student, teacher'),
+    (
+      dict(study__outcome='student/top7'),
+      "no metric 'top7'. Did you mean 'top5' or",
+    ),
+    (dict(study__outcome='student_ema/top1'), "shows 'student_ema/top1', whi"),
+    (dict(study__outcome='student_best/top1'), "'student_best/top1', which is"),
     (dict(study__baseline='mce'), "no baseline 'mce'. Did you mean"),
     (
       dict(study__together=True, study__vary=('seed', 'teacher.stop')),

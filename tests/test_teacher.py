@@ -332,7 +332,7 @@ class TestStop:
       dict(cross_entropy_epochs=-1),
       'teacher.cross_entropy_epochs must be at least 0, got -1',
     ),
-    (dict(scale=-1.0), 'teacher.scale must be at least 0, got -1.0'),
+    (dict(scale=-1.0), 'teacher.scale must be above 0, got -1.0'),
     (dict(blend_epochs=1), "the loss is 'cross_entropy': set another"),
     (dict(cross_entropy_epochs=1), "the loss is 'cross_entropy': set another"),
     (

@@ -55,6 +55,20 @@ def test_a_warm_up_has_one_value_for_each_epoch():
   np.testing.assert_allclose(got, want, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+  ('weight', 'message'),
+  [
+    (WarmUp(0.9, 4), 'a warm-up of a weight must be at most the 3 epochs of'),
+    (Ramp(0.0, 1.0, 1, 4), 'a ramp of a weight must end within the 3 epochs'),
+    (Ramp(0.0, 1.0, 0.5, 4), 'a ramp of a weight must end within the 3 epochs'),
+  ],
+)
+def test_a_phase_must_be_long_enough_for_a_weight(weight, message):
+  assert np.isfinite(weight(jnp.float32(0), 4))
+  with pytest.raises(ValueError, match=message):
+    weight(jnp.float32(0), 3)
+
+
 def test_no_epochs_warm_up_nothing():
   assert warm_up(0.9, 0) == 0.9
   with pytest.raises(ValueError, match='warmup_epochs must be .* got -3'):

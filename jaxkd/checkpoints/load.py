@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxkd import disk
 from jaxkd.checkpoints import native
 from jaxkd.checkpoints.card import Card, SavedNetwork, card_of
 from jaxkd.disk import CARD, NETWORKS
@@ -71,7 +72,7 @@ def find(path: str | os.PathLike[str]) -> pathlib.Path | None:
     path: of a network's folder or file, or the folder of a run, whose student,
       or else teacher, is taken.
   """
-  path = pathlib.Path(path)
+  path = disk.expanded(path)
   places = (path, *(path / NETWORKS / name for name in RESULTS))
   return next((place for place in places if kind_of(place)), None)
 
@@ -192,7 +193,7 @@ def hub_settings(path: str | os.PathLike[str], model: str) -> dict[str, Any]:
   Raises:
     ValueError: no model of the catalogue is this network.
   """
-  content = contents.of(pathlib.Path(path))
+  content = contents.of(disk.expanded(path))
   if content is None or content.format != 'hugging_face':
     return {}
   card = load_card(path)
@@ -216,7 +217,7 @@ def load_function(
     ImportError: a library is needed and absent.
     ValueError: the file is corrupt, or has no card.
   """
-  path = pathlib.Path(path)
+  path = disk.expanded(path)
   content = contents.of(path)
   if content is None or content.format not in PROGRAMS:
     network = load(path)

@@ -5,15 +5,14 @@ python -m jaxkd.commands.convert resnet32x4 IN.pth OUT
 
 import argparse
 import pathlib
-import sys
 from collections.abc import Sequence
 
-from jaxkd import checkpoints, tree
+from jaxkd import checkpoints, disk, tree
 from jaxkd.checkpoints import Card, Kind
+from jaxkd.commands import errors
 from jaxkd.interop import files
 from jaxkd.interop.torch import to_state_dict
 
-MISTAKES = (ImportError, KeyError, OSError, ValueError)
 LARGE = ('imagenet_', 'vit_', 'deit_', 'rvt_')  # of images of 224 x 224
 EPILOG = """\
 IN and OUT: a PyTorch state dict (.pth, .safetensors, .npz, or a folder of the
@@ -24,7 +23,7 @@ format.
 
 
 def main(arguments: list[str] | None = None) -> None:
-  """Runs the command; a mistake of the user's ends in a message and status 1.
+  """Runs the command; a failure ends in a message and a status.
 
   Args:
     arguments: of the command line; None takes the process's.
@@ -35,8 +34,8 @@ def main(arguments: list[str] | None = None) -> None:
     epilog=EPILOG,
   )
   parser.add_argument('model', help='a name such as resnet32x4')
-  parser.add_argument('source', metavar='IN', type=pathlib.Path)
-  parser.add_argument('target', metavar='OUT', type=pathlib.Path)
+  parser.add_argument('source', metavar='IN')
+  parser.add_argument('target', metavar='OUT')
   parser.add_argument(
     '--image-shape',
     nargs=3,
@@ -53,16 +52,21 @@ def main(arguments: list[str] | None = None) -> None:
     help="of a file that has several: 'average', 'raw', or their key in the"
     ' file; the average, if there is one, by default',
   )
+  parser.add_argument(
+    '--debug', action='store_true', help='show where an error comes from'
+  )
   flags = parser.parse_args(arguments)
-  try:
+
+  def run():
+    source, target = disk.expanded(flags.source), disk.expanded(flags.target)
     print(
       convert(
-        *(flags.model, flags.source, flags.target),
+        *(flags.model, source, target),
         *(flags.image_shape, flags.width, flags.weights),
       )
     )
-  except MISTAKES as error:
-    sys.exit(f'\njaxkd: {error}')
+
+  errors.run(run, debug=flags.debug)
 
 
 def convert(
@@ -95,6 +99,7 @@ def convert(
   """
   if not source.exists():
     raise FileNotFoundError(f'no such file: {source}')
+  disk.check_writable(target.parent, 'the folder of the output')
   if checkpoints.kind_of(source) is Kind.STATE_DICT:
     if target.suffix in files.WRITERS and target.suffix != '.npz':
       raise ValueError(

@@ -203,6 +203,9 @@ def run(
     config: see `artifacts.data_settings`.
   """
   evaluation = evaluate(workdir, name, file, config)
-  picture = None if file else draw(evaluation, workdir)
+  try:
+    picture = None if file else draw(evaluation, workdir)
+  except OSError as error:  # the run of somebody else
+    return f'{evaluation}\nNot drawn: {error}'
   line = f'\nAccuracy by confidence: {picture}' if picture else ''
   return f'{evaluation}{line}'

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxkd import __version__, checkpoints, models, reparam, text, tree
+from jaxkd import __version__, checkpoints, disk, models, reparam, text, tree
 from jaxkd.checkpoints import Card, formats
 from jaxkd.data import augment
 from jaxkd.data.base import Dataset
@@ -82,6 +82,7 @@ def export(
       f'--network={name}: an ensemble can be evaluated, by --mode=eval, but not'
       ' exported; export its networks one by one'
     )
+  disk.check_output(output)
   network = artifacts.load_network(workdir, name)
   before, variables = network.card, network.module_variables()
   settings = artifacts.data_settings(workdir, before)

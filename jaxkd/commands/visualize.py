@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxkd import plots, text
+from jaxkd import disk, plots, text
 from jaxkd.checkpoints import Card, SavedNetwork
 from jaxkd.runs import artifacts, layout
 from jaxkd.train.evaluation import Evaluator, Examples
@@ -133,6 +133,7 @@ def draw(
     ValueError: the second is not of the same data; neither has a teacher; too
       few test images; a network has diverged.
   """
+  disk.check_writable(output, 'the folder of the pictures')
   students = [_read(place) for place in (first, second) if place is not None]
   _check_data(students)
   teachers = [_teacher(student, students) for student in students]

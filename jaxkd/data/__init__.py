@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from jaxkd import catalog
+from jaxkd import catalog, disk
 from jaxkd.data import (
   cifar,
   digits,
@@ -145,7 +145,7 @@ def load(
   Raises:
     KeyError: no such data set or augmentation.
     ValueError: a setting that the loader does not take or the data do not
-      allow; a corrupt file.
+      allow; a corrupt file; a path with an unknown home or variable.
     FileNotFoundError: the data set is not there.
   """
   kind, _, source = name.partition(':')
@@ -153,10 +153,17 @@ def load(
   if bool(source) != (kind in SOURCES):
     right = f'{kind}:{SOURCES[kind]}' if kind in SOURCES else kind
     raise ValueError(f'data set {name!r} should be written {right}')
+  # The name of the data set stays as its user wrote it.
+  place = source
+  if source and SOURCES[kind] != 'NAME':
+    place = str(disk.expanded(source))
+  dir = str(disk.expanded(dir)) if dir else dir
   # In a config, an empty value leaves a setting at the loader's default.
-  common = {'source': source, 'dir': dir, 'image_size': image_size}
+  common = {'source': place, 'dir': dir, 'image_size': image_size}
   common = {key: value for key, value in common.items() if value}
   dataset = catalog.call(f'data set {kind!r}', loader, {**common, **settings})
+  if place != source:
+    dataset = dataclasses.replace(dataset, name=name)
   if validation:
     dataset = select.validation(dataset, validation)
   if few_shot:

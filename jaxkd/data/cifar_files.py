@@ -4,11 +4,12 @@ https://www.cs.toronto.edu/~kriz/cifar.html. A folder, or the .tar.gz as it was
 downloaded: members of the archive are read in memory, never extracted.
 """
 
-import os
 import pathlib
 import tarfile
 import zlib
 from typing import NamedTuple
+
+from jaxkd import disk
 
 
 class Layout(NamedTuple):
@@ -83,8 +84,9 @@ def read_files(
     FileNotFoundError: there is no data set in `dir`, or a file is missing.
     ValueError: the archive is truncated, or not an archive.
   """
-  default = os.environ.get('JAXKD_DATA') or '~/.cache/jaxkd/data'
-  root = pathlib.Path(dir or default).expanduser()
+  root = disk.folder_of(
+    dir or '', 'JAXKD_DATA', '~/.cache/jaxkd/data', 'data.dir'
+  )
   archives = [root, root / layout.archive]
   folders = [root, root / layout.folder]
   for folder in folders:

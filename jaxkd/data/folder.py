@@ -6,6 +6,7 @@ import pathlib
 
 import numpy as np
 
+from jaxkd import disk
 from jaxkd.data import images
 from jaxkd.data.assemble import MEMORY, SMALL, Source, assemble
 from jaxkd.data.base import Dataset
@@ -37,7 +38,7 @@ def folder(
     ValueError: an image cannot be decoded, a test class is not in train, or a
       class is too small to hold a fifth out.
   """
-  root = pathlib.Path(source).expanduser()
+  root = disk.expanded(source)
   train, test, notes = _find(root)
   files = list(itertools.chain(*train.values(), *test.values()))
   size = image_size or _natural_size(files)

@@ -81,9 +81,15 @@ class Ramp:
     """Returns the weight at an epoch of a phase, float32.
 
     Raises:
-      ValueError: in a phase of this length it would end before it begins.
+      ValueError: in a phase of this length it would end before it begins, or
+        after the phase.
     """
     first, last = self._between(epochs)
+    if last > epochs:
+      raise ValueError(
+        f'a ramp of a weight must end within the {epochs} epochs of its phase,'
+        f' got {last:g} ({self}): give fractions of the phase, below 1'
+      )
     span = last - first
     since = epoch - first
     done = jnp.clip(since / span, 0, 1) if span else jnp.where(since < 0, 0, 1)
@@ -142,8 +148,17 @@ class WarmUp:
     check_whole('a warm-up', 'epochs', self.epochs)
 
   def __call__(self, epoch: Array, epochs: int) -> Array:
-    """Returns the weight at an epoch of a phase, float32."""
-    del epochs
+    """Returns the weight at an epoch of a phase, float32.
+
+    Raises:
+      ValueError: the phase ends before the weight is reached.
+    """
+    if self.epochs > epochs:
+      raise ValueError(
+        f'a warm-up of a weight must be at most the {epochs} epochs of its'
+        f' phase, got {self.epochs} ({self}): set warmup_epochs, or the'
+        ' schedule, to fewer'
+      )
     return self.weight * jnp.minimum((jnp.floor(epoch) + 1) / self.epochs, 1)
 
   def __str__(self) -> str:

@@ -8,7 +8,7 @@ import shutil
 import uuid
 from typing import Any
 
-from jaxkd import checkpoints, models
+from jaxkd import checkpoints, disk, models
 from jaxkd import config as configs
 from jaxkd.checkpoints import Card, SavedNetwork
 from jaxkd.runs.experiment import Experiment
@@ -43,8 +43,15 @@ class Cache:
     Args:
       folder: None or '' takes $JAXKD_CACHE, or else ~/.cache/jaxkd.
     """
-    folder = folder or os.environ.get('JAXKD_CACHE') or '~/.cache/jaxkd'
-    self._folder = pathlib.Path(folder).expanduser() / FOLDER
+    value = os.fspath(folder or '')
+    place = disk.folder_of(value, 'JAXKD_CACHE', '~/.cache/jaxkd', 'cache')
+    self._folder = place / FOLDER
+
+  def check(self) -> None:
+    """Checks that networks can be added; raises OSError if not."""
+    disk.check_writable(
+      self._folder, 'the cache of teachers (--config.cache or JAXKD_CACHE)'
+    )
 
   def path(self, settings: dict[str, Any]) -> pathlib.Path:
     """Returns where the network with these settings is or would be."""

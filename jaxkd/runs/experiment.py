@@ -121,6 +121,9 @@ def build(config: Config) -> Experiment:
   mesh.check_batch_size(mesh.make_mesh(), config.batch_size)
   experiment = bound(config, phases)
   for phase in experiment.phases:
+    configs.check_lengths(
+      config, phase.name, phase.epochs, phase.length, phase.schedule
+    )
     program, trained = phase.program, phase.graph.trained
     for name, module in program.modules.items():
       models.check(module, program.input_shape, train=name in trained)

@@ -8,7 +8,7 @@ from typing import Any
 from jaxkd import config as configs
 from jaxkd import methods
 from jaxkd.disk import PARTIAL
-from jaxkd.runs import layout
+from jaxkd.runs import layout, lock
 
 # A run's files -> their names in version 0.1; see also `layout`.
 FORMER = {'pretrained.json': 'given.json'}
@@ -78,7 +78,11 @@ def check(
     )
     check_same(workdir, old, new, f'a {kind}', 'config')
   elif workdir.exists():
-    names = [x.name for x in workdir.iterdir() if x.suffix != PARTIAL]
+    names = [
+      x.name
+      for x in workdir.iterdir()
+      if x.suffix != PARTIAL and x.name != lock.NAME
+    ]
     if names:
       raise ValueError(
         f'{workdir} is not empty and holds no {kind} ({min(names)!r} is in it);'

@@ -1,5 +1,6 @@
 """Pretrained networks of a run: from checkpoints, or the Bayes classifier."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from jaxkd import config as configs
 from jaxkd.checkpoints import Card, SavedNetwork
 from jaxkd.config import BAYES
 from jaxkd.graph import Model
+from jaxkd.problems import Problem
 from jaxkd.runs.experiment import Experiment
 from jaxkd.runs.phases import ResolvedPhase
 from jaxkd.train.evaluation import Evaluator
@@ -109,8 +111,27 @@ def evaluate_pretrained(
     dataset = task.dataset
     test = Evaluator(dataset.test, dataset.view, task.problem, task.mesh)
     results[name] = test(task.program.modules[name], variables)
+    _check_defined(experiment, name, task.problem, results[name])
     _check_accuracy(experiment, name, phase.models[name], results[name])
   return results
+
+
+def _check_defined(
+  experiment: Experiment, name: str, problem: Problem, result: dict[str, float]
+) -> None:
+  """Raises ValueError if a network's outputs are not numbers.
+
+  An infinite metric may be right: a class of probability 0.
+  """
+  for metric in problem.finite:
+    if math.isnan(result[metric]):
+      raise ValueError(
+        f'the outputs of the pretrained {name} on the test images of'
+        f' {experiment.dataset.name} are NaN, though its parameters are finite:'
+        f' they overflow in {experiment.config.compute_dtype}, or for images of'
+        ' this normalisation. Set --config.compute_dtype=float32, or another'
+        ' checkpoint'
+      )
 
 
 def _check_accuracy(

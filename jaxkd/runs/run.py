@@ -2,6 +2,7 @@
 
 A run lives in its workdir:
 
+  lock.json          while a process works on the run: which one
   config.json        the resolved config; a run with another is refused
   data.json          the data's fingerprint, likewise
   pretrained.json    digests of networks that come from checkpoints, likewise
@@ -17,6 +18,7 @@ A run lives in its workdir:
 See `layout` and `folder` for the names that version 0.1 gave to some of them.
 """
 
+import functools
 import json
 import pathlib
 from collections.abc import Mapping
@@ -29,9 +31,10 @@ from jaxkd import config as configs
 from jaxkd.checkpoints import Card, SavedNetwork, native
 from jaxkd.disk import write_json
 from jaxkd.graph import Graph, Learner
-from jaxkd.runs import folder, layout, results
+from jaxkd.runs import folder, layout, preflight, results
 from jaxkd.runs.cache import Cache, settings_of
 from jaxkd.runs.experiment import Experiment
+from jaxkd.runs.lock import locked
 from jaxkd.runs.phases import ResolvedPhase
 from jaxkd.runs.pretrained import evaluate_pretrained, load_pretrained
 from jaxkd.runs.provenance import provenance
@@ -54,10 +57,13 @@ class Run:
     self.experiment = experiment
     self.workdir = workdir
     self._config = configs.resolved(experiment.config)
-    self._cache = Cache(experiment.config.cache)
     # Transfer -> parameters of its objective, for later phases.
     self._objectives: dict[str, Tree] = {}
     folder.check(workdir, self._config, 'run')
+
+  @functools.cached_property
+  def _cache(self) -> Cache:
+    return Cache(self.experiment.config.cache)
 
   @property
   def summary(self) -> dict[str, Any] | None:
@@ -65,8 +71,20 @@ class Run:
     return folder.read_summary(self.workdir)
 
   def finish(self) -> dict[str, Any]:
-    """Runs the phases that are not finished, and returns the summary."""
+    """Runs the phases that are not finished, and returns the summary.
+
+    Raises:
+      LockedError: another process works in the folder.
+      ValueError: whatever cannot work, before anything is trained.
+    """
+    with locked(self.workdir):
+      folder.check(self.workdir, self._config, 'run')
+      return self.summary or self._finish()
+
+  def _finish(self) -> dict[str, Any]:
     networks = load_pretrained(self.experiment)
+    preflight.check(self.experiment, networks)
+    self._check_cache()
     pretrained_results = evaluate_pretrained(self.experiment, networks)
     self._claim(networks)
     for note in self.experiment.dataset.notes:
@@ -83,6 +101,14 @@ class Run:
     summary = self._summary({n: x.card for n, x in networks.items()})
     write_json(self.workdir / layout.SUMMARY, summary)
     return summary
+
+  def _check_cache(self) -> None:
+    """Checks the cache if a network will be trained for it."""
+    for phase in self.experiment.phases:
+      if phase.reusable and not self._record(phase).exists():
+        kept = self._cache.path(settings_of(self.experiment, phase))
+        if not (phase.prepares and checkpoints.kind_of(kept)):
+          self._cache.check()
 
   def draw(self) -> pathlib.Path | None:
     """Draws test accuracy, loss and the gap to the result, epoch by epoch.

@@ -1,10 +1,9 @@
 """The config's sections on networks, which only this module reads."""
 
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from jaxkd import checkpoints, methods
+from jaxkd import checkpoints, disk, methods
 from jaxkd import config as configs
 from jaxkd.catalog import lookup
 from jaxkd.config import Config
@@ -108,7 +107,7 @@ def read_out(config: Config, name: str) -> str:
   section = config[name]
   if section.checkpoint == configs.BAYES:
     return 'softmax'
-  path = section.checkpoint and pathlib.Path(section.checkpoint)
+  path = section.checkpoint and disk.expanded(section.checkpoint)
   if path and path.exists():
     card = checkpoints.load_card(path)
     return card.read_out if card else 'softmax'

@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxkd import problems
 from jaxkd.graph import LABELS, Graph, Transfer
+from jaxkd.runs import preflight
 from jaxkd.runs.experiment import Experiment
 from jaxkd.runs.pretrained import evaluate_pretrained, load_pretrained
 from jaxkd.train import mesh as meshes
@@ -40,6 +41,7 @@ def run_together(experiments: list[Experiment]) -> list[Networks]:
   initial: list[dict[str, Variables]] = []
   for experiment in experiments:
     networks = load_pretrained(experiment)
+    preflight.check(experiment, networks)
     evaluate_pretrained(experiment, networks)
     initial.append({name: x.variables for name, x in networks.items()})
   carried: list[dict[str, Tree]] = [{} for _ in experiments]

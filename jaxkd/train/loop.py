@@ -7,6 +7,7 @@ import dataclasses
 import math
 import sys
 import time
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from tqdm import tqdm
@@ -14,15 +15,12 @@ from tqdm import tqdm
 from jaxkd.graph.program import Program
 from jaxkd.problems import Problem
 from jaxkd.train.checkpoint import Checkpoints
+from jaxkd.train.divergence import DivergedError, advice
 from jaxkd.train.evaluation import Evaluator
 from jaxkd.train.feed import Feed
 from jaxkd.train.log import Log
 from jaxkd.train.state import State, averages_of, variables_of
 from jaxkd.types import Metrics, Variables
-
-
-class DivergedError(ValueError):
-  """A training loss or a test metric is NaN or infinite."""
 
 
 @dataclasses.dataclass
@@ -65,6 +63,8 @@ class Loop:
   checkpoints: where the state is kept.
   log: where metrics go.
   every_steps: saves inside an epoch; 0 saves after each epoch only.
+  undefined: () -> the frozen networks whose outputs are NaN for some training
+    image; called where a loss is not finite.
   """
 
   phase: str
@@ -76,6 +76,7 @@ class Loop:
   checkpoints: Checkpoints
   log: Log
   every_steps: int = 0
+  undefined: Callable[[], list[str]] = list
 
   def __post_init__(self):
     self._mark = time.monotonic()
@@ -142,8 +143,13 @@ class Loop:
     """Adds one call's metrics to the epoch's sums; raises DivergedError."""
     values = {k: np.asarray(v, np.float64) for k, v in metrics.items()}
     for step in np.flatnonzero(~np.isfinite(values['loss'])):
+      transfers = [
+        name.removeprefix('loss/')
+        for name, value in values.items()
+        if name.startswith('loss/') and not np.isfinite(value[step])
+      ]
       loss = values['loss'][step]
-      self._diverged(epoch, done + int(step), 'training loss', loss)
+      self._diverged(epoch, done + int(step), 'training loss', loss, transfers)
     for name, value in values.items():
       record.sums[name] = record.sums.get(name, 0.0) + float(value.sum())
     steps = len(values['loss'])
@@ -215,17 +221,37 @@ class Loop:
     best, new = record.best.get(label, 0.0), result[self.problem.headline]
     record.best[label] = max(best, new)
 
-  def _diverged(self, epoch: int, step: int, what: str, value: float) -> None:
+  def _diverged(
+    self,
+    epoch: int,
+    step: int,
+    what: str,
+    value: float,
+    transfers: Sequence[str] = (),
+  ) -> None:
+    """Raises DivergedError.
+
+    Args:
+      epoch: counted from 0.
+      step: of this epoch, likewise.
+      what: is not finite.
+      value: of it.
+      transfers: those whose loss is not finite.
+    """
     latest = self.checkpoints.latest()
     saved = (
       'nothing was saved before'
       if latest is None
       else f'the state saved after step {latest} is intact'
     )
+    help = advice(
+      self.program,
+      first=epoch == step == 0,
+      transfers=list(transfers),
+      guides=self.undefined(),
+    )
     raise DivergedError(
       f'the {what} is {"NaN" if math.isnan(value) else "infinite"} at step'
       f' {step} (epoch {epoch + 1} of {self.epochs}, phase {self.phase});'
-      f' {saved}. Try a lower --config.optimizer.learning_rate, or'
-      ' --config.optimizer.clip_norm, or --config.schedule.warmup_epochs=1, in'
-      ' a new --workdir'
+      f' {saved}. {help}'
     )

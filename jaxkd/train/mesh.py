@@ -33,6 +33,24 @@ def use_cores(batch_size: int) -> None:
     jax.config.update('jax_num_cpu_devices', devices)
 
 
+def check_devices() -> None:
+  """Checks that JAX finds a device.
+
+  Raises:
+    ValueError: it finds none of the kind that $JAX_PLATFORMS asks for.
+  """
+  try:
+    jax.devices()
+  except (AssertionError, RuntimeError) as error:
+    asked = os.environ.get('JAX_PLATFORMS', '')
+    said = f' ({str(error).splitlines()[0]})' if str(error) else ''
+    raise ValueError(
+      f'JAX finds no device for JAX_PLATFORMS={asked}{said}: install what it'
+      " needs (`pip install 'jaxkd[cuda]'` or 'jaxkd[tpu]'), check the driver,"
+      ' or set JAX_PLATFORMS=cpu'
+    ) from error
+
+
 def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
   """Returns a mesh of one axis, 'data'.
 

@@ -18,6 +18,7 @@ from jaxkd.problems import Problem
 from jaxkd.train import mesh as meshes
 from jaxkd.train import state as states
 from jaxkd.train.checkpoint import Checkpoints
+from jaxkd.train.divergence import undefined
 from jaxkd.train.evaluation import Evaluator
 from jaxkd.train.feed import Feed, steps_per_epoch
 from jaxkd.train.log import Log
@@ -114,6 +115,7 @@ def train_phase(
     checkpoints=checkpoints,
     log=log,
     every_steps=task.every_steps,
+    undefined=functools.partial(_undefined, task, initial),
   )
   label = problem.displays[problem.headline].label
   for name in task.program.graph.frozen:
@@ -128,6 +130,13 @@ def train_phase(
   checkpoints.close()
   log.close()
   return _trained(task, state, record)
+
+
+def _undefined(task: Task, variables: Mapping[str, Variables]) -> list[str]:
+  """Returns the frozen networks whose outputs on training images are NaN."""
+  dataset = task.dataset
+  test = Evaluator(dataset.train, dataset.view, task.problem, task.mesh)
+  return undefined(task.program, variables, test)
 
 
 def feed_of(task: Task, chunk: int | None = None) -> Feed:

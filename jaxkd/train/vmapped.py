@@ -21,8 +21,8 @@ from jaxkd.data.base import Split
 from jaxkd.graph.program import predict
 from jaxkd.train import mesh as meshes
 from jaxkd.train import state as states
+from jaxkd.train.divergence import DivergedError
 from jaxkd.train.feed import steps_per_epoch
-from jaxkd.train.loop import DivergedError
 from jaxkd.train.phase import Task, initial_key, module_variables
 from jaxkd.train.step import make_step
 from jaxkd.types import Array, Tree, Variables

@@ -4,8 +4,12 @@ import difflib
 import inspect
 import math
 import numbers
+import types
+import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
+
+from jaxkd.catalog import limits
 
 T = TypeVar('T')
 # The kinds of parameters that collect any number of arguments.
@@ -79,9 +83,11 @@ def call(kind: str, function: Callable[..., T], arguments: dict[str, Any]) -> T:
     arguments: keyword arguments.
 
   Raises:
-    ValueError: a setting is unknown (with suggestions) or missing.
+    ValueError: a setting is unknown (with suggestions) or missing, or a number
+      is outside of its range in `limits.ARGUMENTS`.
   """
   parameters = inspect.signature(function).parameters
+  owner = getattr(getattr(function, 'func', function), '__name__', '')
   for name in arguments:
     if name not in parameters:
       raise ValueError(
@@ -90,7 +96,30 @@ def call(kind: str, function: Callable[..., T], arguments: dict[str, Any]) -> T:
   for name, parameter in parameters.items():
     if is_required(parameter) and name not in arguments:
       raise ValueError(f'{kind} needs the setting {name!r}')
+  for name, value in arguments.items():
+    _check_number(f'{kind}: {name}', value, parameters[name].annotation)
+    within = limits.range_of(owner, name) or limits.interval('(-inf, inf)')
+    limits.check(f'{kind}: {name}', value, within)
   return function(**arguments)
+
+
+NUMBERS = {
+  int: ('a whole number', numbers.Integral),
+  float: ('a number', numbers.Real),
+}
+
+
+def _check_number(name: str, value: Any, annotation: Any) -> None:
+  """Raises ValueError for a value that a number's annotation excludes."""
+  union = isinstance(annotation, types.UnionType)
+  kinds = typing.get_args(annotation) if union else (annotation,)
+  wanted = [x for x in kinds if x is not type(None)]
+  if len(wanted) > 1 or wanted[0] not in NUMBERS or hasattr(value, 'shape'):
+    return  # an array's numbers may be traced
+  words, kind = NUMBERS[wanted[0]]
+  none = value is None and len(kinds) > 1
+  if not none and (isinstance(value, bool) or not isinstance(value, kind)):
+    raise ValueError(f'{name} must be {words}, got {value!r}')
 
 
 def is_required(parameter: inspect.Parameter) -> bool:

@@ -1,7 +1,8 @@
-"""The tree of settings that every config file fills, and its checks.
+"""The tree of settings that every config file fills, and its records.
 
 `default()` is the whole tree; a config file changes values in it and adds the
-keyword arguments of its method. Any other key is an error.
+keyword arguments of its method. Any other key is an error. Each number has its
+range in `jaxkd.catalog.limits`.
 """
 
 import ast
@@ -10,8 +11,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
-
-from jaxkd.catalog import UnknownNameError, suggestion
 
 Config = Any  # an ml_collections.ConfigDict, whose values are of any type
 
@@ -156,184 +155,13 @@ FREE = (
   'teacher.settings',
   'teacher.taps',
 )
-# Arguments of networks that are not in `settings`, and where they are.
-ELSEWHERE = {
-  'num_classes': 'the data set',
-  'width': '{}.width',
-  'branches': 'student.branches',
-  'dtype': 'compute_dtype',
-  'read_out': 'teacher.read_out',
-  'taps': '{}.taps',
-}
 # Settings that may differ within one run: locations on disk.
 PLACES = ('cache', 'data.dir')
-# The least and the greatest value of settings; None: no limit.
-LIMITS: dict[str, tuple[float, float | None]] = {
-  'seed': (0, None),
-  'epochs': (1, None),
-  'batch_size': (1, None),
-  'save_every_steps': (0, None),
-  'data.few_shot': (0, None),
-  'data.validation': (0, None),
-  'data.image_size': (0, None),
-  'student.branches': (1, 6),  # as many as reparam.branches has
-  'teacher.scale': (0, None),
-  'teacher.cross_entropy_epochs': (0, None),
-  'teacher.blend_epochs': (0, None),
-  'teacher.epochs': (0, None),
-  'teacher.stop': (0, None),
-  'teacher.learning_rate': (0, None),
-  'teacher.seed': (0, None),
-  'optimizer.learning_rate': (0, None),
-  'optimizer.weight_decay': (0, None),
-  'optimizer.clip_norm': (0, None),
-  'optimizer.ema': (0, None),
-  'optimizer.delta': (0, None),
-  'schedule.warmup_epochs': (0, None),
-}
-TYPES = {  # as messages call them
-  float: 'a number',
-  int: 'a whole number',
-  str: 'a string',
-  tuple: 'a tuple',
-}
-
-
-def check(config: Config) -> None:
-  """Compares a config with the tree.
-
-  Raises:
-    KeyError: a key that is missing from the tree or from the config.
-    ValueError: a value of another type than the tree's, or outside its limits;
-      a value that the config file leaves to its user and that is not set.
-  """
-  for key in missing(config):
-    raise ValueError(f'this config needs --config.{key}=...')
-  _compare(config.to_dict(), default().to_dict(), '')
-  for section in ('student', 'teacher'):
-    for key in ELSEWHERE.keys() & config[section].settings.keys():
-      raise ValueError(
-        f'{section}.settings must not have {key!r}: it follows from'
-        f' {ELSEWHERE[key].format(section)}'
-      )
-  flat = dict(_flat(config.to_dict()))
-  for key, (least, greatest) in LIMITS.items():
-    if flat[key] < least:
-      raise ValueError(f'{key} must be at least {least}, got {flat[key]}')
-    if greatest is not None and flat[key] > greatest:
-      raise ValueError(f'{key} must be at most {greatest}, got {flat[key]}')
-
-
-def check_start(config: Config, trains: bool) -> None:
-  """Checks that a teacher's checkpoint and the start of its training fit.
-
-  Args:
-    config: with the section on the teacher.
-    trains: whether the run trains nothing but the teacher.
-
-  Raises:
-    ValueError: one is set where the other is meant.
-  """
-  section = config.teacher
-  if section.start == BAYES:
-    raise ValueError(
-      f'teacher.start must be a checkpoint, got {section.start!r}: a posterior'
-      ' cannot be trained; set teacher.checkpoint to it'
-    )
-  if section.checkpoint and trains:
-    raise ValueError(
-      f'teacher.checkpoint={section.checkpoint!r} is a teacher that is used as'
-      ' it is, and this run trains one; if its training starts there, set'
-      ' teacher.start instead'
-    )
-  if section.checkpoint and section.start:
-    raise ValueError(
-      f'teacher.start={section.start!r} is where the training of a teacher'
-      f' starts, and teacher.checkpoint={section.checkpoint!r} is trained'
-      " already: set one of them to ''"
-    )
-
-
-def teacher_stop(config: Config) -> int:
-  """Returns after how many epochs the teacher's training ends early, or 0."""
-  at, epochs = config.teacher.stop, config.teacher.epochs or config.epochs
-  return max(1, round(at * epochs)) if 0 < at < 1 else round(at)
-
-
-def check_teacher(config: Config) -> None:
-  """Checks the durations of a teacher's training.
-
-  Raises:
-    ValueError: it ends before its parts do, or later than it can.
-  """
-  section = config.teacher
-  epochs = section.epochs or config.epochs
-  if section.stop >= 1 and section.stop != round(section.stop):
-    raise ValueError(
-      'teacher.stop must be a fraction of the epochs below 1, or a whole number'
-      f' of them, got {section.stop:g}'
-    )
-  if section.stop > epochs:
-    raise ValueError(
-      f'teacher.stop must be at most the {epochs} epochs of the training, got'
-      f' {section.stop:g}: 0 trains to the end'
-    )
-  first = section.cross_entropy_epochs
-  last, end = first + section.blend_epochs, teacher_stop(config) or epochs
-  if first >= end or last > end:
-    raise ValueError(
-      f'teacher.cross_entropy_epochs={first} and'
-      f' teacher.blend_epochs={section.blend_epochs} lead to the loss'
-      f' {section.loss!r} by epoch {last}, but its training ends after {end}'
-    )
 
 
 def missing(config: Config) -> list[str]:
   """Returns the settings that a config file leaves to its user."""
-  return [key for key, value in _flat(config.to_dict()) if value == REQUIRED]
-
-
-def _compare(config: Mapping[str, Any], tree: Mapping[str, Any], at: str):
-  """Compares a section with the tree's; see `check`.
-
-  Args:
-    config: the section.
-    tree: the same section of the tree.
-    at: the section's name and a dot, or ''.
-  """
-  for key, value in config.items():
-    name = f'{at}{key}'
-    if key not in tree:
-      names = [f'{at}{k}' for k in tree]
-      raise UnknownNameError(f'no setting {name!r}. {suggestion(name, names)}')
-    wanted = tree[key]
-    if isinstance(wanted, Mapping) != isinstance(value, Mapping):
-      raise ValueError(f'{name} must be a value like {wanted!r}, got {value!r}')
-    if isinstance(wanted, Mapping):
-      if name not in FREE:
-        _compare(value, wanted, f'{name}.')
-    elif not _fits(value, wanted):
-      raise ValueError(f'{name} must be {_kind(wanted)}, got {value!r}')
-  for key in tree:
-    if key not in config:
-      raise UnknownNameError(
-        f'the setting {at + key!r} is missing: a config file starts from'
-        f' jaxkd.config.default()'
-      )
-
-
-def _kind(wanted: Any) -> str:
-  if isinstance(wanted, bool):
-    return 'True or False'
-  return f'{TYPES[type(wanted)]} like {wanted!r}'
-
-
-def _fits(value: Any, wanted: Any) -> bool:
-  if isinstance(wanted, float):
-    return isinstance(value, int | float) and not isinstance(value, bool)
-  if isinstance(wanted, tuple):
-    return isinstance(value, tuple | list)
-  return type(value) is type(wanted)
+  return [key for key, value in flat(config.to_dict()) if value == REQUIRED]
 
 
 def as_json(value: Any) -> Any:
@@ -376,13 +204,13 @@ def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
   Locations on disk are not compared. A setting that did not exist yet had its
   default.
   """
-  flat_new = dict(_flat(new))
+  flat_new = dict(flat(new))
   since = {
     key: value
-    for key, value in _flat(as_json(default().to_dict()))
+    for key, value in flat(as_json(default().to_dict()))
     if key in flat_new and not key.startswith(FREE)
   }
-  flat_old = {**since, **dict(_flat(old))}
+  flat_old = {**since, **dict(flat(old))}
   return [
     f'{key}: {flat_old.get(key)!r} -> {flat_new.get(key)!r}'
     for key in sorted({*flat_old, *flat_new} - {*PLACES})
@@ -390,9 +218,10 @@ def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
   ]
 
 
-def _flat(tree: Mapping[str, Any], at: str = '') -> Iterator[tuple[str, Any]]:
+def flat(tree: Mapping[str, Any], at: str = '') -> Iterator[tuple[str, Any]]:
+  """Yields the settings of a tree by name, 'section.key'."""
   for key, value in tree.items():
     if isinstance(value, Mapping):
-      yield from _flat(value, f'{at}{key}.')
+      yield from flat(value, f'{at}{key}.')
     else:
       yield f'{at}{key}', value
