@@ -1,5 +1,6 @@
 """Folders of the Hugging Face hub: configurations, processors and weights."""
 
+import functools
 import json
 
 import jax
@@ -58,6 +59,17 @@ TIMM = {
     'std': [0.229, 0.224, 0.225],
   },
 }
+
+
+@pytest.fixture(autouse=True, scope='module')
+def traced_once():
+  """Traces equal networks once for all tests."""
+  traced = functools.cache(tree.shapes)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(
+      tree, 'shapes', lambda *args: jax.tree.map(lambda x: x, traced(*args))
+    )
+    yield
 
 
 def timm(transformer):
