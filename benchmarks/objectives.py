@@ -149,7 +149,8 @@ def cases_of(
   lent = {'teacher': teacher(initial_key(base.seed))}
   cases = {}
   for name, task in tasks.items():
-    spec = task.problem.batch_spec(task.program.input_shape, 2)
+    shape, classes = task.program.input_shape, task.dataset.num_classes
+    spec = task.problem.batch_spec(shape, 2, classes)
     task.program.check_objectives(spec, task.length)
     cases[name] = Guided(task, sizes, lent, bank)
   for case in cases.values():

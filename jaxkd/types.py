@@ -20,7 +20,8 @@ class Batch(TypedDict):
   label: int32 [B], in 0..K-1.
   index: int32 [B], position of the example in its split.
   mask: float32, 1 for entries that count and 0 for padding: [B], or of the
-    shape of the labels where an example has more than one.
+    shape of the labels where an example has one for each entry. In training it
+    holds the examples' weights, if the data have any: numbers of at least 0.
   precomputed: float32 [B, K] by network, the logits of frozen networks that the
     step does not run.
   """

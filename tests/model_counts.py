@@ -14,6 +14,14 @@ PROTOCOLS = {  # of the names that are not here: CIFAR
   'deit_tiny': IMAGENET,
   'deit_small': IMAGENET,
   'deit_base': IMAGENET,
+  'efficientnet_b0': IMAGENET,
+  'efficientnet_lite0': IMAGENET,
+  'convnext_tiny': IMAGENET,
+  'convnext_small': IMAGENET,
+  'convnext_base': IMAGENET,
+  'deit_tiny_distilled': IMAGENET,
+  'deit_small_distilled': IMAGENET,
+  'deit_base_distilled': IMAGENET,
   'rvt_tiny': IMAGENET,
   'rvt_small': IMAGENET,
 }
@@ -57,6 +65,14 @@ COUNTS = {
   'deit_tiny': 5_717_416,
   'deit_small': 22_050_664,
   'deit_base': 86_567_656,
+  'efficientnet_b0': 5_288_548,
+  'efficientnet_lite0': 4_652_008,
+  'convnext_tiny': 28_589_128,
+  'convnext_small': 50_223_688,
+  'convnext_base': 88_591_464,
+  'deit_tiny_distilled': 5_910_800,
+  'deit_small_distilled': 22_436_432,
+  'deit_base_distilled': 87_338_192,
   'rvt_tiny': 8_646_376,
   'rvt_small': 22_148_392,
   'mlp': 207_332,  # 3072 x 64 + 64 + 64 x 64 + 64 + 64 x 100 + 100
@@ -102,6 +118,14 @@ MACS = {
   'deit_tiny': 1_074_851_328,
   'deit_small': 4_241_218_560,
   'deit_base': 16_848_500_736,
+  'efficientnet_b0': 385_814_752,
+  'efficientnet_lite0': 385_187_552,
+  'convnext_tiny': 4_455_531_264,
+  'convnext_small': 8_683_712_256,
+  'convnext_base': 15_354_729_472,
+  'deit_tiny_distilled': 1_080_351_744,
+  'deit_small_distilled': 4_262_836_224,
+  'deit_base_distilled': 16_934_203_392,
   'rvt_tiny': 1_133_130_720,
   'rvt_small': 4_291_189_344,
   'mlp': 207_104,  # 3072 x 64 + 64 x 64 + 64 x 100
@@ -120,7 +144,11 @@ SHALLOW = {
   'imagenet_mobilenet_v1',
   'shufflenet_v1',
   'shufflenet_v2',
+  'efficientnet_b0',
+  'efficientnet_lite0',
+  'convnext_tiny',
   'vit_tiny',
+  'deit_tiny_distilled',
   'rvt_tiny',
   'mlp',
   'linear',
@@ -139,6 +167,14 @@ LINEAR = {
   'deit_tiny',
   'deit_small',
   'deit_base',
+  'efficientnet_b0',
+  'efficientnet_lite0',
+  'convnext_tiny',
+  'convnext_small',
+  'convnext_base',
+  'deit_tiny_distilled',
+  'deit_small_distilled',
+  'deit_base_distilled',
   'rvt_tiny',
   'rvt_small',
 }
@@ -263,6 +299,48 @@ VIT_BASE = {
   'stage4': (197, 768),
   'pooled': (768,),
 }
+EFFICIENT = {
+  'stem': (112, 112, 32),
+  'stage1': (112, 112, 16),
+  'stage2': (56, 56, 24),
+  'stage3': (28, 28, 40),
+  'stage4': (14, 14, 112),
+  'stage5': (7, 7, 320),
+  'pooled': (1280,),
+}
+CONVNEXT = {
+  'stem': (56, 56, 96),
+  'stage1': (56, 56, 96),
+  'stage2': (28, 28, 192),
+  'stage3': (14, 14, 384),
+  'stage4': (7, 7, 768),
+  'pooled': (768,),
+}
+CONVNEXT_BASE = {
+  'stem': (56, 56, 128),
+  'stage1': (56, 56, 128),
+  'stage2': (28, 28, 256),
+  'stage3': (14, 14, 512),
+  'stage4': (7, 7, 1024),
+  'pooled': (1024,),
+}
+
+
+def distilled(d):
+  """The taps of a DeiT with a distillation token and D channels."""
+  return {
+    'stem': (198, d),
+    'stage1': (198, d),
+    'stage2': (198, d),
+    'stage3': (198, d),
+    'stage4': (198, d),
+    'pooled': (d,),
+    'pooled_dist': (d,),
+    'head_class': (1000,),
+    'head_dist': (1000,),
+  }
+
+
 RVT_TINY = {
   'stem': (14, 14, 192),
   'stage1': (14, 14, 192),
@@ -311,6 +389,14 @@ TAPS = {
   'deit_tiny': VIT_TINY,
   'deit_small': VIT_SMALL,
   'deit_base': VIT_BASE,
+  'efficientnet_b0': EFFICIENT,
+  'efficientnet_lite0': EFFICIENT,
+  'convnext_tiny': CONVNEXT,
+  'convnext_small': CONVNEXT,
+  'convnext_base': CONVNEXT_BASE,
+  'deit_tiny_distilled': distilled(192),
+  'deit_small_distilled': distilled(384),
+  'deit_base_distilled': distilled(768),
   'rvt_tiny': RVT_TINY,
   'rvt_small': RVT_SMALL,
   'mlp': {'stage1': (64,), 'stage2': (64,), 'pooled': (64,)},

@@ -24,7 +24,9 @@ SHAPE = (SIZE, SIZE, 2)
 VIEW = View(mean=(0.5, 0.5), std=(0.25, 0.25), pad=1, flip=True)
 
 
-def batch_spec(image_shape, size):
+def batch_spec(image_shape, size, num_classes=K):
+  del num_classes  # a label is one number
+
   def spec(shape, dtype):
     return jax.ShapeDtypeStruct((size, *shape), dtype)
 

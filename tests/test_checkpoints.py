@@ -28,6 +28,7 @@ EVERY = Card(
   reused={'stage': 'last', 'size': [2, 2]},
   compute_dtype='bfloat16',
   class_names=('a', 'b', 'c'),
+  problem='multi_label',
   data='synthetic',
   data_fingerprint='12ab',
   mean=(0.5,),
@@ -42,6 +43,7 @@ EVERY = Card(
   layout='NHWC',
   jaxkd='0.1.0',
   converted_from='x.pth',
+  notes=('its raw weights are used',),
   other={'note': 'of a later version'},
 )
 
@@ -200,7 +202,7 @@ class TestLoad:
   def test_a_corrupt_file_is_named(self, tmp_path, name):
     (tmp_path / name).write_bytes(b'no archive')
     for read in (checkpoints.load_function, checkpoints.load_card):
-      with pytest.raises(ValueError, match=f'{name} is corrupt'):
+      with pytest.raises(ValueError, match=f'{name} is a text file'):
         read(tmp_path / name)
 
   @pytest.mark.parametrize('text', ['[]', '{}', '{"model": 3', '"text"'])

@@ -73,7 +73,7 @@ def traced_once(monkeypatch):
   """Traces the networks that many configs have in common once."""
   monkeypatch.setattr(models, 'macs', macs)
   monkeypatch.setattr(tree, 'shapes', shapes)
-  monkeypatch.setattr(Program, '_outputs_of_zeros', outputs_of_zeros)
+  monkeypatch.setattr(Program, 'outputs_of_zeros', outputs_of_zeros)
 
 
 @each_file

@@ -196,7 +196,7 @@ def test_synthetic_takes_its_sizes_and_a_seed():
     (
       dict(name='synthetic', channels=-1),
       ValueError,
-      'channels=-1.*at least 1',
+      'channels must be at least 1, got -1',
     ),
   ],
 )

@@ -154,16 +154,13 @@ class TestClasses:
     assert modules['second'].groups == ((1,), (2,), (0,))
     assert not isinstance(modules['whole'], ClassMap)
 
-  def test_classes_are_merged_where_they_exclude_each_other(
-    self, permuted, monkeypatch
-  ):
+  def test_classes_are_merged_where_they_exclude_each_other(self, permuted):
     one_by_one = dict(teacher__classes={0: 1, 1: 0}, **permuted)
     merged = dict(teacher__classes={0: 1, 1: 1, 2: 0}, **permuted)
-    tiny.experiment(**merged)
-    monkeypatch.setattr(experiment, 'CLASSIFICATION', None)
-    tiny.experiment(**one_by_one)
-    with pytest.raises(ValueError, match="classes of 'teacher' can be merged"):
-      tiny.experiment(**merged)
+    made = tiny.experiment(**merged).phases[0]
+    experiment._check_merges(tiny.experiment(**one_by_one).phases[0], 'tags')
+    with pytest.raises(ValueError, match="of 'teacher' can be merged where"):
+      experiment._check_merges(made, 'tags')
 
   def test_a_class_of_the_data_can_be_missing(self, permuted, tmp_path, capsys):
     classes = dict(teacher__classes={'class0': 0, 'class1': 1})

@@ -44,26 +44,16 @@ def test_round_trip_with_pytorch(tmp_path):
   files.write(path, ARRAYS, CARD)
   content, card = files.read(path)
   assert card == CARD
-  own = {k: x.numpy() for k, x in content['state_dict'].items()}
+  own = {k: np.array(x) for k, x in content['state_dict'].items()}
   assert tree.digest(own) == tree.digest(ARRAYS)
   by_hand = torch.load(path, weights_only=True)
   assert set(by_hand) == {'state_dict', 'network.json'}
 
 
-def test_objects_that_run_code_are_not_read(tmp_path):
-  torch = pytest.importorskip('torch')
-  path = tmp_path / 'x.pth'
-  torch.save({'model': torch.nn.Linear(2, 2)}, path)
-  with pytest.raises(ValueError, match=r'holds a torch\.nn.*save the module'):
-    files.read(path)
-
-
 @pytest.mark.usefixtures('no_torch')
 def test_without_pytorch_the_message_has_a_remedy(tmp_path):
-  path = tmp_path / 'x.pth'
-  path.write_bytes(b'anything')
   with pytest.raises(ImportError, match=r"pip install 'jaxkd\[torch\]'"):
-    files.read(path)
+    files.write(tmp_path / 'x.pth', ARRAYS, CARD)
 
 
 @pytest.mark.parametrize('suffix', SUFFIXES)
@@ -73,7 +63,7 @@ def test_a_corrupt_file_is_named(tmp_path, suffix, share):
   files.write(path, ARRAYS, CARD)
   data = path.read_bytes()
   path.write_bytes(data[: int(share * len(data))])
-  with pytest.raises(ValueError, match=f'x{suffix} is corrupt'):
+  with pytest.raises(ValueError, match=f'x{suffix} is (an empty|.*cut off)'):
     files.read(path)
 
 
@@ -131,20 +121,22 @@ def test_the_command_converts_there_and_back(teacher, tmp_path, suffix, capsys):
     (['mlp', 'nowhere.npz', 'out'], 'no such file: nowhere.npz'),
     (['mlpp', '{there}', 'out'], "no model 'mlpp'. Did you mean 'mlp'"),
     (['resnet8', '{there}', 'out'], 'state dict of a resnet8 does not fit'),
+    (['mlp', '{there}', 'out', '--weights=raw2'], "no weights 'raw2' of a mlp"),
     (['resnet8', '{run}', 'out.npz'], 'is a mlp, not a resnet8'),
     (['mlp', '{run}', 'out.xyz'], "no suffix of a state dict '.xyz'"),
     (['mlp', '{there}', 'out.pth'], 'is a folder or an .npz file'),
   ],
 )
 def test_mistakes_end_in_a_message(
-  teacher, tmp_path, monkeypatch, arguments, message
+  teacher, tmp_path, monkeypatch, arguments, message, capsys
 ):
   monkeypatch.chdir(tmp_path)
   convert.main(['mlp', str(teacher), 'there.npz'])
   before = set(tmp_path.iterdir())
   places = {'run': teacher, 'there': 'there.npz'}
-  with pytest.raises(SystemExit, match=message):
+  with pytest.raises(SystemExit, match='1'):
     convert.main([x.format(**places) for x in arguments])
+  assert message in capsys.readouterr().err
   assert set(tmp_path.iterdir()) == before
 
 
@@ -191,6 +183,46 @@ def _other(teacher, folder):
   state['head.bias'] = state['head.bias'] + 0.01
   files.write(folder / 'other.npz', state, {})
   return folder / 'other.npz'
+
+
+@pytest.fixture
+def averaged(teacher, tmp_path):
+  """A file with the teacher's weights as the average, and with others."""
+  state = to_state_dict('mlp', checkpoints.load(teacher)[0])
+  raw = {f'model.{name}': -x for name, x in state.items()}
+  average = {f'ema.module.{name}': x for name, x in state.items()}
+  files.write(tmp_path / 'both.npz', {**raw, **average}, {})
+  return tmp_path / 'both.npz'
+
+
+def test_the_command_says_which_weights_it_took(
+  teacher, averaged, tmp_path, capsys
+):
+  convert.main(['mlp', str(averaged), str(tmp_path / 'default')])
+  assert "both.npz: its averaged weights ('ema.module') are" in (
+    capsys.readouterr().out
+  )
+  convert.main(['mlp', str(averaged), str(tmp_path / 'raw'), '--weights=raw'])
+  want, _ = checkpoints.load(teacher)
+  average, card = checkpoints.load(tmp_path / 'default')
+  raw, _ = checkpoints.load(tmp_path / 'raw')
+  assert tree.digest(average) == tree.digest(want)
+  assert 'averaged' in card.notes[0] and len(card.notes) == 1
+  negative = raw['params']['head']['bias'] == -want['params']['head']['bias']
+  assert negative.all()
+
+
+def test_a_run_says_which_weights_its_teacher_has(
+  distilled, averaged, cache, tmp_path, capsys
+):
+  settings = dict(teacher__checkpoint=str(averaged))
+  summary = finish(tmp_path / 'run', cache, **settings)
+  networks = summary['networks']
+  assert networks['student'] == distilled['networks']['student']
+  said = capsys.readouterr()
+  assert 'teacher: both.npz: its averaged weights' in said.out + said.err
+  with pytest.raises(ValueError, match='guessing has'):
+    finish(tmp_path / 'raw', cache, **settings, teacher__weights='raw')
 
 
 def test_a_teacher_that_starts_from_a_file_is_trained(teacher, cache, tmp_path):

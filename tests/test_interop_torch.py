@@ -1,6 +1,7 @@
 """State dicts: their names, their mistakes, and both ways of every model."""
 
 import functools
+import types
 
 import jax
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from model_counts import SHALLOW
 
 from jaxkd import models, reparam, tree
+from jaxkd.interop import rules
 from jaxkd.interop import torch as interop
 from jaxkd.models import resnet_cifar
 
@@ -59,6 +61,7 @@ class Tensor:
 
   def __init__(self, array):
     self.array, self.shape = array, array.shape
+    self.dtype = types.SimpleNamespace(is_floating_point=True)
 
   def detach(self):
     return self
@@ -81,7 +84,18 @@ def test_a_round_trip_is_bit_identical(name):
   [
     ('resnet18', 'timm'),
     ('imagenet_resnet18', 'timm'),
+    ('imagenet_resnet18', 'huggingface'),
     ('vit_tiny', 'torchvision'),
+    ('vit_tiny', 'huggingface'),
+    ('vit_tiny', 'huggingface_memory'),
+    ('efficientnet_lite0', 'timm'),
+    ('efficientnet_lite0', 'huggingface'),
+    ('efficientnet_lite0', 'efficientnet_pytorch'),
+    ('convnext_tiny', 'timm'),
+    ('convnext_tiny', 'huggingface'),
+    ('convnext_tiny', 'authors'),
+    ('deit_tiny_distilled', 'huggingface'),
+    ('deit_tiny_distilled', 'huggingface_memory'),
   ],
 )
 def test_other_names_are_recognised(name, dialect):
@@ -167,6 +181,41 @@ def test_heads_of_an_attention_lie_one_after_another():
   )
 
 
+def test_queries_keys_and_values_can_be_separate_arrays():
+  original = variables('vit_tiny')
+  ours = original['params']['stage1_block0']['attention']['qkv']
+  theirs = interop.to_state_dict('vit_tiny', original, 'huggingface')
+  prefix = 'vit.encoder.layer.0.attention.attention.'
+  for i, part in enumerate(('query', 'key', 'value')):
+    np.testing.assert_array_equal(  # entry 5 of the third head
+      theirs[f'{prefix}{part}.weight'][2 * 64 + 5], ours['kernel'][:, i, 2, 5]
+    )
+    np.testing.assert_array_equal(
+      theirs[f'{prefix}{part}.bias'], ours['bias'][i].reshape(-1)
+    )
+  del theirs[f'{prefix}key.bias']
+  with pytest.raises(
+    ValueError, match=r'attention\.key\.bias \(192,\): missing'
+  ):
+    interop.from_state_dict('vit_tiny', theirs)
+
+
+@pytest.mark.parametrize(
+  'name, shape, expected',
+  [
+    ('a.weight', (4, 2), {'a.weight': (4, 2)}),
+    ('a.{x,y}.b', (4, 2), {'a.x.b': (2, 2), 'a.y.b': (2, 2)}),
+    ('a.gamma[..., 1, 1]', (4,), {'a.gamma': (4, 1, 1)}),
+    ('{x,y}[..., 1]', (4,), {'x': (2, 1), 'y': (2, 1)}),
+  ],
+)
+def test_marks_in_a_name_say_how_an_array_lies_there(name, shape, expected):
+  array = np.random.default_rng(0).normal(size=shape)
+  entries = rules.spread(name, array)
+  assert {k: x.shape for k, x in entries.items()} == expected
+  np.testing.assert_array_equal(rules.joined(name, entries), array)
+
+
 @pytest.mark.parametrize(
   'name, dialect, expected',
   [
@@ -183,6 +232,50 @@ def test_heads_of_an_attention_lie_one_after_another():
       'vit_tiny',
       'torchvision',
       'encoder.layers.encoder_layer_11.self_attention.in_proj_bias',
+    ),
+    (
+      'imagenet_resnet50',
+      'huggingface',
+      'resnet.encoder.stages.3.layers.0.layer.2.normalization.running_var',
+    ),
+    (
+      'vit_tiny',
+      'huggingface',
+      'vit.encoder.layer.11.attention.attention.key.bias',
+    ),
+    ('vit_tiny', 'huggingface_memory', 'vit.layers.0.attention.o_proj.weight'),
+    ('efficientnet_b0', '', 'features.7.0.block.2.fc2.bias'),
+    ('efficientnet_b0', 'timm', 'blocks.0.0.conv_pw.weight'),
+    ('efficientnet_b0', 'timm', 'blocks.6.0.se.conv_expand.weight'),
+    (
+      'efficientnet_b0',
+      'huggingface',
+      'efficientnet.encoder.blocks.15.squeeze_excite.reduce.bias',
+    ),
+    (
+      'efficientnet_lite0',
+      'efficientnet_pytorch',
+      '_blocks.15._bn2.running_mean',
+    ),
+    ('convnext_tiny', '', 'features.7.2.layer_scale'),
+    ('convnext_tiny', '', 'features.6.1.weight'),
+    ('convnext_tiny', 'timm', 'stages.3.downsample.0.bias'),
+    (
+      'convnext_tiny',
+      'huggingface',
+      'convnext.encoder.stages.3.downsampling_layer.1.weight',
+    ),
+    ('convnext_tiny', 'authors', 'downsample_layers.3.1.weight'),
+    ('deit_tiny_distilled', '', 'head_dist.weight'),
+    (
+      'deit_tiny_distilled',
+      'huggingface',
+      'deit.embeddings.distillation_token',
+    ),
+    (
+      'deit_tiny_distilled',
+      'huggingface_memory',
+      'deit.layers.11.attention.v_proj.bias',
     ),
     ('rvt_tiny', '', 'transformers.1.blocks.1.mlp.dwconv.weight'),
   ],
@@ -215,10 +308,10 @@ def test_a_deeper_network_is_refused():
   'odd, message',
   [
     ({}, 'this one is empty'),
-    ({'model': {}}, 'this one is empty'),
+    ({'model': {}, 'lr': 0.1}, "this one has only 'model', 'lr'"),
     (
       {'fc.weight': np.ones((2, 3)), 'lr': 0.1},
-      "this one has 'lr', of type float",
+      'has 1 of the 47 names, not bn1.bias, .*; its own are fc.weight',
     ),
   ],
 )

@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 
 from jaxkd import models
+from jaxkd.models.convnext import ConvNeXt
+from jaxkd.models.deit import DistilledViT
+from jaxkd.models.efficientnet import EfficientNet
 from jaxkd.models.mlp import MLP
 from jaxkd.models.mobilenet import MobileNetV1, MobileNetV2
 from jaxkd.models.resnet import BASIC, BOTTLENECK, ResNet
@@ -30,9 +33,21 @@ SMALL = {  # one network of each family, a second to compile
   'mobilenet_v2': MobileNetV2(
     4, (((1, 6, 1, 1), (2, 8, 2, 2)),), 12, num_classes=5
   ),
+  'efficientnet': EfficientNet(
+    4,
+    (((1, 3, 6, 1, 1),), ((2, 5, 8, 2, 2),)),
+    12,
+    True,
+    'silu',
+    num_classes=5,
+    dropout=0,
+    drop_path=0,
+  ),
+  'convnext': ConvNeXt((1, 1), (4, 8), num_classes=5, stem=2, drop_path=0),
   'shufflenet_v1': ShuffleNetV1(3, 12, ((24, 2),), num_classes=5),
   'shufflenet_v2': ShuffleNetV2(4, ((12, 2),), 10, num_classes=5),
   'vit': ViT((1, 1), 2, 4, num_classes=5, patch=4),
+  'deit_distilled': DistilledViT((1,), 2, 4, num_classes=5, patch=4),
   'rvt': RVT((1, 1), (2, 4), 4, num_classes=5, patch=4),
   'mlp': MLP(num_classes=5, features=(8, 12)),
   'linear': MLP(num_classes=5, features=()),
@@ -46,6 +61,7 @@ LAST = {  # the tap that is pooled
   'shufflenet_v1': 'stage1',
   'mlp': 'stage2',
 }
+UNNORMALISED = {'convnext', 'deit_distilled', 'linear', 'mlp', 'vit'}
 # One variant of each family, for properties that do not depend on the depth.
 VARIANTS = [
   'resnet8',
@@ -70,7 +86,7 @@ every_slowly = pytest.mark.parametrize(
 )
 small = pytest.mark.parametrize('family', SMALL)
 normalised = pytest.mark.parametrize(
-  'family', sorted(set(SMALL) - {'linear', 'mlp', 'vit'})
+  'family', sorted(set(SMALL) - UNNORMALISED)
 )
 
 
@@ -103,7 +119,7 @@ def fresh(family):
       fan_in = math.prod(leaf.shape[:-1])
       array = rng.normal(size=leaf.shape) * math.sqrt(2 / fan_in)
     else:
-      array = np.ones(leaf.shape) * (path[-1].key in ('scale', 'var'))
+      array = np.ones(leaf.shape) * (path[-1].key in ('gamma', 'scale', 'var'))
       if path[-1].key == 'bias':  # else linear networks have mean zero
         array = rng.normal(size=leaf.shape) / 10
     return array.astype(np.float32)
@@ -229,6 +245,12 @@ def test_unknown_names_get_suggestions():
     (lambda: models.build('wrn_16_2', 10, width=0.03), 'no channel of 16'),
     (lambda: models.build('vgg8', 10, width=0), 'width 0 .* no channel'),
     (lambda: models.build('mlp', 10, width=0.005), 'no channel of 64'),
+    (lambda: ConvNeXt((1,), (4, 4), 10), r'got \(4, 4\) for .* \(1,\)'),
+    (lambda: ConvNeXt((1,), (4,), 10, stem=0), 'at least 1 pixel, got 0'),
+    (
+      lambda: models.build('efficientnet_b0', 10, width=0.01),
+      'no channel of 16',
+    ),
   ],
 )
 def test_impossible_sizes_are_refused(make, message):
@@ -289,7 +311,7 @@ def test_mobilenet_v2_taps_are_linear():
   assert np.min(taps['stage1']) < 0
 
 
-@small
+@pytest.mark.parametrize('family', sorted(set(SMALL) - {'deit_distilled'}))
 def test_logits_are_linear_in_the_pooled_tap(family):
   taps = evaluated(family).taps
   head = fresh(family)['params']['head']
@@ -322,9 +344,9 @@ def test_bfloat16_networks_have_float32_variables_and_logits(family):
     functools.partial(net.apply, train=True, mutable=['batch_stats'])
   )(fresh(family), images())
   assert outputs.logits.dtype == jnp.float32
-  dtypes = {name: tap.dtype for name, tap in outputs.taps.items()}
-  assert dtypes.pop('pooled') == jnp.float32
-  assert set(dtypes.values()) <= {jnp.dtype(jnp.bfloat16)}
+  for name, tap in outputs.taps.items():
+    is_map = name.startswith('st')  # not a pooled vector, or logits
+    assert tap.dtype == (jnp.bfloat16 if is_map else jnp.float32), name
   assert all(v.dtype == jnp.float32 for v in jax.tree.leaves(moved))
   want = trained(family)[0].logits
   np.testing.assert_allclose(outputs.logits, want, atol=0.1)

@@ -204,3 +204,43 @@ def test_only_depthwise_layers_use_it(features, groups, convolutions):
   params = jax.eval_shape(conv.init, jax.random.key(0), x)
   text = jax.jit(conv.apply).lower(params, x).as_text()
   assert text.count('stablehlo.convolution') == convolutions
+
+
+@pytest.mark.parametrize('groups', [1, 4])
+@pytest.mark.parametrize(
+  'sides, size, stride',
+  [((6, 7), 3, 2), ((5, 6), 5, 2), ((4, 3), 3, 1), ((6, 6), 7, 2)],
+)
+def test_same_padding_is_that_of_xla(sides, size, stride, groups):
+  x = normal(2, *sides, 4)
+  kernel = normal(size, size, 4 // groups, 4, seed=1)
+  conv = Conv(4, size, stride, groups=groups, padding='same')
+
+  def by_xla(kernel, x):
+    return jax.lax.conv_general_dilated(
+      x,
+      kernel,
+      (stride, stride),
+      'SAME',
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+      feature_group_count=groups,
+    )
+
+  def apply(kernel, x):
+    return conv.apply({'params': {'kernel': kernel}}, x)
+
+  @jax.jit
+  def both(kernel, x, g):
+    results = [jax.vjp(f, kernel, x) for f in (apply, by_xla)]
+    return [(y, pull_back(g)) for y, pull_back in results]
+
+  g = normal(*jax.eval_shape(by_xla, kernel, x).shape, seed=2)
+  got, want = both(kernel, x, g)
+  for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+    assert difference(a, b) <= 1e-6
+
+
+def test_an_unknown_padding_gets_suggestions():
+  conv = Conv(4, padding='sam')
+  with pytest.raises(KeyError, match="'sam'. Did you mean 'same'"):
+    conv.init(jax.random.key(0), jnp.ones((1, 4, 4, 1)))

@@ -21,20 +21,23 @@ MODELS = {  # file -> network, where the names differ
   'timm_vit_tiny_patch16_224': 'vit_tiny',
 }
 TAPS = ['stem', *(f'stage{i}' for i in range(1, 5))]
+
+
+def is_slow(path):
+  """Whether the images are of 224 x 224, or the network is deep."""
+  case = json.loads(path.read_text())
+  return case.get('slow', case['input_shape'][-1] > 32)
+
+
 CASES = [
-  # On images of 224 x 224 they take long.
-  pytest.param(
-    path.stem,
-    marks=pytest.mark.slow
-    if json.loads(path.read_text())['input_shape'][-1] > 32
-    else (),
-  )
+  pytest.param(path.stem, marks=pytest.mark.slow if is_slow(path) else ())
   for path in sorted(PARITY.glob('*.json'))
 ]
 
 
 def draw(case):
   """The state dict of a case: one generator, in the order of the names."""
+  scales = case.get('scales', [0.2, 0.6])
   rng = np.random.Generator(np.random.PCG64(case['seed']))
   state = {}
   for name, shape in case['names']:
@@ -43,7 +46,7 @@ def draw(case):
     elif name.endswith(('running_mean', 'bias')):
       array = 0.1 * rng.standard_normal(shape)
     elif len(shape) == 1:
-      array = rng.uniform(0.2, 0.6, shape)
+      array = rng.uniform(*scales, shape)
     else:
       fan_in = np.prod(shape[1:])
       array = rng.standard_normal(shape) * np.sqrt(2 / fan_in)
@@ -57,9 +60,12 @@ def test_agrees_with_the_original(name):
   rng = np.random.Generator(np.random.PCG64(case['input_seed']))
   image = rng.standard_normal(case['input_shape']).astype(np.float32)
   image = image.transpose(0, 2, 3, 1)
-  model = MODELS.get(name, name)
-  variables = from_state_dict(model, draw(case))
-  net = models.build(model, len(case['logits'][0]))
+  # Older cases have the name there, and no settings.
+  settings = case.get('settings')
+  model = MODELS.get(name, name) if settings is None else case['model']
+  settings = settings or {}
+  variables = from_state_dict(model, draw(case), **settings)
+  net = models.build(model, len(case['logits'][0]), **settings)
   with jax.default_matmul_precision('highest'):
     logits, taps = jax.jit(net.apply)(variables, image)
 

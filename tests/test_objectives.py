@@ -286,7 +286,13 @@ def test_make_returns_an_objective_as_it_is():
   assert objectives.make(outer).settings['objective'] is objective
 
 
-OF_LABELS = ('brier', 'comparative', 'cross_entropy', 'square_logits')
+OF_LABELS = (
+  'binary_cross_entropy',
+  'brier',
+  'comparative',
+  'cross_entropy',
+  'square_logits',
+)
 
 
 @pytest.mark.parametrize(

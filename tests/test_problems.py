@@ -20,13 +20,13 @@ each_problem = pytest.mark.parametrize('problem', problems.CATALOG.values())
 
 
 def view_shapes(problem, size):
-  """Returns the shapes of both views of the tiny data set."""
+  """Returns the shapes of both views of images with a problem's labels."""
   data = tiny.experiment().dataset
   raw = {
-    name: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype)
-    for name, x in data.train.arrays.items()
+    'image': jax.ShapeDtypeStruct((size, 8, 8, 1), jnp.uint8),
+    'label': problem.batch_spec((8, 8, 1), size, 3)['label'],
+    'index': jax.ShapeDtypeStruct((size,), jnp.int32),
   }
-  raw['index'] = jax.ShapeDtypeStruct((size,), jnp.int32)
   train = functools.partial(problem.train_view, seed=0, view=data.view)
   test = functools.partial(problem.eval_view, view=data.view)
   mask = jax.ShapeDtypeStruct((size,), jnp.float32)
@@ -36,7 +36,7 @@ def view_shapes(problem, size):
 
 @each_problem
 def test_both_views_are_as_specified(problem):
-  spec = problem.batch_spec((8, 8, 1), 5)
+  spec = problem.batch_spec((8, 8, 1), 5, 3)
   for shapes in view_shapes(problem, 5):
     assert {k: (x.shape, x.dtype) for k, x in shapes.items()} == {
       k: (x.shape, x.dtype) for k, x in spec.items()

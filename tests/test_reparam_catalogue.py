@@ -25,7 +25,7 @@ from jaxkd.reparam import Axis
 # One network of each kind of block that can have branches.
 BRANCHED = ['resnet8', 'wrn_16_1', 'vgg8', 'imagenet_resnet50']
 BRANCHED += ['mobilenet_v2', 'imagenet_mobilenet_v1', 'rvt_tiny']
-BRANCHED += ['shufflenet_v1', 'shufflenet_v2']
+BRANCHED += ['shufflenet_v1', 'shufflenet_v2', 'efficientnet_b0']
 
 
 @functools.cache

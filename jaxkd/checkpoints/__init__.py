@@ -12,6 +12,7 @@ from jaxkd.checkpoints.functions import read as read_function
 from jaxkd.checkpoints.load import (
   Kind,
   find,
+  hub_settings,
   kind_of,
   load,
   load_card,
@@ -28,6 +29,7 @@ __all__ = [
   'card_of',
   'card_of_file',
   'find',
+  'hub_settings',
   'is_function',
   'kind_of',
   'load',

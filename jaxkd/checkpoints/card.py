@@ -25,8 +25,9 @@ ALWAYS = (
   'macs',
   'params_sha256',
 )
+USUAL = 'classification'  # the problem of data, where a card names none
 PLAIN = ('settings', 'taps', 'reused', 'data_settings')  # mappings, as in JSON
-TUPLES = ('image_shape', 'class_names', 'mean', 'std')
+TUPLES = ('image_shape', 'class_names', 'mean', 'std', 'notes')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +52,8 @@ class Card:
   compute_dtype: a key of `DTYPES`; '' is float32.
   class_names: of the data, in the order of the logits; () if unknown, as for
     the other entries on data.
+  problem: that its labels pose, see `problems.CATALOG`; '' if unknown, or if it
+    is the usual one, `USUAL`.
   data: name of the data set.
   data_fingerprint: digest of its content.
   mean, std, scale: of the normalisation of images, see `data.base.View`.
@@ -63,6 +66,7 @@ class Card:
   layout: of an exported network's images: 'NHWC'.
   jaxkd: the version that exported it.
   converted_from: name of the file of a PyTorch state dict.
+  notes: sentences on what was taken from that file.
   other: entries that this version does not know; they are kept.
   """
 
@@ -79,6 +83,7 @@ class Card:
   reused: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   compute_dtype: str = ''
   class_names: tuple[str, ...] = ()
+  problem: str = ''
   data: str = ''
   data_fingerprint: str = ''
   mean: tuple[float, ...] = ()
@@ -93,6 +98,7 @@ class Card:
   layout: str = ''
   jaxkd: str = ''
   converted_from: str = ''
+  notes: tuple[str, ...] = ()
   other: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
@@ -144,6 +150,11 @@ class Card:
   def with_results(self, results: Mapping[str, float | None]) -> 'Card':
     """Returns a card with results added, or replaced by newer ones."""
     return self.replace(results={**self.results, **results})
+
+  @property
+  def known_problem(self) -> str:
+    """The problem that the network was trained for; '' if unknown."""
+    return self.problem or (USUAL if self.data else '')
 
   @property
   def shape(self) -> tuple[int, int, int]:

@@ -16,9 +16,9 @@ from jaxkd import disk
 from jaxkd.checkpoints import native
 from jaxkd.checkpoints.card import Card, SavedNetwork, card_of
 from jaxkd.disk import CARD, NETWORKS
-from jaxkd.interop import export, files
+from jaxkd.interop import contents, export, files
 from jaxkd.interop.export import Predict
-from jaxkd.interop.torch import from_state_dict
+from jaxkd.interop.torch import convert
 
 # The networks that configs describe. A run's result is the first that it has.
 RESULTS = ('student', 'teacher')
@@ -26,8 +26,8 @@ RESULTS = ('student', 'teacher')
 # used with images of another size.
 PORTABLE = ('class_names', 'mean', 'std', 'scale', 'read_out', 'data')
 PROGRAMS = {
-  '.onnx': export.read_onnx,
-  '.stablehlo': export.read_stablehlo,
+  'onnx': export.read_onnx,
+  'stablehlo': export.read_stablehlo,
 }
 
 
@@ -35,29 +35,34 @@ class Kind(enum.Enum):
   """The kind of network at a path.
 
   NETWORK: a network of jaxkd, a folder or a file.
-  STATE_DICT: a file of a PyTorch state dict.
+  STATE_DICT: a file of a PyTorch state dict, or a folder of Hugging Face.
   PROGRAM: an exported program, which has no arrays to be read.
+  OTHER: anything else; reading it raises an error that says what it is.
   """
 
   NETWORK = enum.auto()
   STATE_DICT = enum.auto()
   PROGRAM = enum.auto()
+  OTHER = enum.auto()
 
 
 def kind_of(path: pathlib.Path) -> Kind | None:
-  """Returns the kind of network at a path; None if there is no network.
-
-  Any file that is neither a state dict nor a program counts as a network of
-  jaxkd, and reading it fails if it is not.
+  """Returns the kind of network at a path, by its content.
 
   Args:
-    path: of a file, or the folder of a network.
+    path: of a file or a folder.
+
+  Returns:
+    None if there is nothing, or a folder without a network.
   """
-  if path.is_file() and path.suffix in PROGRAMS:
+  content = contents.of(path)
+  if content is None:
+    return None
+  if content.format == 'network':
+    return Kind.NETWORK
+  if content.format in PROGRAMS:
     return Kind.PROGRAM
-  if files.is_state_dict(path):
-    return Kind.STATE_DICT
-  return Kind.NETWORK if native.is_network(path) else None
+  return Kind.STATE_DICT if content.format in files.READERS else Kind.OTHER
 
 
 def find(path: str | os.PathLike[str]) -> pathlib.Path | None:
@@ -76,30 +81,34 @@ def load(
   path: str | os.PathLike[str],
   model: str = '',
   image_shape: tuple[int, int, int] | None = None,
+  weights: str = '',
   **settings: Any,
 ) -> SavedNetwork:
   """Reads a network, converting it if it is in PyTorch's format.
 
   Args:
-    path: the folder of a finished run, a network's folder, an .npz file, or a
-      file of a PyTorch state dict (.pth, .pt, .safetensors or .npz).
+    path: the folder of a finished run, a network's folder, an .npz file, a file
+      of a PyTorch state dict in any of its formats, or a folder as the Hugging
+      Face hub leaves it.
     model: the architecture of a state dict whose file has no card.
     image_shape: [H, W, C] that a state dict's network is to be used with; None
       takes its card as it is.
+    weights: which weights of a file that has several: 'average', 'raw', or
+      their key; '': the average if there is one. The card's notes say which.
     **settings: arguments of that architecture, such as `width`.
 
   Raises:
     FileNotFoundError: there is no network.
-    ImportError: PyTorch is needed and absent.
     KeyError: no such model.
-    ValueError: the file is corrupt, of another model, or a program.
+    ValueError: the file is corrupt, of another model, a program, or something
+      else.
   """
   place = find(path)
   if place is None:
     raise FileNotFoundError(
       f'no checkpoint in {path}: expected a finished run, a folder with {CARD}'
-      f' and {native.ARRAYS}, or a file, of --mode=export or of PyTorch (.pth,'
-      ' .pt, .safetensors, .npz)'
+      f' and {native.ARRAYS}, a folder of the Hugging Face hub, or a file, of'
+      ' --mode=export or of PyTorch (.pth, .safetensors, .npz, ...)'
     )
   kind = kind_of(place)
   if kind is Kind.PROGRAM:
@@ -107,37 +116,40 @@ def load(
       f'{place} is an exported program, whose arrays cannot be read: export the'
       ' network as .npz or .safetensors, too'
     )
-  if kind is Kind.STATE_DICT:
-    return _load_state_dict(place, model, image_shape, settings)
-  return native.load(place)
+  if kind is Kind.NETWORK:
+    return native.load(place)
+  return _load_state_dict(place, model, image_shape, weights, settings)
 
 
 def _load_state_dict(
   path: pathlib.Path,
   model: str,
   image_shape: tuple[int, int, int] | None,
+  weights: str,
   settings: dict[str, Any],
 ) -> SavedNetwork:
-  """Reads the file of a state dict, whose card may name the model."""
+  """Reads a state dict, whose file or folder may name the model."""
   state_dict, entries = files.read(path)
   card = _card(path, entries)
   if card is not None:
     model, settings = card.model, card.arguments
-  if not model or (image_shape is None and not (card and card.image_shape)):
+  shape = image_shape or (card.shape if card and card.image_shape else None)
+  if not model or shape is None:
     raise ValueError(
       f'{path} does not name its network, as files by --mode=export do:'
       ' convert it by `python -m jaxkd.commands.convert`'
     )
   try:
-    variables = from_state_dict(model, state_dict, **settings)
+    variables, notes = convert(model, state_dict, weights, **settings)
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from error
-  if image_shape is None:
-    return SavedNetwork(variables, card or Card(model))
+  if card and card.params_sha256 and image_shape is None:  # of jaxkd
+    return SavedNetwork(variables, card)
   num_classes = variables['params']['head']['kernel'].shape[-1]
-  new = card_of(model, variables, num_classes, image_shape, **settings)
+  new = card_of(model, variables, num_classes, shape, **settings)
   kept = {key: getattr(card, key) for key in PORTABLE} if card else {}
-  return SavedNetwork(variables, new.replace(**kept, converted_from=path.name))
+  new = new.replace(**kept, converted_from=path.name, notes=notes)
+  return SavedNetwork(variables, new)
 
 
 def _card(path: pathlib.Path, entries: dict[str, Any]) -> Card | None:
@@ -159,7 +171,7 @@ def load_card(path: str | os.PathLike[str]) -> Card | None:
 
   Raises:
     ImportError: a library is needed and absent.
-    ValueError: the file is corrupt, or not a jaxkd checkpoint.
+    ValueError: the file is corrupt, or something else.
   """
   place = find(path)
   if place is None:
@@ -167,9 +179,25 @@ def load_card(path: str | os.PathLike[str]) -> Card | None:
   kind = kind_of(place)
   if kind is Kind.PROGRAM:
     return load_function(place)[1]
-  if kind is Kind.STATE_DICT:
-    return _card(place, files.read(place)[1])
-  return native.load_card(place)
+  if kind is Kind.NETWORK:
+    return native.load_card(place)
+  return _card(place, files.read_card(place))
+
+
+def hub_settings(path: str | os.PathLike[str], model: str) -> dict[str, Any]:
+  """Returns the settings of a model that a folder of a hub decides.
+
+  Its configuration has them, so that a config need not. Of any other checkpoint
+  or model they are {}.
+
+  Raises:
+    ValueError: no model of the catalogue is this network.
+  """
+  content = contents.of(disk.expanded(path))
+  if content is None or content.format != 'hugging_face':
+    return {}
+  card = load_card(path)
+  return dict(card.settings) if card and card.model == model else {}
 
 
 def load_function(
@@ -190,10 +218,11 @@ def load_function(
     ValueError: the file is corrupt, or has no card.
   """
   path = disk.expanded(path)
-  if kind_of(path) is not Kind.PROGRAM:
+  content = contents.of(path)
+  if content is None or content.format not in PROGRAMS:
     network = load(path)
     return _function(network), network.card
-  predict, entries = PROGRAMS[path.suffix](path)
+  predict, entries = PROGRAMS[content.format](path)
   with native.explained(path):
     return predict, Card.from_json(entries)
 

@@ -60,11 +60,6 @@ def _save_arrays(
         file.writestr(name, text)
 
 
-def is_network(path: pathlib.Path) -> bool:
-  """Returns whether a path is a file, or a folder with a network in it."""
-  return path.is_file() or (path / CARD).exists()
-
-
 def load(path: pathlib.Path) -> SavedNetwork:
   """Reads a network that `save` wrote; its arrays are NumPy's.
 

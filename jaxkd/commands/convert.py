@@ -5,6 +5,7 @@ python -m jaxkd.commands.convert resnet32x4 IN.pth OUT
 
 import argparse
 import pathlib
+from collections.abc import Sequence
 
 from jaxkd import checkpoints, disk, tree
 from jaxkd.checkpoints import Card, Kind
@@ -14,9 +15,10 @@ from jaxkd.interop.torch import to_state_dict
 
 LARGE = ('imagenet_', 'vit_', 'deit_', 'rvt_')  # of images of 224 x 224
 EPILOG = """\
-IN and OUT: a PyTorch state dict (.pth, .pt, .safetensors, .npz) and a network
-of jaxkd (a folder, or an .npz file), or the other way round. The kind of IN
-decides the direction.
+IN and OUT: a PyTorch state dict (.pth, .safetensors, .npz, or a folder of the
+Hugging Face hub) and a network of jaxkd (a folder, or an .npz file), or the
+other way round. The content of IN decides the direction, the suffix of OUT its
+format.
 """
 
 
@@ -39,21 +41,30 @@ def main(arguments: list[str] | None = None) -> None:
     nargs=3,
     type=int,
     metavar=('H', 'W', 'C'),
-    help='of the images that a network of jaxkd is for; 224 224 3 for ImageNet'
-    ' networks and transformers, 32 32 3 for others, by default',
+    help='of the images that a network of jaxkd is for; by default that in IN,'
+    ' or else 224 224 3 for ImageNet networks and transformers, and 32 32 3 for'
+    ' others',
   )
   parser.add_argument('--width', type=float, default=1.0, help='multiplier')
+  parser.add_argument(
+    '--weights',
+    default='',
+    help="of a file that has several: 'average', 'raw', or their key in the"
+    ' file; the average, if there is one, by default',
+  )
   parser.add_argument(
     '--debug', action='store_true', help='show where an error comes from'
   )
   flags = parser.parse_args(arguments)
-  side = 224 if flags.model.startswith(LARGE) else 32
-  height, width, channels = flags.image_shape or (side, side, 3)
-  shape = height, width, channels
 
   def run():
     source, target = disk.expanded(flags.source), disk.expanded(flags.target)
-    print(convert(flags.model, source, target, shape, flags.width))
+    print(
+      convert(
+        *(flags.model, source, target),
+        *(flags.image_shape, flags.width, flags.weights),
+      )
+    )
 
   errors.run(run, debug=flags.debug)
 
@@ -62,8 +73,9 @@ def convert(
   model: str,
   source: pathlib.Path,
   target: pathlib.Path,
-  image_shape: tuple[int, int, int],
+  image_shape: Sequence[int] | None = None,
   width: float = 1.0,
+  weights: str = '',
 ) -> str:
   """Converts a network from PyTorch's format to jaxkd's, or back.
 
@@ -71,15 +83,17 @@ def convert(
     model: a key of `models.CATALOG`.
     source: of either kind.
     target: of the other kind; replaced if it exists.
-    image_shape: [H, W, C] of the images that it will be used with.
+    image_shape: [H, W, C] of the images that it will be used with; None takes
+      that in the source, or else the usual one of the model.
     width: of a state dict's network, unless its file has a card.
+    weights: of a state dict's file that has several, see `checkpoints.load`.
 
   Returns:
-    A report of one line.
+    A report of one line, and one for each note on what was taken.
 
   Raises:
     FileNotFoundError: there is no source.
-    ImportError: PyTorch is needed and absent.
+    ImportError: a .pth file is written, and PyTorch is absent.
     KeyError: no such model; a target of another kind.
     ValueError: the source is corrupt, or another model.
   """
@@ -92,7 +106,11 @@ def convert(
         f'{source} is a state dict, and so would {target} be: a network of'
         ' jaxkd is a folder or an .npz file'
       )
-    variables, card = checkpoints.load(source, model, image_shape, width=width)
+    shape = image_shape or _image_shape(source, model)
+    rows, columns, channels = shape
+    variables, card = checkpoints.load(
+      source, model, (rows, columns, channels), weights, width=width
+    )
     _check(source, model, card)
     checkpoints.save(target, variables, card)
   else:
@@ -101,10 +119,19 @@ def convert(
     state_dict = to_state_dict(model, variables, **card.arguments)
     files.write(target, state_dict, card.to_json())
   count = len(tree.leaves(dict(variables)))
-  return (
+  report = (
     f'{model}, {card.num_classes} classes, {card.params:,} parameters:'
     f' {count} arrays written to {target}'
   )
+  return '\n'.join([report, *(f'{source.name}: {x}' for x in card.notes)])
+
+
+def _image_shape(source: pathlib.Path, model: str) -> tuple[int, ...]:
+  card = checkpoints.load_card(source)
+  if card and card.image_shape:
+    return card.image_shape
+  side = 224 if model.startswith(LARGE) else 32
+  return side, side, 3
 
 
 def _check(source: pathlib.Path, model: str, card: Card) -> None:

@@ -140,6 +140,12 @@ def _ensemble(
   bound: Sequence[Bound], networks: Sequence[SavedNetwork]
 ) -> tuple[Bound, Card]:
   """Returns several networks as an ensemble, and its card."""
+  if problem := networks[0].card.problem:
+    names = ','.join(network.card.name for network in networks)
+    raise ValueError(
+      f'--network={names} names an ensemble, which averages probabilities of a'
+      f' softmax, and these networks are for the problem {problem!r}: name one'
+    )
   modules, variables = zip(*bound, strict=True)
   cards = [network.card for network in networks]
   card = Card(

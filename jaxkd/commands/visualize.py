@@ -14,7 +14,7 @@ import flax.linen as nn
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxkd import disk, plots, text
+from jaxkd import disk, plots, problems, text
 from jaxkd.checkpoints import Card, SavedNetwork
 from jaxkd.data.base import Dataset
 from jaxkd.runs import artifacts, layout
@@ -133,13 +133,20 @@ def draw(
   Raises:
     FileNotFoundError: there is no such run or network.
     ValueError: the second is not of the same data; neither has a teacher; too
-      few test images; a network has diverged.
+      few test images; a network has diverged; images with several labels.
   """
   disk.check_writable(output, 'the folder of the pictures')
   students = [_read(place) for place in (first, second) if place is not None]
   _check_data(students)
   teachers = [_teacher(student, students) for student in students]
   datasets = [_data_of(student, config) for student in students]
+  problem = problems.of(datasets[0])
+  if problem.sigmoid:
+    raise ValueError(
+      f'{students[0].name} is of the problem {problem.name!r}, whose'
+      ' images have several labels each, and pictures show one class for each'
+      ' image: there are none for such data'
+    )
   first_labels, *others = (dataset.test.label for dataset in datasets)
   if any(not np.array_equal(first_labels, labels) for labels in others):
     raise ValueError(

@@ -20,6 +20,9 @@ TEACHER = dict(
   settings=dict(),
   taps=dict(),
   checkpoint='',  # '': trained first, or from the cache; 'bayes': p*(y|x)
+  # Of a file with several sets of weights: average raw, or their key in the
+  # file; '': the average if there is one.
+  weights='',
   # Its input and classes; by default its checkpoint's, or the data's.
   image_size=0,  # height and width
   channels=0,  # 1 or 3
@@ -30,7 +33,7 @@ TEACHER = dict(
   unmapped='renormalise',  # or the class that its other classes belong to
   allow_guessing=False,  # whether it may be no better than guessing
   # How it is trained, where it has no checkpoint.
-  loss='cross_entropy',  # brier square_logits (of outputs, no softmax)
+  loss='cross_entropy',  # brier square_logits binary_cross_entropy
   reduction='sum',  # of squared errors over the classes; or mean
   scale=1.0,  # factor on the loss
   read_out='',  # softmax clip simplex; '': the one that fits the loss
@@ -40,6 +43,7 @@ TEACHER = dict(
   stop=0.0,  # the training ends early; a fraction, or epochs; 0: never
   learning_rate=0.0,  # 0: as the student
   start='',  # a checkpoint to start from; '': random values
+  problem='',  # its checkpoint's, see problems.CATALOG; '': the card's
   seed=0,  # its own, so that students of several seeds share it
   outputs='',  # a file of --mode=store: the teacher itself is not needed
   cache_outputs=False,  # keep its outputs for each view of an image
@@ -100,10 +104,12 @@ def default() -> Config:
       allow_changed=(),  # what may differ when resumed: config data checkpoint
       cache='',  # of trained teachers; '': $JAXKD_CACHE or ~/.cache/jaxkd
       data=dict(
-        name='cifar100',  # digits cifar10 synthetic tfds:NAME folder:PATH
+        name='cifar100',  # digits cifar10 synthetic tfds:NAME folder:PATH ...
         dir='',  # '': $JAXKD_DATA or ~/.cache/jaxkd/data
         few_shot=0,  # training examples for each class; 0: all
         validation=0,  # for each class, held out to be tested on
+        hold_out=0.0,  # of each class: a fraction, or examples; 0: none
+        hold_out_seed=0,
         image_size=0,  # of folders and TFDS; 0: chosen from the images
         augment='default',  # none flip crop crop_flip
         settings=dict(),  # further arguments of the data set's loader
@@ -115,6 +121,7 @@ def default() -> Config:
         settings=dict(),  # further arguments of the architecture
         taps=dict(),  # further ones: name -> 'PATH/OF/MODULE' or '...:input'
         checkpoint='',  # to start from
+        weights='',  # of a file with several: see teacher.weights
         image_size=0,  # height and width of its input; 0: the data's
       ),
       teacher=TEACHER,

@@ -17,8 +17,10 @@ from jaxkd.data import (
   digits,
   folder,
   gaussian_mixture,
+  huggingface,
   select,
   synthetic,
+  table,
   tfds_source,
 )
 from jaxkd.data.augment import (
@@ -68,6 +70,8 @@ CATALOG = {
   'gaussian_mixture': gaussian_mixture.gaussian_mixture,
   'tfds': tfds_source.tfds,
   'folder': folder.folder,
+  'table': table.table,
+  'huggingface': huggingface.huggingface,
 }
 
 
@@ -111,7 +115,12 @@ def spec(name: str, settings: Mapping[str, Any]) -> Spec | None:
 
 
 # What follows the colon in the names of loaders that read a named source.
-SOURCES = {'tfds': 'NAME', 'folder': 'PATH'}
+SOURCES = {
+  'tfds': 'NAME',
+  'folder': 'PATH',
+  'table': 'FILE',
+  'huggingface': 'FOLDER',
+}
 
 # Whether each augmentation crops, and whether it flips.
 AUGMENTATIONS = {
@@ -129,19 +138,26 @@ def load(
   image_size: int | None = None,
   augment: str = 'default',
   validation: int = 0,
+  hold_out: float = 0.0,
+  hold_out_seed: int = 0,
   **settings: Any,
 ) -> Dataset:
   """Reads a data set.
 
   Args:
-    name: an entry of `CATALOG`; in 'tfds:cifar100' and 'folder:PATH' the source
-      follows the colon.
+    name: an entry of `CATALOG`; in 'tfds:cifar100', 'folder:PATH',
+      'table:FILE.csv' and 'huggingface:FOLDER' the source follows the colon.
     dir: where the files are; see each loader.
     few_shot: training examples per class, a fixed subset; 0 keeps all.
     image_size: height and width in pixels, for loaders that can choose.
     augment: 'default' (the data set's own) or a key of `AUGMENTATIONS`.
     validation: training examples per class that replace the test split, for
       choosing hyper-parameters; held out before the few-shot subset is taken.
+    hold_out: a part of the training split that replaces the test split, or is
+      one where there is none: below 1 a fraction of each class, else a number
+      of examples of each class, see `select.held_out`; 0 holds out nothing
+      where there is a test split.
+    hold_out_seed: of the choice of that part.
     **settings: further arguments of the loader.
 
   Raises:
@@ -160,17 +176,45 @@ def load(
   if source and SOURCES[kind] != 'NAME':
     place = str(disk.expanded(source))
   dir = str(disk.expanded(dir)) if dir else dir
+  _check_held_out(hold_out, validation)
   # In a config, an empty value leaves a setting at the loader's default.
   common = {'source': place, 'dir': dir, 'image_size': image_size}
+  takes = inspect.signature(loader).parameters
+  if 'hold_out' in takes:  # it knows whether there is a test split
+    common |= {'hold_out': hold_out, 'hold_out_seed': hold_out_seed}
   common = {key: value for key, value in common.items() if value}
   dataset = catalog.call(f'data set {kind!r}', loader, {**common, **settings})
   if place != source:
     dataset = dataclasses.replace(dataset, name=name)
+  rest = 0.0 if 'hold_out' in takes else hold_out
+  dataset = _selected(dataset, rest, hold_out_seed, validation, few_shot)
+  return _augmented(dataset, augment)
+
+
+def _check_held_out(hold_out: float, validation: int) -> None:
+  """Refuses two parts of the training split in the test split's place."""
+  if hold_out and validation:
+    raise ValueError(
+      f'data.hold_out={hold_out:g} and data.validation={validation} both'
+      ' replace the test split: set one of them to 0'
+    )
+
+
+def _selected(
+  dataset: Dataset,
+  hold_out: float,
+  hold_out_seed: int,
+  validation: int,
+  few_shot: int,
+) -> Dataset:
+  """Returns parts of a data set; the arguments are those of `load`."""
+  if hold_out:
+    dataset = select.hold_out(dataset, hold_out, hold_out_seed)
   if validation:
     dataset = select.validation(dataset, validation)
   if few_shot:
     dataset = select.few_shot(dataset, few_shot)
-  return _augmented(dataset, augment)
+  return dataset
 
 
 def _augmented(dataset: Dataset, augment: str) -> Dataset:

@@ -17,12 +17,14 @@ IMAGENET = View((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), flip=True)
 class Source(NamedTuple):
   """Where the images of a split come from.
 
-  label: int32 [N].
+  label: see `Split`.
   fetch: the files of examples, given their indices [B].
+  weight: see `Split`.
   """
 
   label: np.ndarray
   fetch: Callable[[np.ndarray], list[images.File]]
+  weight: np.ndarray | None = None
 
 
 def assemble(
@@ -36,6 +38,7 @@ def assemble(
   memory: int,
   identity: str,
   notes: tuple[str, ...] = (),
+  problem: str = 'classification',
 ) -> Dataset:
   """Decodes everything if it fits into `memory`, else makes lazy splits.
 
@@ -53,6 +56,7 @@ def assemble(
     memory: bytes.
     identity: names and sizes of the files, for a lazy set's fingerprint.
     notes: sentences for the user.
+    problem: that the labels pose, see `Dataset`.
   """
   needed = (len(train.label) + len(test.label)) * size * size * channels
   if needed <= memory:
@@ -60,10 +64,7 @@ def assemble(
     fingerprint = digest_splits(*splits)
     pad = max(1, size // 8)
   else:
-    splits = [
-      Split(source.label, load=images.loader(source.fetch, size, channels))
-      for source in (train, test)
-    ]
+    splits = [_lazy(source, size, channels) for source in (train, test)]
     fingerprint = digest(identity, str(size), train.label, test.label)
     pad = 0
     notes += (
@@ -71,14 +72,22 @@ def assemble(
       f'{memory / 1024**3:.1f} GiB: they are decoded batch by batch, and '
       'training views are random resized crops.',
     )
+  if train.weight is not None:
+    fingerprint = digest(fingerprint, 'weight', train.weight)
   if size > SMALL and channels == 3:
     mean, std = IMAGENET.mean, IMAGENET.std
   else:
     mean, std = _statistics(splits[0])
   view = View(mean, std, pad=pad, flip=True)
+  own, other = splits
   return Dataset(
-    name, splits[0], splits[1], class_names, view, fingerprint, notes
+    name, own, other, class_names, view, fingerprint, notes, problem=problem
   )
+
+
+def _lazy(source: Source, size: int, channels: int) -> Split:
+  load = images.loader(source.fetch, size, channels)
+  return Split(source.label, load=load, weight=source.weight)
 
 
 def _read(source: Source, size: int, channels: int) -> Split:
@@ -93,7 +102,7 @@ def _read(source: Source, size: int, channels: int) -> Split:
   with futures.ThreadPoolExecutor(thread_name_prefix='jaxkd-read') as pool:
     for done in [pool.submit(fill, chunk) for chunk in chunks]:
       done.result()
-  return Split(source.label, image)
+  return Split(source.label, image, weight=source.weight)
 
 
 def _statistics(train: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:

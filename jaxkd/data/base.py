@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -23,17 +24,21 @@ class Split:
       seeds [B] a random training view, a pure function of each example's seed.
     posterior: float32 [N, K], the Bayes posterior p*(k|x) of each example, or
       None if it is unknown.
+    weight: float32 [N], at least 0 and of mean 1: how much each example counts
+      in the mean of a training loss, see `Problem.train_view`; None if all
+      count alike. Evaluation counts every example once.
   """
 
   label: np.ndarray = dataclasses.field(repr=False)
   image: np.ndarray | None = dataclasses.field(default=None, repr=False)
   load: Callable[[np.ndarray, np.ndarray | None], np.ndarray] | None = None
   posterior: np.ndarray | None = dataclasses.field(default=None, repr=False)
+  weight: np.ndarray | None = dataclasses.field(default=None, repr=False)
 
   def __post_init__(self):
     assert (self.image is None) != (self.load is None), 'one of image and load'
-    assert self.image is None or len(self.image) == len(self.label)
-    assert self.posterior is None or len(self.posterior) == len(self.label)
+    for array in (self.image, self.posterior, self.weight):
+      assert array is None or len(array) == len(self.label)
 
   def __len__(self) -> int:
     return len(self.label)
@@ -47,25 +52,34 @@ class Split:
     return self.load(np.zeros(1, np.int32), None).shape[1:]
 
   @property
+  def rows(self) -> dict[str, np.ndarray]:
+    """Everything but the images, by name: arrays with a row per example."""
+    further = {'posterior': self.posterior, 'weight': self.weight}
+    known = {name: x for name, x in further.items() if x is not None}
+    return {'label': self.label, **known}
+
+  @property
   def arrays(self) -> dict[str, np.ndarray]:
     """The examples as stored, by name; {} if they are not in memory."""
-    if self.image is None:
-      return {}
-    posterior = {} if self.posterior is None else {'posterior': self.posterior}
-    return {'image': self.image, 'label': self.label, **posterior}
+    return {} if self.image is None else {'image': self.image, **self.rows}
 
   def take(self, keep: np.ndarray) -> 'Split':
-    """Returns the examples `keep` (int [M]), renumbered 0..M-1."""
-    posterior = None if self.posterior is None else self.posterior[keep]
+    """Returns the examples `keep` (int [M]), renumbered 0..M-1.
+
+    Their weights are scaled to a mean of 1 again.
+    """
+    rows: dict[str, Any] = {name: x[keep] for name, x in self.rows.items()}
+    if 'weight' in rows:
+      rows['weight'] = unit_mean(rows['weight'])
     if self.image is not None:
-      return Split(self.label[keep], self.image[keep], posterior=posterior)
+      return Split(image=self.image[keep], **rows)
     whole = self.load
     assert whole is not None, 'one of image and load'
 
     def load(index, seeds):
       return whole(keep[index], seeds)
 
-    return Split(self.label[keep], load=load, posterior=posterior)
+    return Split(load=load, **rows)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,6 +145,16 @@ class Dataset:
   def image_shape(self) -> tuple[int, int, int]:
     """(H, W, C)."""
     return self.train.shape
+
+
+def unit_mean(weight: np.ndarray) -> np.ndarray:
+  """Returns weights of examples, scaled to a mean of 1, as float32.
+
+  Args:
+    weight: [N], finite and at least 0; if all are 0, they stay so.
+  """
+  mean = np.mean(weight, dtype=np.float64)
+  return np.asarray(weight / mean if mean else weight, np.float32)
 
 
 def digest(*parts: np.ndarray | str) -> str:

@@ -86,7 +86,7 @@ def gather(arrays: dict[str, Array], index: Array) -> dict[str, Array]:
 
   Args:
     arrays: 'image' uint8 or float32 [N, H, W, C], 'label' int32 [N], and
-      any further arrays by example, as 'posterior' float32 [N, K].
+      any further arrays by example, see `Split.rows`.
     index: int32 [B].
 
   Returns:
@@ -123,8 +123,8 @@ def prefetch(
     depth: batches in flight, at least 1.
 
   Yields:
-    'image' uint8 [B, H, W, C], 'label' int32 [B], 'index' int32 [B], in the
-    order of `indices`.
+    'image' uint8 [B, H, W, C], 'index' int32 [B] and those of the split's
+    `rows`, in the order of `indices`.
   """
   load = split.load
   assert load is not None, 'a split in memory needs gather, not prefetch'
@@ -140,7 +140,8 @@ def prefetch(
 
   def collect(index, parts):
     image = np.concatenate([part.result() for part in parts])
-    return {'image': image, 'label': split.label[index], 'index': index}
+    rows = {name: x[index] for name, x in split.rows.items()}
+    return {'image': image, **rows, 'index': index}
 
   try:
     ahead = collections.deque()

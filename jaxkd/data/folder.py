@@ -10,7 +10,7 @@ from jaxkd import disk
 from jaxkd.data import images
 from jaxkd.data.assemble import MEMORY, SMALL, Source, assemble
 from jaxkd.data.base import Dataset
-from jaxkd.data.select import choose, rest
+from jaxkd.data.select import choose, held_out, rest
 
 TEST_NAMES = ('test', 'val', 'validation')
 
@@ -18,7 +18,11 @@ Files = dict[str, list[pathlib.Path]]  # by class
 
 
 def folder(
-  source: str, image_size: int | None = None, memory: int = MEMORY
+  source: str,
+  image_size: int | None = None,
+  memory: int = MEMORY,
+  hold_out: float = 0.0,
+  hold_out_seed: int = 0,
 ) -> Dataset:
   """Reads a folder of images; the classes are the folders in PATH/train.
 
@@ -32,6 +36,10 @@ def folder(
       square size of at most 64, else 224.
     memory: bytes of decoded images to keep in memory; a larger data set is
       decoded batch by batch.
+    hold_out: a part of each training class to test on, see `select.held_out`,
+      also where there is a test folder; 0 takes that folder, or else the fixed
+      fifth.
+    hold_out_seed: of the choice of that part.
 
   Raises:
     FileNotFoundError: no PATH, no PATH/train, or a class without images.
@@ -39,7 +47,7 @@ def folder(
       class is too small to hold a fifth out.
   """
   root = disk.expanded(source)
-  train, test, notes = _find(root)
+  train, test, notes = _find(root, hold_out, hold_out_seed)
   files = list(itertools.chain(*train.values(), *test.values()))
   size = image_size or _natural_size(files)
   names = tuple(train)
@@ -58,7 +66,9 @@ def folder(
   )
 
 
-def _find(root: pathlib.Path) -> tuple[Files, Files, tuple[str, ...]]:
+def _find(
+  root: pathlib.Path, hold_out: float, seed: int
+) -> tuple[Files, Files, tuple[str, ...]]:
   """Returns training files, test files, and notes."""
   if not root.is_dir():
     raise FileNotFoundError(
@@ -72,8 +82,8 @@ def _find(root: pathlib.Path) -> tuple[Files, Files, tuple[str, ...]]:
     )
   train = _list(root / 'train')
   tests = [root / name for name in TEST_NAMES if (root / name).is_dir()]
-  if not tests:
-    return _hold_out(root, train)
+  if hold_out or not tests:
+    return _hold_out(root, train, hold_out, seed)
   test = _list(tests[0])
   if extra := sorted(set(test) - set(train)):
     raise ValueError(
@@ -108,11 +118,14 @@ def _list(root: pathlib.Path) -> Files:
 
 
 def _hold_out(
-  root: pathlib.Path, train: Files
+  root: pathlib.Path, train: Files, part: float, seed: int
 ) -> tuple[Files, Files, tuple[str, ...]]:
-  """Makes a fixed fifth of each class, at least one image, the test split."""
+  """Makes a part of each class, at least one image, the test split.
+
+  A part of 0 is a fixed fifth.
+  """
   sizes = np.array([len(files) for files in train.values()])
-  if min(sizes) < 2:
+  if min(sizes) < 2 and not part:
     raise ValueError(
       f'{root} has no test folder, and class {list(train)[np.argmin(sizes)]} '
       'has 1 training image, which leaves none to hold out: add images, or '
@@ -121,11 +134,19 @@ def _hold_out(
   label = np.repeat(np.arange(len(sizes)), sizes)
   paths = list(itertools.chain(*train.values()))
   names = list(train)
-  held = choose(label, np.maximum(1, sizes // 5), 'folder')
-  note = (
-    f'{root} has no test folder: {len(held)} of its {len(label)} training '
-    'images, a fixed fifth of each class, are the test split.'
-  )
+  if part:
+    held = held_out(label, names, part, seed)
+    note = (
+      f'{len(held)} of the {len(label)} training images of {root}, held out'
+      f' with data.hold_out={part:g} and data.hold_out_seed={seed}, are the'
+      ' test split.'
+    )
+  else:
+    held = choose(label, np.maximum(1, sizes // 5), 'folder')
+    note = (
+      f'{root} has no test folder: {len(held)} of its {len(label)} training '
+      'images, a fixed fifth of each class, are the test split.'
+    )
 
   def pick(index):
     files = {name: [] for name in names}

@@ -25,7 +25,8 @@ _REBUILD = {
   ('multiarray', 'scalar'): np.int64(0).__reduce__()[0],
   ('numeric', '_frombuffer'): np.empty(0).__reduce_ex__(5)[0],
 }
-_ALLOWED = {
+# All that a pickle of arrays names: harmless functions and types.
+ARRAY_GLOBALS = {
   ('numpy', 'ndarray'): np.ndarray,
   ('numpy', 'dtype'): np.dtype,
   # How Python 3 writes bytes in protocols 0 to 2.
@@ -53,13 +54,13 @@ class _Unpickler(pickle.Unpickler):
   source: str
 
   def find_class(self, module: str, name: str) -> Any:
-    if (module, name) not in _ALLOWED:
+    if (module, name) not in ARRAY_GLOBALS:
       raise ForeignPickleError(
         f'{self.source} refers to {module}.{name}, which reading it would '
         'run: only NumPy arrays are read. Replace it by a file from a source '
         'that you trust'
       )
-    return _ALLOWED[module, name]
+    return ARRAY_GLOBALS[module, name]
 
 
 def read(content: bytes, source: str) -> dict[str, Any]:

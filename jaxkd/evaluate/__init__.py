@@ -1,7 +1,8 @@
 """Evaluation: masked sums over batches, so that every example counts once.
 
 Each measure turns a batch into sums. `totals` adds up the batches of a split,
-and `summary` turns the totals into means and the calibration error.
+`gathered` puts together what cannot be added up, and `summary` turns the totals
+into means and the calibration error.
 """
 
 from jaxkd.evaluate.accuracy import counts
@@ -12,7 +13,7 @@ from jaxkd.evaluate.calibration import (
   reliability,
 )
 from jaxkd.evaluate.posterior import distance
-from jaxkd.evaluate.run import summary, totals
+from jaxkd.evaluate.run import gathered, summary, totals
 
 __all__ = [
   'agreement',
@@ -20,6 +21,7 @@ __all__ = [
   'counts',
   'distance',
   'expected_calibration_error',
+  'gathered',
   'reliability',
   'summary',
   'totals',

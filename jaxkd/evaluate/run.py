@@ -33,6 +33,26 @@ def totals(sums: Iterable[Sums], size: int) -> dict[str, np.ndarray]:
   return total
 
 
+def gathered(
+  rows: Iterable[Mapping[str, np.ndarray]], size: int
+) -> dict[str, np.ndarray]:
+  """Returns rows of all batches, one after another, without padding.
+
+  Args:
+    rows: for each batch in order, arrays [B, ...]; only the last batch is
+      padded, at its end. {} where there are none.
+    size: N, of the split.
+
+  Returns:
+    By name, [N, ...].
+  """
+  batches = jax.device_get(list(rows))
+  return {
+    name: np.concatenate([batch[name] for batch in batches])[:size]
+    for name in batches[0]
+  }
+
+
 def summary(total: Mapping[str, np.ndarray]) -> dict[str, float]:
   """Returns the mean of each scalar over the split, and the 'ece' of bins.
 

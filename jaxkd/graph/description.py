@@ -53,6 +53,8 @@ class Transfer:
   weight: a number, or a function (epoch, epochs) that returns one, see
     `Weight`.
   detach: stop the gradient at the guide's outputs.
+  default: its objective is cross-entropy in the place of the loss of labels
+    that the data's problem has, see `Problem.label_objective`.
   dropout: a random factor of the weight, 0 or 1 on each batch: a function of a
     key, which is the same for all transfers of a step.
   """
@@ -63,6 +65,7 @@ class Transfer:
   weight: Weight = 1.0
   detach: bool = True
   dropout: Callable[[Array], Array] | None = None
+  default: bool = dataclasses.field(default=False, compare=False)
 
   @property
   def name(self) -> str:
@@ -152,6 +155,14 @@ class Graph:
         raise ValueError(
           f'nothing teaches {name!r}: add a transfer to it, or freeze it'
         )
+
+  def with_label_objective(self, objective: Objective) -> 'Graph':
+    """Returns the graph with another objective in its default transfers."""
+    transfers = tuple(
+      dataclasses.replace(t, objective=objective) if t.default else t
+      for t in self.transfers
+    )
+    return dataclasses.replace(self, transfers=transfers)
 
   @property
   def trained(self) -> tuple[str, ...]:

@@ -56,6 +56,8 @@ class Model:
   start: a checkpoint from which its training starts; '': random values.
   read_out: how its outputs become logits, a key of `models.READ_OUTS`; '':
     that on the card of its checkpoint.
+  weights: which weights of a checkpoint that has several, see
+    `checkpoints.load`.
   outputs: a file of its logits for the training images, which takes the place
     of the network; '': none.
   image_size: height and width of the images that it takes; 0: those of its
@@ -77,6 +79,7 @@ class Model:
   branches: int = 1
   start: str = ''
   read_out: str = 'softmax'
+  weights: str = ''
   outputs: str = ''
   image_size: int = 0
   channels: int = 0

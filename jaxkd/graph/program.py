@@ -107,7 +107,7 @@ class Program:
       key: the run's.
       examples: size of the training set.
     """
-    shapes = jax.eval_shape(self._outputs_of_zeros)
+    shapes = jax.eval_shape(self.outputs_of_zeros)
     outputs = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     return self._init_objectives(key, outputs, examples)
 
@@ -142,7 +142,7 @@ class Program:
 
     def losses(key: Array, batch: Batch) -> Array:
       examples = len(batch['index'])
-      outputs = self._outputs_of_zeros(examples)
+      outputs = self.outputs_of_zeros(examples)
       one = jax.tree.map(lambda x: x[:1], outputs)
       params, memory = self._init_objectives(key, one, examples)
       epoch = jnp.zeros(())
@@ -152,7 +152,8 @@ class Program:
 
     jax.eval_shape(losses, jax.random.key(0), spec)
 
-  def _outputs_of_zeros(self, examples: int = 1) -> dict[str, Outputs]:
+  def outputs_of_zeros(self, examples: int = 1) -> dict[str, Outputs]:
+    """Returns all networks' outputs for black images, to be traced."""
     image, outputs = jnp.zeros((examples, *self.input_shape)), {}
     for name, module in self.modules.items():
       if name in self.precomputed:

@@ -45,9 +45,9 @@ def masked_mean(name: str, loss: Array, mask: Array) -> Array:
   Args:
     name: of the transfer, for the message.
     loss: [B, ...] or a scalar.
-    mask: [B] or [B, ...], 1 for entries that count. It is broadcast over
-      further axes of the loss; over further axes of its own, its maximum is
-      taken.
+    mask: [B] or [B, ...], 1 for entries that count, or any weights of at least
+      0. It is broadcast over further axes of the loss; over further axes of its
+      own, its maximum is taken. The mean over a mask of zeros is 0.
 
   Raises:
     ValueError: shapes that do not match.
@@ -64,4 +64,5 @@ def masked_mean(name: str, loss: Array, mask: Array) -> Array:
   if mask.shape != loss.shape:
     mask = mask.reshape(mask.shape + (1,) * (loss.ndim - mask.ndim))
     mask = jnp.broadcast_to(mask, loss.shape)
-  return jnp.sum(loss * mask) / jnp.maximum(jnp.sum(mask), 1)
+  total = jnp.sum(mask)
+  return jnp.sum(loss * mask) / jnp.where(total > 0, total, 1)

@@ -1,50 +1,67 @@
-"""Files of state dicts: .pth and .pt, .safetensors, .npz."""
+"""Files of state dicts, read by their content and written by their suffix."""
 
-import argparse
 import json
 import pathlib
-import pickle
-import re
-import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from jaxkd.catalog import lookup
 from jaxkd.disk import CARD, json_text, replacing
+from jaxkd.interop import contents, hugging_face, torch_file
+from jaxkd.interop.entries import entries
 
 StateDict = dict[str, np.ndarray]
 STATE_DICT = 'state_dict'  # its key beside the card in a .pth file
+# Types of the numbers of .safetensors files.
+DTYPES = {
+  'BF16': ml_dtypes.bfloat16,
+  'F8_E4M3': ml_dtypes.float8_e4m3fn,
+  'F8_E5M2': ml_dtypes.float8_e5m2,
+  'BOOL': np.bool_,
+  'C64': np.complex64,
+  **{f'F{bits}': np.dtype(f'float{bits}') for bits in (16, 32, 64)},
+  **{f'I{bits}': np.dtype(f'int{bits}') for bits in (8, 16, 32, 64)},
+  **{f'U{bits}': np.dtype(f'uint{bits}') for bits in (8, 16, 32, 64)},
+}
 
 
-def is_state_dict(path: pathlib.Path) -> bool:
-  """Returns whether a path is a state dict, not a network of jaxkd."""
-  if not path.is_file() or path.suffix not in READERS:
-    return False
-  if path.suffix != '.npz' or not zipfile.is_zipfile(path):
-    return path.suffix != '.npz'
-  with zipfile.ZipFile(path) as file:
-    return CARD not in file.namelist()
-
-
-def read(path: pathlib.Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
+def read(path: pathlib.Path) -> tuple[Any, dict[str, Any]]:
   """Reads a state dict, or a checkpoint with one in it.
 
   Args:
-    path: of the file, whose suffix is its format.
+    path: of the file, or the folder of a network of Hugging Face.
 
   Returns:
     The state dict, or a checkpoint with it, as `from_state_dict` takes it; and
-    the network's card if jaxkd has written the file, {} otherwise.
+    the network's card if jaxkd has written the file, what is known for a card
+    in a folder of Hugging Face, {} otherwise.
 
   Raises:
-    KeyError: another suffix.
-    ImportError: PyTorch is needed and absent.
-    ValueError: the file is corrupt, or holds more than arrays.
+    FileNotFoundError: there is nothing, or a file of a folder is missing.
+    ValueError: the file is corrupt or none of a state dict; the message says
+      what it is.
   """
-  reader = lookup('suffix of a state dict', READERS, path.suffix)
-  return reader(path)
+  content = contents.of(path)
+  if content is None:
+    raise FileNotFoundError(f'no such file: {path}')
+  if content.format not in READERS:
+    raise ValueError(content.refusal(path))
+  return READERS[content.format](path)
+
+
+def read_card(path: pathlib.Path) -> dict[str, Any]:
+  """Returns what `read` returns for a card, without reading arrays.
+
+  Raises:
+    FileNotFoundError, ValueError: see `read`.
+  """
+  content = contents.of(path)
+  if content and content.format == 'hugging_face':
+    return hugging_face.card(path)
+  return read(path)[1]
 
 
 def write(
@@ -71,53 +88,26 @@ def write(
     writer(partial, state_dict, json_text(card))
 
 
+def _read_torch(path: pathlib.Path) -> tuple[Any, dict[str, Any]]:
+  content = torch_file.read(path)
+  if type(content).__module__.startswith('__torch__') and not entries(content):
+    raise ValueError(
+      f'{path} is a frozen program of TorchScript, without parameters: save the'
+      ' state_dict() of the module that it was made of by torch.save'
+    )
+  card = content.get(CARD, '{}') if isinstance(content, dict) else '{}'
+  return content, json.loads(card)
+
+
 def _torch() -> Any:
   try:
     import torch
   except ImportError as error:
     raise ImportError(
-      "PyTorch reads and writes .pth files: pip install 'jaxkd[torch]'. Or save"
-      ' the state dict as .safetensors or .npz, which need no PyTorch'
+      "PyTorch writes .pth files: pip install 'jaxkd[torch]'. Or write"
+      ' .safetensors or .npz, which need no PyTorch'
     ) from error
   return torch
-
-
-def _read_torch(path: pathlib.Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
-  torch = _torch()
-  try:
-    with torch.serialization.safe_globals(_harmless()):
-      content = torch.load(path, map_location='cpu', weights_only=True)
-  except FileNotFoundError:
-    raise
-  except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-    foreign = re.search(r'Unsupported global: GLOBAL (\S+)', str(error))
-    if foreign is None:
-      raise ValueError(f'{path} is corrupt, or not a PyTorch file') from error
-    raise ValueError(
-      f'{path} holds a {foreign[1]}, but only arrays and numbers are read,'
-      ' since anything else could run code. If you trust it, load it in PyTorch'
-      " and save the module's state_dict() alone"
-    ) from error
-  if not isinstance(content, Mapping):
-    raise ValueError(
-      f'{path} holds a {type(content).__name__}, expected a state dict or a'
-      ' checkpoint with one'
-    )
-  return content, json.loads(content.get(CARD, '{}'))
-
-
-def _harmless() -> list[Any]:
-  """Returns types that training codes save beside arrays, such as flags."""
-  scalar, _ = np.float64(0).__reduce__()
-  return [
-    argparse.Namespace,
-    np.dtype,
-    np.dtypes.Float32DType,
-    np.dtypes.Float64DType,
-    np.dtypes.Int64DType,
-    (scalar, 'numpy.core.multiarray.scalar'),  # its name in NumPy 1
-    (scalar, 'numpy._core.multiarray.scalar'),
-  ]
 
 
 def _write_torch(path: pathlib.Path, state_dict: StateDict, card: str) -> None:
@@ -130,11 +120,28 @@ def _read_safetensors(path: pathlib.Path) -> tuple[StateDict, dict[str, Any]]:
   from safetensors import SafetensorError, safe_open
 
   try:
-    with safe_open(path, 'numpy') as file:
-      arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-      return arrays, json.loads((file.metadata() or {}).get(CARD, '{}'))
+    with safe_open(path, 'numpy') as file:  # checks all sizes
+      card = json.loads((file.metadata() or {}).get(CARD, '{}'))
   except SafetensorError as error:
     raise ValueError(f'{path} is corrupt: {error}') from error
+  with path.open('rb') as file:  # the library returns no 8-bit numbers
+    size = int.from_bytes(file.read(8), 'little')
+    header = json.loads(file.read(size))
+  content = np.memmap(path, np.uint8, mode='r')[8 + size :]
+  header.pop('__metadata__', None)
+  odd = {k: x['dtype'] for k, x in header.items() if x['dtype'] not in DTYPES}
+  if odd:
+    name, dtype = next(iter(odd.items()))
+    raise ValueError(
+      f'{path} has numbers of type {dtype}, in {name}: quantised networks are'
+      ' not read. Save it before it is quantised'
+    )
+  arrays = {}
+  for name, entry in header.items():
+    first, last = entry['data_offsets']
+    numbers = content[first:last].view(DTYPES[entry['dtype']])
+    arrays[name] = numbers.reshape(entry['shape'])
+  return arrays, card
 
 
 def _write_safetensors(
@@ -150,8 +157,10 @@ def _read_numpy(path: pathlib.Path) -> tuple[StateDict, dict[str, Any]]:
   try:
     with path.open('rb') as stream, np.load(stream) as file:
       return {name: file[name] for name in file.files}, {}
-  except (zipfile.BadZipFile, ValueError, EOFError) as error:
-    raise ValueError(f'{path} is corrupt: {error}') from error
+  except torch_file.DAMAGE as error:
+    raise ValueError(
+      f'{path} is corrupt, or holds more than arrays: {error}'
+    ) from error
 
 
 def _write_numpy(path: pathlib.Path, state_dict: StateDict, card: str) -> None:
@@ -160,11 +169,15 @@ def _write_numpy(path: pathlib.Path, state_dict: StateDict, card: str) -> None:
     np.savez(file, allow_pickle=False, **state_dict)
 
 
-READERS: dict[str, Callable[..., tuple[Mapping[str, Any], dict[str, Any]]]] = {
-  '.npz': _read_numpy,
-  '.pt': _read_torch,
-  '.pth': _read_torch,
-  '.safetensors': _read_safetensors,
+def _read_folder(path: pathlib.Path) -> tuple[Any, dict[str, Any]]:
+  return hugging_face.read(path, lambda part: read(part)[0])
+
+
+READERS: dict[str, Callable[[pathlib.Path], tuple[Any, dict[str, Any]]]] = {
+  'hugging_face': _read_folder,
+  'npz': _read_numpy,
+  'safetensors': _read_safetensors,
+  'torch': _read_torch,
 }
 WRITERS: dict[str, Callable[..., None]] = {
   '.npz': _write_numpy,

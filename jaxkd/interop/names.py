@@ -2,18 +2,31 @@
 
 The names are facts about the networks that people have checkpoints of:
 RepDistiller's and mdistiller's (the distillation benchmark), torchvision's,
-timm's, and those of RVT's authors. Some networks have more than one set of
-names; each is a dialect. Our name, 'stage1_block0/conv1/kernel', becomes
-theirs, 'layer1.0.conv1.weight', by a dialect's rules.
+timm's, Hugging Face's, and those of a network's authors. Some networks have
+more than one set of names; each is a dialect. Our name,
+'stage1_block0/conv1/kernel', becomes theirs, 'layer1.0.conv1.weight', by a
+dialect's rules, see `rules`.
 """
 
 import itertools
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import flax.linen as nn
 import numpy as np
 
+from jaxkd.interop import names_efficient, names_transformers
+from jaxkd.interop.rules import (
+  BLOCK,
+  Rules,
+  alternatives,
+  joined,
+  numbered,
+  spread,
+  translate,
+)
+from jaxkd.models.convnext import ConvNeXt
+from jaxkd.models.deit import DistilledViT
+from jaxkd.models.efficientnet import EfficientNet
 from jaxkd.models.mlp import MLP
 from jaxkd.models.mobilenet import MobileNetV1, MobileNetV2, StageRows
 from jaxkd.models.resnet import ResNet
@@ -23,34 +36,6 @@ from jaxkd.models.shufflenet import ShuffleNetV1, ShuffleNetV2
 from jaxkd.models.vgg import VGG
 from jaxkd.models.vit import ViT
 from jaxkd.models.wide_resnet import WideResNet
-
-# A regular expression and what it is replaced by, applied one after another to
-# a name of ours whose last part is PyTorch's already: 'conv_stem.weight'.
-Rule = tuple[str, str | Callable[[re.Match], str]]
-Rules = tuple[Rule, ...]
-
-LEAVES = {
-  'kernel': 'weight',
-  'scale': 'weight',
-  'bias': 'bias',
-  'mean': 'running_mean',
-  'var': 'running_var',
-}
-BLOCK = r'stage(\d+)_block(\d+)/'
-
-
-def translate(name: str, rules: Rules) -> str:
-  """Returns PyTorch's name of a leaf.
-
-  Args:
-    name: 'stage1_block0/conv1/kernel', without the collection.
-    rules: of a dialect.
-  """
-  module, _, leaf = name.rpartition('/')
-  name = f'{module}.{LEAVES[leaf]}' if leaf in LEAVES else name
-  for pattern, replacement in rules:
-    name = re.sub(pattern, replacement, name)
-  return name.replace('/', '.')
 
 
 def dialects(net: nn.Module) -> dict[str, Rules]:
@@ -74,7 +59,21 @@ def _resnet(net: nn.Module) -> dict[str, Rules]:
   common = rules('fc', 'downsample')
   if isinstance(net, ResNet) and net.stem == 3:
     return {'benchmark': rules('linear', 'shortcut'), 'timm': common}
-  return dict.fromkeys(('benchmark', 'torchvision', 'timm'), common)
+  names = {'benchmark': common, 'torchvision': common, 'timm': common}
+  is_large = isinstance(net, ResNet)
+  return names | ({'huggingface': HUGGINGFACE_RESNET} if is_large else {})
+
+
+HUGGINGFACE_RESNET: Rules = (
+  (r'^conv_stem', 'resnet.embedder.embedder.convolution'),
+  (r'^bn_stem', 'resnet.embedder.embedder.normalization'),
+  (r'^head', 'classifier.1'),
+  (r'/conv_shortcut', '/shortcut.convolution'),
+  (r'/bn_shortcut', '/shortcut.normalization'),
+  (r'/conv(\d)', lambda m: f'/layer.{int(m[1]) - 1}.convolution'),
+  (r'/bn(\d)', lambda m: f'/layer.{int(m[1]) - 1}.normalization'),
+  (BLOCK, lambda m: f'resnet.encoder.stages.{int(m[1]) - 1}.layers.{m[2]}.'),
+)
 
 
 def _wide_resnet(net: nn.Module) -> dict[str, Rules]:
@@ -99,18 +98,6 @@ def _vgg(net: nn.Module) -> dict[str, Rules]:
     (r'/bn(\d)', lambda m: f'.{3 * int(m[1]) + 1}'),
   )
   return {'benchmark': rules}
-
-
-def _numbered(pattern: str, theirs: Iterable[str], ours: Iterable[str]) -> Rule:
-  """Returns the rule for blocks that are numbered differently there.
-
-  Args:
-    pattern: of all blocks of ours.
-    theirs: prefixes there, one for each block.
-    ours: prefixes here, in the same order.
-  """
-  table = dict(zip(ours, theirs, strict=True))
-  return pattern, lambda match: table[match[0]]
 
 
 def _indexed(layers: dict[int, str]) -> Rules:
@@ -139,7 +126,7 @@ def _mobilenet_v1(net: MobileNetV1) -> dict[str, Rules]:
     (r'^bn_stem', 'model.0.1'),
     (r'^head', 'fc'),
     *_indexed({0: 'depthwise', 3: 'pointwise'}),
-    _numbered(r'^stage\d+_block\d+', theirs, blocks),
+    numbered(r'^stage\d+_block\d+', theirs, blocks),
   )
   return {'benchmark': rules}
 
@@ -156,7 +143,7 @@ def _mobilenet_v2(net: MobileNetV2) -> dict[str, Rules]:
     (r'^bn_last', 'conv2.1'),
     (r'^head', 'classifier.0'),
     *_indexed({0: 'expand', 3: 'depthwise', 6: 'project'}),
-    _numbered(r'^stage\d+_block\d+', theirs, _stages(net.stages)),
+    numbered(r'^stage\d+_block\d+', theirs, _stages(net.stages)),
   )
   return {'benchmark': rules}
 
@@ -190,73 +177,34 @@ def _shufflenet_v2(net: nn.Module) -> dict[str, Rules]:
   }
 
 
-def _vit(net: ViT) -> dict[str, Rules]:
-  blocks = [
-    f'stage{i}_block{j}/'
-    for i, n in enumerate(net.blocks, start=1)
-    for j in range(n)
-  ]
-
-  def numbered(template):
-    theirs = [template.format(i) for i, _ in enumerate(blocks)]
-    return _numbered(r'^stage\d+_block\d+/', theirs, blocks)
-
-  timm: Rules = (
-    (r'^embed', 'patch_embed.proj'),
-    (r'^class_token', 'cls_token'),
-    (r'^position_embedding', 'pos_embed'),
-    (r'^norm_last', 'norm'),
-    (r'attention/out', 'attn.proj'),
-    (r'attention/', 'attn.'),
-    (r'/fc', '/mlp.fc'),
-    numbered('blocks.{}.'),
-  )
-  torchvision: Rules = (
-    (r'^embed', 'conv_proj'),
-    (r'^position_embedding', 'encoder.pos_embedding'),
-    (r'^norm_last', 'encoder.ln'),
-    (r'^head', 'heads.head'),
-    (r'attention/qkv\.', 'self_attention.in_proj_'),
-    (r'attention/out', 'self_attention.out_proj'),
-    (r'/norm', '/ln_'),
-    (r'/fc1', '/mlp.0'),
-    (r'/fc2', '/mlp.3'),
-    numbered('encoder.layers.encoder_layer_{}.'),
-  )
-  return {'timm': timm, 'torchvision': torchvision}
-
-
-def _rvt(net: nn.Module) -> dict[str, Rules]:
-  del net
-  rules: Rules = (
-    (r'^conv_stem', 'patch_embed.proj.0'),
-    (r'^bn_stem', 'patch_embed.proj.1'),
-    (r'^embed', 'patch_embed.proj.3'),
-    (r'^norm_last', 'norm'),
-    (r'^stage(\d+)_pool', lambda m: f'pools.{int(m[1]) - 2}.conv'),
-    (BLOCK, lambda m: f'transformers.{int(m[1]) - 1}.blocks.{m[2]}.'),
-    (r'attention/out', 'attn.proj'),
-    (r'attention/', 'attn.'),
-    (r'depthwise', 'dwconv'),
-  )
-  return {'authors': rules}
-
-
 DIALECTS: dict[type, Callable[..., dict[str, Rules]]] = {
+  ConvNeXt: names_efficient.convnext,
+  DistilledViT: names_transformers.distilled_vit,
+  EfficientNet: names_efficient.efficientnet,
   MobileNetV1: _mobilenet_v1,
   MobileNetV2: _mobilenet_v2,
   ResNet: _resnet,
   ResNetCifar: _resnet,
-  RVT: _rvt,
+  RVT: names_transformers.rvt,
   ShuffleNetV1: _shufflenet_v1,
   ShuffleNetV2: _shufflenet_v2,
   VGG: _vgg,
-  ViT: _vit,
+  ViT: names_transformers.vit,
   WideResNet: _wide_resnet,
 }
 
+# Our names of arrays by which a dialect is recognised, besides those of the
+# first and the last layer.
+QKV = 'stage1_block0/attention/qkv/kernel'
+LANDMARKS: dict[type, tuple[str, ...]] = {DistilledViT: (QKV,), ViT: (QKV,)}
+HEAD = 'head/kernel'
 # The first layer of a family where it is not 'conv_stem'.
-FIRST = {MLP: 'hidden1', VGG: 'stem/conv0', ViT: 'embed'}
+FIRST = {
+  DistilledViT: 'embed',
+  MLP: 'hidden1',
+  VGG: 'stem/conv0',
+  ViT: 'embed',
+}
 POSITIONS = 'position_embedding'  # of a ViT, [1, tokens, D]
 
 
@@ -265,6 +213,53 @@ def first_kernel(net: nn.Module) -> str:
   if isinstance(net, MLP) and not net.features:
     return 'head/kernel'
   return f'{FIRST.get(type(net), "conv_stem")}/kernel'
+
+
+def landmarks(
+  net: nn.Module, entries: Mapping[str, np.ndarray], rules: Rules
+) -> int:
+  """Returns how many landmarks of a dialect are among a state dict's entries.
+
+  Args:
+    net: the network.
+    entries: arrays of the state dict by name.
+    rules: of the dialect.
+  """
+  ours = first_kernel(net), HEAD, *LANDMARKS.get(type(net), ())
+  return sum(
+    there in entries
+    for leaf in ours
+    for there in alternatives(translate(leaf, rules))
+  )
+
+
+def to_entries(
+  name: str, array: np.ndarray, rules: Rules
+) -> dict[str, np.ndarray]:
+  """Returns the entries of a PyTorch state dict for one of our arrays.
+
+  Args:
+    name: of the leaf, here.
+    array: its value here.
+    rules: of a dialect.
+  """
+  return spread(translate(name, rules), to_torch(name, array))
+
+
+def from_entries(
+  name: str, entries: Mapping[str, np.ndarray], rules: Rules
+) -> np.ndarray:
+  """Returns one of our arrays, but with flat heads, from a state dict.
+
+  Args:
+    name: of the leaf, here.
+    entries: arrays of the state dict by name.
+    rules: of a dialect.
+
+  Raises:
+    KeyError: an entry is missing.
+  """
+  return from_torch(name, joined(translate(name, rules), entries))
 
 
 def to_torch(name: str, array: np.ndarray) -> np.ndarray:

@@ -2,13 +2,14 @@
 
     python -m jaxkd.commands.convert resnet32x4 IN.pth OUT
 
-converts a file, and a network of jaxkd in the other direction. Only .pth files
-need PyTorch.
+converts a file, and a network of jaxkd in the other direction. Only writing
+.pth files needs PyTorch.
 """
 
+import contextlib
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -17,21 +18,26 @@ import numpy as np
 
 from jaxkd import models, reparam, tree
 from jaxkd.catalog import lookup
-from jaxkd.interop import names
+from jaxkd.interop import names, unwrap
+from jaxkd.interop.torch_pickle import FLOATS
+from jaxkd.interop.unwrap import Weights
 from jaxkd.models.mlp import MLP
 from jaxkd.types import Variables
 
-# Keys under which a checkpoint may have the state dict: 'model' in RepDistiller
-# and mdistiller, 'state_dict' in timm and in jaxkd's own files.
-WRAPPERS = ('model', 'state_dict', 'net')
-# Prefixes that nn.DataParallel and torch.compile add to every name.
-PREFIXES = ('module.', '_orig_mod.')
-COUNTER = 'num_batches_tracked'  # of a BatchNorm; nothing here depends on it
-HEAD = 'head/kernel'
+
+class Conversion(NamedTuple):
+  """A network from a checkpoint of PyTorch.
+
+  variables: as `from_state_dict` returns them.
+  notes: sentences on what was taken and what was left out.
+  """
+
+  variables: Variables
+  notes: tuple[str, ...]
 
 
 def from_state_dict(
-  name: str, state_dict: Mapping[str, Any], **settings: Any
+  name: str, state_dict: Any, weights: str = '', **settings: Any
 ) -> Variables:
   """Returns a network's variables from a PyTorch state dict.
 
@@ -41,8 +47,10 @@ def from_state_dict(
   Args:
     name: a key of `models.CATALOG`.
     state_dict: arrays of NumPy or PyTorch by the names of the benchmark
-      (RepDistiller, mdistiller), torchvision or timm; or a checkpoint that has
-      them under 'model' or 'state_dict'.
+      (RepDistiller, mdistiller), torchvision, timm or Hugging Face, with any
+      prefix; or a checkpoint that has them under any key.
+    weights: which weights of a checkpoint that has several: 'average', 'raw',
+      or their key; '': the average if there is one.
     **settings: attributes of the network, such as `width`.
 
   Returns:
@@ -51,34 +59,54 @@ def from_state_dict(
   Raises:
     KeyError: no such network.
     ValueError: the state dict is another network's; the message has every entry
-      that is missing, extra or of another shape.
+      that is missing, extra or of another shape. Or there is more than one.
   """
+  return convert(name, state_dict, weights, **settings).variables
+
+
+def convert(
+  name: str, checkpoint: Any, weights: str = '', **settings: Any
+) -> Conversion:
+  """Returns what `from_state_dict` does, and notes on it."""
   _check(name)
-  entries = arrays_of(state_dict)
   net = models.build(name, 1, **settings)
-  rules = _recognised(net, entries)
-  sized = {
-    leaf: names.from_torch(leaf, entries[name_there])
-    for leaf in (names.first_kernel(net), HEAD, names.POSITIONS)
-    if (name_there := names.translate(leaf, rules)) in entries
-  }
-  leaves = tree.leaves(_shapes(name, sized, settings))
-  theirs = {leaf: names.translate(_local(leaf), rules) for leaf in leaves}
-  wanted = {
-    theirs[leaf]: jax.ShapeDtypeStruct(
-      names.to_torch(leaf, np.empty(x.shape)).shape, jnp.float32
+  dialects = names.dialects(net)
+  leaves = tree.leaves(_shapes(name, {}, settings))
+  known = {
+    dialect: frozenset(
+      there
+      for leaf, x in leaves.items()
+      for there in _entries(leaf, x.shape, rules)
     )
-    for leaf, x in leaves.items()
+    for dialect, rules in dialects.items()
   }
-  tree.fit(entries, wanted, f'the state dict of a {name}')
-  return {'batch_stats': {}} | tree.from_leaves(
+
+  def shapes(found: Weights) -> tuple[dict[str, Any], Variables]:
+    """Returns the entries that the network needs, and its own leaves."""
+    rules = dialects[found.dialect]
+    whole = tree.leaves(_shapes(name, _sized(net, found, rules), settings))
+    wanted: dict[str, Any] = {}
+    for leaf, x in whole.items():
+      wanted |= _entries(leaf, x.shape, rules)
+    return wanted, whole
+
+  def fits(found: Weights) -> bool:
+    return not tree.differences(found.arrays, shapes(found)[0])
+
+  chosen, notes = unwrap.choose(checkpoint, name, known, fits, weights)
+  wanted, whole = shapes(chosen)
+  tree.fit(chosen.arrays, wanted, f'the state dict of a {name}')
+  arrays = {there: _array(there, chosen.arrays[there]) for there in wanted}
+  rules = dialects[chosen.dialect]
+  variables = tree.from_leaves(
     {
       leaf: np.ascontiguousarray(
-        names.from_torch(leaf, entries[theirs[leaf]]).reshape(x.shape)
+        names.from_entries(_local(leaf), arrays, rules).reshape(x.shape)
       )
-      for leaf, x in leaves.items()
+      for leaf, x in whole.items()
     }
   )
+  return Conversion({'batch_stats': {}} | variables, notes)
 
 
 def to_state_dict(
@@ -93,8 +121,8 @@ def to_state_dict(
   Args:
     name: a key of `models.CATALOG`.
     variables: as `from_state_dict` returns them.
-    dialect: whose names: 'benchmark', 'timm', 'torchvision' or 'authors', if
-      they have the network; '' takes the first of these that does.
+    dialect: whose names: 'benchmark', 'timm', 'torchvision', 'huggingface', ...
+      if they have the network, see `names.dialects`; '' takes the first.
     **settings: attributes of the network, such as `width`.
 
   Raises:
@@ -113,10 +141,11 @@ def to_state_dict(
   dialects = names.dialects(models.build(name, 1, **settings))
   rules = lookup('dialect', dialects, dialect or next(iter(dialects)))
   return {
-    names.translate(_local(leaf), rules): np.array(
-      names.to_torch(leaf, np.asarray(x)), np.float32, order='C'
-    )
+    there: np.array(array, np.float32, order='C')
     for leaf, x in leaves.items()
+    for there, array in names.to_entries(
+      _local(leaf), np.asarray(x), rules
+    ).items()
   }
 
 
@@ -129,60 +158,67 @@ def _check(name: str) -> None:
     )
 
 
-def arrays_of(state_dict: Mapping[str, Any]) -> dict[str, np.ndarray]:
-  """Returns the arrays of a checkpoint by name, unwrapped, without prefixes.
-
-  Args:
-    state_dict: see `from_state_dict`.
-
-  Raises:
-    ValueError: something in it is not an array.
-  """
-  for key in WRAPPERS:
-    if isinstance(state_dict.get(key), Mapping):
-      return arrays_of(state_dict[key])
-  odd = [k for k, x in state_dict.items() if not hasattr(x, 'shape')]
-  if odd or not state_dict:
-    raise ValueError(
-      'a state dict has arrays by name, perhaps under one of the keys'
-      f' {", ".join(map(repr, WRAPPERS))}; this one'
-      + (
-        f' has {odd[0]!r}, of type {type(state_dict[odd[0]]).__name__}'
-        if odd
-        else ' is empty'
-      )
-    )
-  entries = dict(state_dict)
-  for prefix in PREFIXES:
-    if all(name.startswith(prefix) for name in entries):
-      entries = {k.removeprefix(prefix): x for k, x in entries.items()}
-  return {
-    name: _array(x)
-    for name, x in entries.items()
-    if name.rpartition('.')[2] != COUNTER
-  }
-
-
-def _array(x: Any) -> np.ndarray:
+def _array(name: str, x: Any) -> np.ndarray:
   """Returns a float32 copy of NumPy's or PyTorch's array, wherever it lies.
 
   PyTorch may change its array in place later.
+
+  Raises:
+    ValueError: it has no floating-point numbers.
   """
   if hasattr(x, 'detach'):
-    x = x.detach().float().cpu().numpy()
+    x = x.detach()
+    # NumPy lacks some of PyTorch's types of numbers.
+    x = (x.float() if x.dtype.is_floating_point else x).cpu().numpy()
+  if x.dtype.kind != 'f' and x.dtype.name not in FLOATS:
+    raise ValueError(
+      f'{name} has numbers of type {x.dtype.name}, expected floating-point'
+      ' ones: the network is quantised, or is none. Save it before it is'
+      ' quantised'
+    )
   return np.array(x, np.float32)
 
 
-def _recognised(
-  net: nn.Module, entries: Mapping[str, np.ndarray]
-) -> names.Rules:
-  """Returns the dialect whose names of the first and last layer are there."""
-  ends = (names.first_kernel(net), HEAD)
+def _entries(
+  leaf: str, shape: tuple[int, ...], rules: names.Rules
+) -> dict[str, Any]:
+  """Returns the entries of a state dict for one of our leaves, without values.
 
-  def matches(rules):
-    return sum(names.translate(leaf, rules) in entries for leaf in ends)
+  Args:
+    leaf: its name, with the collection.
+    shape: here.
+    rules: of a dialect.
+  """
+  blank = np.broadcast_to(np.float32(0), shape)
+  return {
+    there: jax.ShapeDtypeStruct(x.shape, jnp.float32)
+    for there, x in names.to_entries(_local(leaf), blank, rules).items()
+  }
 
-  return max(names.dialects(net).values(), key=matches)
+
+def _sized(
+  net: nn.Module, found: Weights, rules: names.Rules
+) -> dict[str, np.ndarray]:
+  """Returns blanks for the arrays whose shapes depend on images and classes.
+
+  Args:
+    net: the network.
+    found: its weights.
+    rules: of their dialect.
+
+  Returns:
+    By our names; they have no values, only shapes.
+  """
+  blanks = {
+    name: np.broadcast_to(np.float32(0), tuple(x.shape))
+    for name, x in found.arrays.items()
+  }
+  sized = {}
+  for leaf in (names.first_kernel(net), names.HEAD, names.POSITIONS):
+    # One that is missing or of another rank is reported later, with all others.
+    with contextlib.suppress(KeyError, ValueError):
+      sized[leaf] = names.from_entries(leaf, blanks, rules)
+  return sized
 
 
 def _shapes(
@@ -196,7 +232,7 @@ def _shapes(
       classes are enough.
     settings: attributes of the network.
   """
-  num_classes = sized[HEAD].shape[-1] if HEAD in sized else 1
+  num_classes = sized[names.HEAD].shape[-1] if names.HEAD in sized else 1
   net = models.build(name, **{'num_classes': num_classes, **settings})
   first = sized.get(names.first_kernel(net), np.empty((3, 1)))
   channels = first.shape[-2]
@@ -204,7 +240,7 @@ def _shapes(
     return tree.shapes(net, (1, 1, channels))
   patches = 2  # a side; any number that the network accepts
   if names.POSITIONS in sized:
-    patches = math.isqrt(sized[names.POSITIONS].shape[1] - 1)
+    patches = math.isqrt(sized[names.POSITIONS].shape[1] - len(net.TOKENS))
   side = patches * getattr(net, 'patch', 16)
   return tree.shapes(net, (side, side, channels))
 

@@ -5,6 +5,7 @@ the relations of a batch return a scalar. No other loss reduces over the batch,
 and none applies a weight or stops gradients: that is left to the caller.
 """
 
+from jaxkd.losses.binary import binary_cross_entropy, binary_kd
 from jaxkd.losses.contrastive import crd_nce
 from jaxkd.losses.correlations import comparative, dist, mlkd, pearson
 from jaxkd.losses.divergences import alpha_beta
@@ -51,6 +52,8 @@ __all__ = [
   'adaptive_average_pool',
   'alpha_beta',
   'attention',
+  'binary_cross_entropy',
+  'binary_kd',
   'brier',
   'cmkd',
   'comparative',

@@ -17,7 +17,8 @@ def as_map(x: Array, aspect: Size) -> Array:
   Args:
     x: [B, H, W, C], [B, N, D] or [B, D].
     aspect: height and width, or their ratio, of the image that the tokens are a
-      grid of; a class token is left out.
+      grid of; up to two tokens in front of them, of the class and of the
+      distillation, are left out.
 
   Raises:
     ValueError: the tokens are not a grid.
@@ -32,14 +33,14 @@ def as_map(x: Array, aspect: Size) -> Array:
     return x[:, None, None]
   b, n, d = x.shape
   height, width = aspect
-  for first in (0, 1):  # patches only, or a class token first
+  for first in (0, 1, 2):  # tokens in front of the patches
     h = math.isqrt((n - first) * height // width)
     w = h * width // height
     if h * w == n - first > 0:
       return x[:, first:].reshape(b, h, w, d)
   raise ValueError(
-    f'{n} tokens, with or without a class token, are not a grid with the ratio'
-    f' {height}:{width}: use a tap that is a map [B, H, W, C]'
+    f'{n} tokens, with up to two in front of the patches, are not a grid with'
+    f' the ratio {height}:{width}: use a tap that is a map [B, H, W, C]'
   )
 
 

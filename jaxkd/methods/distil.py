@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxkd.graph import LABELS, Graph, Learner, Phase
+from jaxkd.graph import Graph, Learner, Phase
 from jaxkd.methods import weights
 from jaxkd.methods.several_teachers import teachers as teachers_of
-from jaxkd.methods.transfers import ObjectiveSpec, from_guide
+from jaxkd.methods.transfers import ObjectiveSpec, from_guide, from_labels_by
 
 
 def kd(
@@ -14,6 +14,7 @@ def kd(
   label_weight: weights.Spec = 0.1,
   guide_weight: weights.Spec = 0.9,
   objective: ObjectiveSpec | None = None,
+  label_objective: ObjectiveSpec | None = None,
 ) -> tuple[Phase, ...]:
   """Hinton distillation from a frozen teacher.
 
@@ -25,15 +26,18 @@ def kd(
     objective: one or several in place of that divergence, with weights of
       their own, see `jaxkd.methods.transfers.weighted_objectives`;
       `temperature` and `guide_weight` do not apply to them.
+    label_objective: from the labels, see `distil`.
 
   References:
     https://arxiv.org/abs/1503.02531; the defaults are the CIFAR-100
     benchmark's, https://arxiv.org/abs/1910.10699.
   """
   if objective is not None:
-    return distil(objective, label_weight)
+    return distil(objective, label_weight, label_objective=label_objective)
   divergence = {'name': 'kd', 'temperature': temperature}
-  return distil(divergence, label_weight, guide_weight)
+  return distil(
+    divergence, label_weight, guide_weight, label_objective=label_objective
+  )
 
 
 def distil(
@@ -43,7 +47,7 @@ def distil(
   warmup_epochs: int = 0,
   teachers: Mapping[str, Any] | None = None,
   fuse: bool = False,
-  label_objective: ObjectiveSpec = 'cross_entropy',
+  label_objective: ObjectiveSpec | None = None,
 ) -> tuple[Phase, ...]:
   """Distillation from frozen teachers by any objectives.
 
@@ -62,7 +66,8 @@ def distil(
       alone. Those without a checkpoint are trained from labels first.
     fuse: the student has one guide, the weighted sum of the teachers' outputs,
       in place of several losses.
-    label_objective: from the labels to the student, as `objective`.
+    label_objective: from the labels to the student, as `objective`; None is
+      that of the data's problem, cross-entropy for one label for each image.
 
   Raises:
     ValueError: an invalid objective, weight or teacher.
@@ -79,7 +84,7 @@ def distil(
         name, 'student', objective, weights.times(weight, share)
       )
     )
-  labels = from_guide(LABELS, 'student', label_objective, label_weight)
+  labels = from_labels_by(label_objective, 'student', label_weight)
   graph = Graph(
     networks={**guides.networks, 'student': Learner()},
     transfers=(*labels, *transfers),

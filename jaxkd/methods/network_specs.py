@@ -23,9 +23,9 @@ def network(kind: type[Kind], spec: NetworkSpec) -> Kind:
     kind: `Learner` or `Frozen`.
     spec: 'student' or 'teacher', whose architecture is in the config; or the
       name of an architecture; or a mapping of its 'name' and, as in those
-      sections, 'width', 'settings', 'taps', 'checkpoint', 'outputs',
-      'image_size', 'channels', 'mean', 'std', 'classes', 'unmapped' and
-      'allow_guessing'.
+      sections, 'width', 'settings', 'taps', 'checkpoint', 'weights',
+      'outputs', 'image_size', 'channels', 'mean', 'std', 'classes', 'unmapped'
+      and 'allow_guessing'.
 
   Raises:
     ValueError: a mapping with another key, with suggestions, or without a name;
@@ -56,6 +56,7 @@ def _model(
   checkpoint: str = '',
   outputs: str = '',
   *,
+  weights: str = '',
   image_size: int = 0,
   channels: int = 0,
   mean: Sequence[float] = (),
@@ -71,6 +72,7 @@ def _model(
     taps or {},
     checkpoint,
     outputs=outputs,
+    weights=weights,
     image_size=image_size,
     channels=channels,
     mean=mean,

@@ -4,15 +4,24 @@ import dataclasses
 
 from jaxkd.graph import Frozen, Graph, Learner, Phase
 from jaxkd.methods.distil import kd
-from jaxkd.methods.transfers import from_labels
+from jaxkd.methods.transfers import (
+  ObjectiveSpec,
+  from_labels,
+  from_labels_by,
+)
 
 # Without branches, as the student is deployed.
 TWIN = Learner(like='student', branches=1, same_start=True)
 
 
-def plain() -> tuple[Phase, ...]:
-  """Plain training: the student learns from the labels alone."""
-  graph = Graph({'student': Learner()}, (from_labels('student'),))
+def plain(label_objective: ObjectiveSpec | None = None) -> tuple[Phase, ...]:
+  """Plain training: the student learns from the labels alone.
+
+  Args:
+    label_objective: from the labels, see `distil`.
+  """
+  transfers = from_labels_by(label_objective, 'student')
+  graph = Graph({'student': Learner()}, transfers)
   return (Phase('train', graph),)
 
 

@@ -23,6 +23,10 @@ class TeacherLoss(NamedTuple):
 
 
 TEACHER_LOSSES = {
+  'binary_cross_entropy': TeacherLoss(
+    lambda reduction: objectives.binary_cross_entropy(reduction=reduction),
+    'softmax',
+  ),
   'brier': TeacherLoss(objectives.brier, 'softmax'),
   'cross_entropy': TeacherLoss(
     lambda reduction: objectives.cross_entropy(), 'softmax'
@@ -45,8 +49,9 @@ def teacher(
   """Trains a teacher from labels, by cross-entropy or by squared errors.
 
   Args:
-    loss: a key of `TEACHER_LOSSES`.
-    reduction: of squared errors over the classes, 'sum' or 'mean'.
+    loss: a key of `TEACHER_LOSSES`; 'cross_entropy' is the loss of labels that
+      the data's problem has.
+    reduction: over the classes, 'sum' or 'mean'; not of cross-entropy.
     scale: factor on the loss.
     epochs: None takes the run's.
     learning_rate: None takes the run's.
@@ -79,7 +84,11 @@ def teacher(
       (labels, Ramp(1.0, 0.0, *when)),
       (objective, Ramp(0.0, scale, *when)),
     ]
-  transfers = tuple(Transfer(LABELS, 'teacher', *pair) for pair in weighted)
+  usual = objectives.cross_entropy().name
+  transfers = tuple(
+    Transfer(LABELS, 'teacher', each, weight, default=each.name == usual)
+    for each, weight in weighted
+  )
   graph = Graph({'teacher': Learner()}, transfers)
   return (
     Phase(

@@ -14,9 +14,28 @@ ObjectiveSpec = str | Mapping[str, Any]
 
 
 def from_labels(learner: str, weight: weights.Spec = 1.0) -> Transfer:
-  """Returns the transfer from labels to a learner: cross-entropy."""
+  """Returns the transfer from labels to a learner: cross-entropy.
+
+  Or another objective, if the data's problem has one, see `Transfer.default`.
+  """
   objective = objectives.cross_entropy()
-  return Transfer(LABELS, learner, objective, weights.make(weight))
+  weight = weights.make(weight)
+  return Transfer(LABELS, learner, objective, weight, default=True)
+
+
+def from_labels_by(
+  objective: ObjectiveSpec | None, learner: str, weight: weights.Spec = 1.0
+) -> tuple[Transfer, ...]:
+  """Returns the transfers from labels to a learner by any objectives.
+
+  Args:
+    objective: as `from_guide` takes it; None is that of `from_labels`.
+    learner: of all of them.
+    weight: a factor of each objective's own weight.
+  """
+  if objective is None:
+    return (from_labels(learner, weight),)
+  return from_guide(LABELS, learner, objective, weight)
 
 
 def from_guide(

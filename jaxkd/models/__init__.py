@@ -8,8 +8,9 @@ size (for a transformer a multiple of its `patch`), and has the attributes
 `num_classes`, `width` (channel multiplier, for a ShuffleNet a whole number),
 `branches` (see `layers.Conv`) and `dtype` (compute type; parameters and logits
 are float32). In train mode, apply it with `mutable=['batch_stats']`, and with
-`rngs={'dropout': KEY}` if it uses random numbers, which no network of the
-catalogue does. The batch statistics of a sharded batch are global.
+`rngs={'dropout': KEY}` if it uses random numbers, as an EfficientNet and a
+ConvNeXt do unless their rates are 0. The batch statistics of a sharded batch
+are global.
 """
 
 from collections.abc import Mapping
@@ -23,7 +24,10 @@ import jax.numpy as jnp
 from jaxkd.catalog import call, lookup
 from jaxkd.models.adapt import Adapted, adapt
 from jaxkd.models.class_map import ClassMap, map_logits, with_classes
+from jaxkd.models.convnext import BASE, SMALL, TINY, ConvNeXt
 from jaxkd.models.cost import of_layers, of_program
+from jaxkd.models.deit import DistilledViT
+from jaxkd.models.efficientnet import B0, EfficientNet
 from jaxkd.models.ensemble import Ensemble, members
 from jaxkd.models.from_nnx import FromNNX, from_nnx, nnx_update, nnx_variables
 from jaxkd.models.imported import attribute as import_attribute
@@ -106,8 +110,16 @@ CATALOG = {
   'imagenet_resnet101': partial(ResNet, 7, BOTTLENECK, (3, 4, 23, 3), CHANNELS),
   'mobilenet_v2': partial(MobileNetV2, *V2_HALF),
   'imagenet_mobilenet_v1': partial(MobileNetV1, *V1),
+  'efficientnet_b0': partial(EfficientNet, *B0, True, 'silu'),
+  # Its published weights are TensorFlow's.
+  'efficientnet_lite0': partial(
+    EfficientNet, *B0, False, 'relu6', padding='same', epsilon=1e-3
+  ),
   'shufflenet_v1': partial(ShuffleNetV1, *SHUFFLE_V1),
   'shufflenet_v2': partial(ShuffleNetV2, *SHUFFLE_V2),
+  'convnext_tiny': partial(ConvNeXt, *TINY),
+  'convnext_small': partial(ConvNeXt, *SMALL),
+  'convnext_base': partial(ConvNeXt, *BASE),
   # timm's ViT and DeiT of one size are one network with one initialisation.
   'vit_tiny': partial(ViT, (3, 3, 3, 3), 3, 64),
   'vit_small': partial(ViT, (3, 3, 3, 3), 6, 64),
@@ -115,6 +127,9 @@ CATALOG = {
   'deit_tiny': partial(ViT, (3, 3, 3, 3), 3, 64),
   'deit_small': partial(ViT, (3, 3, 3, 3), 6, 64),
   'deit_base': partial(ViT, (3, 3, 3, 3), 12, 64),
+  'deit_tiny_distilled': partial(DistilledViT, (3, 3, 3, 3), 3, 64),
+  'deit_small_distilled': partial(DistilledViT, (3, 3, 3, 3), 6, 64),
+  'deit_base_distilled': partial(DistilledViT, (3, 3, 3, 3), 12, 64),
   'rvt_tiny': partial(RVT, (10, 2), (6, 12), 32),
   'rvt_small': partial(RVT, (12,), (6,), 64),
   'mlp': MLP,  # the hidden layers are a setting

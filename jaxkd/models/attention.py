@@ -18,6 +18,7 @@ from jaxkd.models.layers import Initializer
 from jaxkd.types import Array
 
 MLP_RATIO = 4  # hidden channels of a block's MLP over D
+EPSILON = 1e-6  # of every LayerNorm, added to the variance
 
 # timm truncates it at +-2, which is 100 standard deviations.
 normal_002 = nn.initializers.normal(0.02)
@@ -60,10 +61,10 @@ def check_sides(image: Array, patch: int) -> None:
     )
 
 
-def layer_norm(dtype: Any, name: str) -> nn.LayerNorm:
+def layer_norm(dtype: Any, name: str, epsilon: float = EPSILON) -> nn.LayerNorm:
   """Returns a LayerNorm over the last axis, with results in `dtype`."""
   return nn.LayerNorm(
-    epsilon=1e-6, dtype=dtype, use_fast_variance=False, name=name
+    epsilon=epsilon, dtype=dtype, use_fast_variance=False, name=name
   )
 
 

@@ -7,7 +7,8 @@ convolution for other devices. The choice is made at lowering: a program that is
 exported for several platforms contains both.
 
 Letters: k size of the kernel, s stride, m output channels per input channel,
-H' and W' height and width of the output.
+H' and W' height and width of the output. Pads are the numbers of zeros (above,
+below) and (left, right) of the map, each less than k; () is k // 2 everywhere.
 """
 
 from functools import partial, reduce
@@ -18,10 +19,12 @@ from jax import lax
 
 from jaxkd.types import Array
 
+Pads = tuple[tuple[int, int], ...]
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def depthwise(x: Array, kernel: Array, stride: int) -> Array:
-  """Depthwise convolution with k // 2 zeros around the map.
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def depthwise(x: Array, kernel: Array, stride: int, pads: Pads = ()) -> Array:
+  """Depthwise convolution with zeros around the map.
 
   It has gradients of any order, in reverse mode only.
 
@@ -30,26 +33,28 @@ def depthwise(x: Array, kernel: Array, stride: int) -> Array:
     kernel: [k, k, 1, C m] of the same type, k odd; output channel i reads input
       channel i // m.
     stride: s, along H and W.
+    pads: see above.
 
   Returns:
-    [B, ceil(H / s), ceil(W / s), C m]; on a CPU, sums are in at least float32.
+    [B, H', W', C m], with H' = ceil(H / s) for symmetric pads; on a CPU, sums
+    are in at least float32.
   """
   return lax.platform_dependent(
     x,
     kernel,
-    cpu=partial(_by_shifts, stride=stride),
-    default=partial(_by_xla, stride=stride),
+    cpu=partial(_by_shifts, stride=stride, pads=pads),
+    default=partial(_by_xla, stride=stride, pads=pads),
   )
 
 
 def _forward(
-  x: Array, kernel: Array, stride: int
+  x: Array, kernel: Array, stride: int, pads: Pads
 ) -> tuple[Array, tuple[Array, Array]]:
-  return depthwise(x, kernel, stride), (x, kernel)
+  return depthwise(x, kernel, stride, pads), (x, kernel)
 
 
 def _backward(
-  stride: int, inputs: tuple[Array, Array], g: Array
+  stride: int, pads: Pads, inputs: tuple[Array, Array], g: Array
 ) -> tuple[Array, Array]:
   """Returns the gradients of x and kernel.
 
@@ -58,6 +63,7 @@ def _backward(
 
   Args:
     stride: s.
+    pads: see above.
     inputs: x and kernel.
     g: the gradient of the output, [B, H', W', C m].
   """
@@ -66,54 +72,59 @@ def _backward(
     x,
     kernel,
     g,
-    cpu=partial(_gradients_by_shifts, stride=stride),
-    default=partial(_gradients_by_xla, stride=stride),
+    cpu=partial(_gradients_by_shifts, stride=stride, pads=pads),
+    default=partial(_gradients_by_xla, stride=stride, pads=pads),
   )
 
 
 depthwise.defvjp(_forward, _backward)
 
 
-def _by_xla(x: Array, kernel: Array, stride: int) -> Array:
-  pad = len(kernel) // 2
+def _by_xla(x: Array, kernel: Array, stride: int, pads: Pads = ()) -> Array:
   return lax.conv_general_dilated(
     x,
     kernel,
     window_strides=(stride, stride),
-    padding=[(pad, pad)] * 2,
+    padding=pads or _symmetric(kernel),
     dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
     feature_group_count=x.shape[-1],
   )
 
 
 def _gradients_by_xla(
-  x: Array, kernel: Array, g: Array, stride: int
+  x: Array, kernel: Array, g: Array, stride: int, pads: Pads
 ) -> tuple[Array, Array]:
-  return jax.vjp(partial(_by_xla, stride=stride), x, kernel)[1](g)
+  return jax.vjp(partial(_by_xla, stride=stride, pads=pads), x, kernel)[1](g)
 
 
-def _by_shifts(x: Array, kernel: Array, stride: int) -> Array:
-  return _correlate(_read(x, kernel), kernel, stride)
+def _by_shifts(x: Array, kernel: Array, stride: int, pads: Pads) -> Array:
+  return _correlate(_read(x, kernel, pads), kernel, stride)
 
 
 def _gradients_by_shifts(
-  x: Array, kernel: Array, g: Array, stride: int
+  x: Array, kernel: Array, g: Array, stride: int, pads: Pads
 ) -> tuple[Array, Array]:
-  by_reader = _input_gradient(kernel, g, stride, x.shape[1:3])
+  by_reader = _input_gradient(kernel, g, stride, pads, x.shape[1:3])
   by_reader = by_reader.reshape(*x.shape, -1)
-  return jnp.sum(by_reader, axis=-1), _kernel_gradient(x, kernel, g, stride)
+  by_kernel = _kernel_gradient(x, kernel, g, stride, pads)
+  return jnp.sum(by_reader, axis=-1), by_kernel
 
 
-def _read(x: Array, kernel: Array) -> Array:
+def _symmetric(kernel: Array) -> Pads:
+  half = len(kernel) // 2
+  return ((half, half), (half, half))
+
+
+def _read(x: Array, kernel: Array, pads: Pads) -> Array:
   """Returns the padded input channel of each output channel.
 
   Args:
     x: [B, H, W, C].
     kernel: [k, k, 1, C m].
+    pads: see above.
   """
-  pad = len(kernel) // 2
   x = jnp.repeat(x, kernel.shape[-1] // x.shape[-1], axis=-1)
-  return jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+  return jnp.pad(x, ((0, 0), *(pads or _symmetric(kernel)), (0, 0)))
 
 
 def _correlate(x: Array, kernel: Array, stride: int) -> Array:
@@ -136,7 +147,7 @@ def _correlate(x: Array, kernel: Array, stride: int) -> Array:
 
 
 def _input_gradient(
-  kernel: Array, g: Array, stride: int, sides: tuple[int, ...]
+  kernel: Array, g: Array, stride: int, pads: Pads, sides: tuple[int, ...]
 ) -> Array:
   """Returns g, dilated by the stride, correlated with the flipped kernel.
 
@@ -144,22 +155,26 @@ def _input_gradient(
     kernel: [k, k, 1, C].
     g: [B, H', W', C].
     stride: s.
+    pads: see above.
     sides: H and W.
 
   Returns:
     [B, H, W, C].
   """
   size = len(kernel)
-  before = size - 1 - size // 2
   zeros = [(0, 0, 0)] * 4
-  for axis, side in enumerate(sides, start=1):
+  lows = [low for low, _ in pads or _symmetric(kernel)]
+  for axis, (side, low) in enumerate(zip(sides, lows, strict=True), start=1):
+    before = size - 1 - low
     spread = (g.shape[axis] - 1) * stride + 1
     zeros[axis] = (before, side + size - 1 - before - spread, stride - 1)
   g = lax.pad(g, jnp.zeros((), g.dtype), zeros)
   return _correlate(g, kernel[::-1, ::-1], 1)
 
 
-def _kernel_gradient(x: Array, kernel: Array, g: Array, stride: int) -> Array:
+def _kernel_gradient(
+  x: Array, kernel: Array, g: Array, stride: int, pads: Pads
+) -> Array:
   """Returns the gradient of the kernel: products of g and shifted x, summed.
 
   It is a loop, so that only one shifted map is in memory at a time. The sum
@@ -170,8 +185,9 @@ def _kernel_gradient(x: Array, kernel: Array, g: Array, stride: int) -> Array:
     kernel: [k, k, 1, C m]; only shape and type are used.
     g: [B, H', W', C m].
     stride: s.
+    pads: see above.
   """
-  size, padded = len(kernel), _read(x, kernel)
+  size, padded = len(kernel), _read(x, kernel, pads)
   h, w = ((n - 1) * stride + 1 for n in g.shape[1:3])
   sizes = (x.shape[0], h, w, g.shape[-1])
 

@@ -1,7 +1,9 @@
 """Layers and initialisers that the network families share.
 
-Convolutions pad k // 2 zeros on both sides, as the reference networks do. XLA's
-'SAME' pads only right and bottom when the stride is 2, which shifts the grid.
+Convolutions pad k // 2 zeros on both sides, as the reference networks do.
+TensorFlow's and XLA's 'SAME' has fewer zeros at the top and left if the stride
+is 2 and the side even, which shifts the grid: networks that were trained with
+it need it.
 """
 
 import math
@@ -13,7 +15,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
 
-from jaxkd.models.depthwise import depthwise
+from jaxkd.catalog import lookup
+from jaxkd.models.depthwise import Pads, depthwise
 from jaxkd.reparam import branches as branching
 from jaxkd.types import Array
 
@@ -22,6 +25,8 @@ Initializer = nn.initializers.Initializer
 # He et al. 2015 (https://arxiv.org/abs/1502.01852) with fan_out and without
 # truncation: standard deviation sqrt(2 / (k k C_out)).
 fan_out_normal = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
+
+EPSILON = 1e-5  # of a BatchNorm, PyTorch's default
 
 # PyTorch's default for kernels: U(+-1 / sqrt(fan_in)).
 fan_in_uniform = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
@@ -76,8 +81,40 @@ def blocks_per_stage(family: str, depth: int, others: int) -> int:
   return n
 
 
+def pads(padding: str, size: int, stride: int, sides: Iterable[int]) -> Pads:
+  """Returns the zeros (above, below) and (left, right) of a map.
+
+  Args:
+    padding: a key of `PADDINGS`.
+    size: of the kernel.
+    stride: along both H and W.
+    sides: H and W.
+
+  Raises:
+    KeyError: no such padding, with suggestions.
+  """
+  return lookup('padding', PADDINGS, padding)(size, stride, tuple(sides))
+
+
+def _symmetric(size: int, stride: int, sides: tuple[int, ...]) -> Pads:
+  del stride
+  return ((size // 2, size // 2),) * len(sides)
+
+
+def _same(size: int, stride: int, sides: tuple[int, ...]) -> Pads:
+  """As TensorFlow's 'SAME': as many zeros at the bottom, or one more."""
+  zeros = [
+    max(0, (math.ceil(side / stride) - 1) * stride + size - side)
+    for side in sides
+  ]
+  return tuple((n // 2, n - n // 2) for n in zeros)
+
+
+PADDINGS = {'symmetric': _symmetric, 'same': _same}
+
+
 class Conv(nn.Module):
-  """k x k convolution with k // 2 zeros around the map, NHWC.
+  """k x k convolution with zeros around the map, NHWC.
 
   Attributes:
     features: output channels.
@@ -92,6 +129,7 @@ class Conv(nn.Module):
     kernel_init: initialiser of the kernel [k, k, C / groups, features].
     bias_init: initialiser of the bias [features].
     dtype: compute type; parameters are float32.
+    padding: 'symmetric', k // 2 zeros on each side, or 'same' as TensorFlow's.
   """
 
   features: int
@@ -104,6 +142,7 @@ class Conv(nn.Module):
   kernel_init: Initializer = fan_out_normal
   bias_init: Initializer = nn.initializers.zeros
   dtype: Any = jnp.float32
+  padding: str = 'symmetric'
 
   def __post_init__(self):
     """Checks the number of branches before anything is traced."""
@@ -128,13 +167,14 @@ class Conv(nn.Module):
 
   def _convolved(self, x: Array, kernel: Array) -> Array:
     """Returns the convolution of a map and a kernel of the compute type."""
+    zeros = pads(self.padding, self.size, self.stride, x.shape[1:3])
     if 1 < self.groups == x.shape[-1]:
-      return depthwise(x, kernel, self.stride)
+      return depthwise(x, kernel, self.stride, zeros)
     return lax.conv_general_dilated(
       x,
       kernel,
       window_strides=(self.stride, self.stride),
-      padding=[(self.size // 2, self.size // 2)] * 2,
+      padding=zeros,
       dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
       feature_group_count=self.groups,
     )
@@ -176,7 +216,7 @@ class BatchNorm(nn.Module):
 
   dtype: Any = jnp.float32
   momentum: float = 0.9
-  epsilon: float = 1e-5
+  epsilon: float = EPSILON
 
   @nn.compact
   def __call__(self, x: Array, train: bool) -> Array:
@@ -211,6 +251,7 @@ def normed(
   features: int,
   size: int = 1,
   stride: int = 1,
+  epsilon: float = EPSILON,
   **kwargs: Any,
 ) -> Array:
   """Applies a convolution 'conv_<name>' and a BatchNorm 'bn_<name>' to x.
@@ -222,10 +263,12 @@ def normed(
     features: output channels.
     size: of the kernel.
     stride: along both H and W.
+    epsilon: of the BatchNorm.
     **kwargs: further attributes of `Conv`, including 'dtype'.
   """
   conv = Conv(features, size, stride, name=f'conv_{name}', **kwargs)
-  return BatchNorm(kwargs['dtype'], name=f'bn_{name}')(conv(x), train)
+  norm = BatchNorm(kwargs['dtype'], epsilon=epsilon, name=f'bn_{name}')
+  return norm(conv(x), train)
 
 
 def max_pool(x: Array) -> Array:

@@ -2,17 +2,18 @@
 
 https://arxiv.org/abs/2010.11929, https://arxiv.org/abs/2012.12877. As in timm,
 a DeiT without a distillation token is the ViT of the same size, with the same
-initialisation; only the training differs. Dropout and stochastic depth, which
-belong to the training, are absent.
+initialisation; only the training differs. One with a distillation token is in
+`deit`. Dropout and stochastic depth, which belong to the training, are absent.
 """
 
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from jaxkd.models.attention import (
+  EPSILON,
   MLP_RATIO,
   Attention,
   check_sides,
@@ -30,17 +31,19 @@ class Block(nn.Module):
   heads: int
   head_dim: int
   dtype: Any = jnp.float32
+  epsilon: float = EPSILON
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
     """Returns tokens [B, N, D] for the tokens [B, N, D]."""
     d = x.shape[-1]
+    norm = partial(layer_norm, self.dtype, epsilon=self.epsilon)
     dense = partial(nn.Dense, kernel_init=normal_002, dtype=self.dtype)
     attention = Attention(
       self.heads, self.head_dim, dtype=self.dtype, name='attention'
     )
-    x = x + attention(layer_norm(self.dtype, 'norm1')(x))
-    y = dense(MLP_RATIO * d, name='fc1')(layer_norm(self.dtype, 'norm2')(x))
+    x = x + attention(norm('norm1')(x))
+    y = dense(MLP_RATIO * d, name='fc1')(norm('norm2')(x))
     y = dense(d, name='fc2')(nn.gelu(y, approximate=False))
     return x + y
 
@@ -63,6 +66,8 @@ class ViT(nn.Module):
     branches: ignored, because there is no 3 x 3 convolution.
     dtype: compute type; parameters, softmax, pooling and head are float32.
     patch: side of a patch; both sides of the image are multiples of it.
+    epsilon: of the LayerNorms; timm's and torchvision's is 1e-6, that of most
+      networks of Hugging Face 1e-12.
   """
 
   blocks: tuple[int, ...]
@@ -73,6 +78,10 @@ class ViT(nn.Module):
   branches: int = 1
   dtype: Any = jnp.float32
   patch: int = 16
+  epsilon: float = EPSILON
+
+  # Learned tokens in front of the patches.
+  TOKENS: ClassVar[tuple[str, ...]] = ('class_token',)
 
   def __post_init__(self):
     """Checks the sizes before anything is traced."""
@@ -91,14 +100,22 @@ class ViT(nn.Module):
     for i, count in enumerate(self.blocks, start=1):
       for j in range(count):
         name = f'stage{i}_block{j}'
-        x = Block(heads, self.head_dim, self.dtype, name=name)(x)
+        x = Block(heads, self.head_dim, self.dtype, self.epsilon, name=name)(x)
       taps[f'stage{i}'] = x
-    x = taps['pooled'] = layer_norm(jnp.float32, 'norm_last')(x[:, 0])
-    head = nn.Dense(self.num_classes, kernel_init=normal_002, name='head')
-    return Outputs(head(x), taps)
+    norm = layer_norm(jnp.float32, 'norm_last', self.epsilon)
+    return self.classified(norm(x[:, : len(self.TOKENS)]), taps)
+
+  def classified(self, x: Array, taps: dict[str, Array]) -> Outputs:
+    """Returns logits [B, K] and taps of the learned tokens [B, n, D]."""
+    x = taps['pooled'] = x[:, 0]
+    return Outputs(self.head('head')(x), taps)
+
+  def head(self, name: str) -> nn.Dense:
+    """Returns a linear classifier."""
+    return nn.Dense(self.num_classes, kernel_init=normal_002, name=name)
 
   def tokens(self, image: Array, features: int) -> Array:
-    """Returns the embedded class token and patches, [B, N, D]."""
+    """Returns the learned tokens and the embedded patches, [B, N, D]."""
     check_sides(image, self.patch)
     embed = nn.Conv(
       features,
@@ -113,10 +130,13 @@ class ViT(nn.Module):
     x = embed(image)
     b, d = x.shape[0], features  # b may be symbolic
     x = x.reshape(b, -1, d)
-    init = nn.initializers.normal(1e-6)
-    first = self.param('class_token', init, (1, 1, d), jnp.float32)
-    first = jnp.broadcast_to(first.astype(self.dtype), (b, 1, d))
-    x = jnp.concatenate([first, x], axis=1)
+    inits = (nn.initializers.normal(1e-6), normal_002)  # as timm's
+    first = [
+      self.param(name, init, (1, 1, d), jnp.float32)
+      for name, init in zip(self.TOKENS, inits, strict=False)
+    ]
+    first = [jnp.broadcast_to(y.astype(self.dtype), (b, 1, d)) for y in first]
+    x = jnp.concatenate([*first, x], axis=1)
     shape = (1, x.shape[1], d)
     position = self.param('position_embedding', normal_002, shape, jnp.float32)
     return x + position.astype(self.dtype)

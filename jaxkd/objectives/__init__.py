@@ -18,6 +18,8 @@ from jaxkd.objectives.alpha_beta import alpha_beta
 from jaxkd.objectives.annealed import annealed
 from jaxkd.objectives.at import at
 from jaxkd.objectives.base import Objective, Published, pointwise
+from jaxkd.objectives.binary_cross_entropy import binary_cross_entropy
+from jaxkd.objectives.binary_kd import binary_kd
 from jaxkd.objectives.brier import brier
 from jaxkd.objectives.cc import cc
 from jaxkd.objectives.cmkd import cmkd
@@ -57,6 +59,8 @@ CATALOG = {
   'alpha_beta': alpha_beta,
   'annealed': annealed,
   'at': at,
+  'binary_cross_entropy': binary_cross_entropy,
+  'binary_kd': binary_kd,
   'brier': brier,
   'cc': cc,
   'cmkd': cmkd,

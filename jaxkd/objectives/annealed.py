@@ -62,4 +62,5 @@ def annealed(
   settings: dict[str, object] = dict(
     objective=objective, start=start, stop=stop, epochs=epochs
   )
-  return Objective('annealed', settings, objective.init, loss)
+  made = Objective('annealed', settings, objective.init, loss)
+  return made._replace(sigmoid=objective.sigmoid)

@@ -76,6 +76,9 @@ class Objective(NamedTuple):
   matches_probabilities: the gradient at the learner's logits is the difference
     of its probabilities and the guide's (one-hot for labels), so that several
     such objectives have the weighted mean of the guides' as their target.
+  sigmoid: it takes logits as those of one sigmoid for each class, and labels as
+    a multi-hot matrix [B, K]. Others that read logits or labels are refused for
+    problems where an image has several labels.
   """
 
   name: str
@@ -83,6 +86,7 @@ class Objective(NamedTuple):
   init: Init
   loss: Loss
   matches_probabilities: bool = False
+  sigmoid: bool = False
 
   def __str__(self) -> str:
     inside = ', '.join(f'{k}={v}' for k, v in self.settings.items())

@@ -78,7 +78,8 @@ def ctkd(
   settings: dict[str, object] = dict(
     objective=objective, lowest=lowest, span=span, start=start, epochs=epochs
   )
-  return Objective('ctkd', settings, init, loss)
+  made = Objective('ctkd', settings, init, loss)
+  return made._replace(sigmoid=objective.sigmoid)
 
 
 def reverse(x: Array, rate: Array) -> Array:

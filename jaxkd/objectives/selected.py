@@ -52,7 +52,7 @@ def selected(
     value = jnp.where(batch['mask'] > 0, value, -jnp.inf)
     # Ties go to the first, so that the count is exact.
     rank = jnp.argsort(jnp.argsort(-value))
-    examples = jnp.sum(batch['mask'])
+    examples = jnp.sum(batch['mask'] > 0)
     count = jnp.minimum(jnp.maximum(jnp.round(keep * examples), 1), examples)
     return (rank < count).astype(value.dtype)
 

@@ -12,15 +12,15 @@ arrays that its `init` returns. Its paper is the head of its module's docstring:
 import functools
 import inspect
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, Literal
 
 from jaxkd import models, objectives, tree
 from jaxkd.models import norms
 from jaxkd.objectives.base import Objective
+from jaxkd.objectives.dependence import depends_on
 from jaxkd.types import Outputs, Tree
 
 GUIDE, LEARNER = 'teacher', 'student'
@@ -133,19 +133,7 @@ def tapped(objective: Objective) -> list[str]:
       epochs=1,
     )[0]
 
-  program = jax.make_jaxpr(loss)(inputs, *_owned(objective))
-  needed = _needed(program)
-  named = zip(tree.leaves(inputs), program.jaxpr.invars, strict=False)
-  return [name for name, variable in named if variable in needed]
-
-
-def _needed(program: ClosedJaxpr) -> set[Any]:
-  """Returns the variables that a program's results depend on."""
-  needed: set[Any] = set(program.jaxpr.outvars)
-  for equation in reversed(program.eqns):
-    if needed.intersection(equation.outvars):
-      needed.update(x for x in equation.invars if not isinstance(x, Literal))
-  return needed
+  return depends_on(loss, inputs, *_owned(objective))
 
 
 def added(objective: Objective) -> str:

@@ -48,7 +48,8 @@ def weighted(
     if not normalise:
       return value
     mask = batch['mask']
-    mean = jnp.sum(value * mask) / jnp.maximum(jnp.sum(mask), 1)
+    total = jnp.sum(mask)
+    mean = jnp.sum(value * mask) / jnp.where(total > 0, total, 1)
     return value / jnp.where(mean > 0, mean, 1)
 
   settings: dict[str, object] = dict(

@@ -8,10 +8,19 @@ from jaxkd.catalog import lookup
 from jaxkd.data.base import Dataset
 from jaxkd.problems.base import Display, Problem
 from jaxkd.problems.classification import CLASSIFICATION
+from jaxkd.problems.multi_label import MULTI_LABEL
 
-__all__ = ['CATALOG', 'CLASSIFICATION', 'Display', 'Problem', 'display', 'of']
+__all__ = [
+  'CATALOG',
+  'CLASSIFICATION',
+  'MULTI_LABEL',
+  'Display',
+  'Problem',
+  'display',
+  'of',
+]
 
-CATALOG = {'classification': CLASSIFICATION}
+CATALOG = {'classification': CLASSIFICATION, 'multi_label': MULTI_LABEL}
 
 
 def of(dataset: Dataset) -> Problem:

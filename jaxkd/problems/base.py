@@ -45,11 +45,12 @@ class Problem:
 
   Attributes:
     name: as in `problems.CATALOG`.
-    batch_spec: (image_shape [H, W, C], B) -> a `Batch` of
+    batch_spec: (image_shape [H, W, C], B, K) -> a `Batch` of
       `jax.ShapeDtypeStruct`, which is what networks and objectives see.
     train_view: (raw, epoch, seed, view) -> a batch of random training views.
       Raw are examples as stored, the epoch is an int32 scalar, the seed the
-      run's. Image and label are transformed together.
+      run's. Image and label are transformed together. The mask holds the
+      weights of the examples, if the data have any.
     eval_view: (raw, mask, view) -> a batch of evaluation views; mask [B] is 1
       for examples that count and 0 for padding.
     label_objective: the name of the objective against labels, unless a method
@@ -58,9 +59,13 @@ class Problem:
       by name. The headline is one of them.
     sums: (logits, batch) -> sums over the unmasked part of a batch, to be added
       up over batches; 'seen' is the number of examples.
+    rows: (logits, batch) -> arrays [B, ...] by name, which `summary` needs of
+      all examples of a split together, besides sums: scores that are ranked,
+      for example. None if sums are enough.
     agreement: (student's logits, teacher's, batch, temperature) -> sums
       likewise, of how far two networks agree.
-    summary: sums over a split, of either kind -> metrics by name.
+    summary: sums over a split, of either kind, with the `rows` of the split
+      -> metrics by name.
     headline: the metric by which networks are judged. More is better, and it is
       at least 0.
     finite: metrics that are NaN or infinite only if a training has diverged.
@@ -68,10 +73,13 @@ class Problem:
     displays: metric -> how it is shown, in the order of tables.
     chance: data set -> the headline of random guesses on its test split, mean
       and standard deviation; None if that depends on more than the data.
+    sigmoid: whether labels are a multi-hot matrix [B, K] and each logit is that
+      of a sigmoid, so that objectives of a softmax are not defined; see
+      `Objective.sigmoid`.
   """
 
   name: str
-  batch_spec: Callable[[tuple[int, int, int], int], Batch]
+  batch_spec: Callable[[tuple[int, int, int], int, int], Batch]
   train_view: Callable[[Raw, Array, int | Array, View], Batch]
   eval_view: Callable[[Raw, Array, View], Batch]
   label_objective: str
@@ -83,6 +91,8 @@ class Problem:
   finite: tuple[str, ...]
   displays: Mapping[str, Display]
   chance: Callable[[Dataset], tuple[float, float]] | None = None
+  rows: Callable[[Array, Batch], dict[str, Array]] | None = None
+  sigmoid: bool = False
 
   @property
   def best(self) -> str:

@@ -14,8 +14,11 @@ from jaxkd.problems.base import Display, Problem, Raw
 from jaxkd.types import Array, Batch, Metrics
 
 
-def batch_spec(image_shape: tuple[int, int, int], size: int) -> Batch:
+def batch_spec(
+  image_shape: tuple[int, int, int], size: int, num_classes: int = 0
+) -> Batch:
   """Returns the shapes and types of a batch; see `Problem`."""
+  del num_classes  # a label is one number
 
   def spec(shape: tuple[int, ...], dtype: Any) -> Any:
     return jax.ShapeDtypeStruct(shape, dtype)
@@ -29,7 +32,10 @@ def batch_spec(image_shape: tuple[int, int, int], size: int) -> Batch:
 
 
 def train_view(raw: Raw, epoch: Array, seed: int | Array, view: View) -> Batch:
-  """Returns random crops and flips, normalised; labels are unchanged."""
+  """Returns random crops and flips, normalised; labels are unchanged.
+
+  The mask holds the weights of the examples, 1 where the data have none.
+  """
   image = augment.train_view(
     raw['image'], raw['index'], epoch, seed=seed, view=view
   )
@@ -37,7 +43,7 @@ def train_view(raw: Raw, epoch: Array, seed: int | Array, view: View) -> Batch:
     image=image,
     label=raw['label'],
     index=raw['index'],
-    mask=jnp.ones(raw['label'].shape),
+    mask=raw.get('weight', jnp.ones(len(raw['label']))),
   )
 
 
@@ -51,7 +57,8 @@ def metrics(logits: Array, batch: Batch) -> Metrics:
   """Returns 'top1': the fraction of right answers among unmasked examples."""
   hits = jnp.argmax(logits, axis=-1) == batch['label']
   mask = batch['mask']
-  return {'top1': jnp.sum(hits * mask) / jnp.maximum(jnp.sum(mask), 1)}
+  total = jnp.sum(mask)
+  return {'top1': jnp.sum(hits * mask) / jnp.where(total > 0, total, 1)}
 
 
 def sums(logits: Array, batch: Batch) -> Sums:

@@ -127,7 +127,8 @@ RULES = (
   # Normalisation, convolutions and linear layers, PReLU, LayerScale.
   Rule(r'(^|/)(scale|bias|negative_slope|gamma)$', 'out'),
   Rule(r'(^|/)(mean|var)$', 'out'),  # BatchNorm
-  Rule(r'(^|/)(class_token|position_embedding|cls|pos_embedding)$', '- - out'),
+  Rule(r'(^|/)(class_token|distillation_token|cls)$', '- - out'),
+  Rule(r'(^|/)(position_embedding|pos_embedding)$', '- - out'),
   # Branches of convolutions: jaxkd.reparam.branches.
   Rule(r'(^|/)branch_(pool|frequency|mix)$', 'in out'),
   Rule(r'(^|/)branch_(mixed|square)$', '- - in out'),

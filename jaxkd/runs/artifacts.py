@@ -156,6 +156,12 @@ def interface_of(
   Raises:
     ValueError: its images or classes cannot be converted.
   """
+  problem = card.known_problem or dataset.problem
+  if problem != dataset.problem:
+    raise ValueError(
+      f'{dataset.name} has problem {dataset.problem}, but the network expects'
+      f' {problem}: evaluate it on the data that it was trained for'
+    )
   resolved = interfaces.interface(
     model or Model(card.model), dataset, card, 'teacher.'
   )

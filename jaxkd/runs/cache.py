@@ -28,6 +28,7 @@ LATER = (
   'blend_epochs',
   'stop',
   'start',
+  'problem',
   'settings',
   'taps',
   'image_size',
@@ -38,12 +39,17 @@ LATER = (
 # Settings of a network that is used as it is, without effect on a training.
 AS_IT_IS = (
   'checkpoint',
+  'weights',
   'outputs',
   'cache_outputs',
   'classes',
   'unmapped',
   'allow_guessing',
 )
+LATER_OF_DATA = (
+  'hold_out',
+  'hold_out_seed',
+)  # likewise, in the section on data
 
 
 class Cache:
@@ -111,10 +117,16 @@ def settings_of(experiment: Experiment, phase: ResolvedPhase) -> dict[str, Any]:
       model.start,
       model.name,
       experiment.image_shape,
+      model.weights,
       width=model.width,
       **model.settings,
     )
     section['start'] = card.params_sha256
+  of_data = {**config['data'], 'dir': ''}
+  default = configs.resolved(configs.default())['data']
+  for key in LATER_OF_DATA:
+    if of_data[key] == default[key]:
+      del of_data[key]
   optimizer = config['optimizer']
   optimizer['name'] = phase.optimizer
   for key in ('ema', 'delta'):  # without effect on its training
@@ -127,6 +139,6 @@ def settings_of(experiment: Experiment, phase: ResolvedPhase) -> dict[str, Any]:
     'schedule': config['schedule'],
     'batch_size': config['batch_size'],
     'compute_dtype': config['compute_dtype'],
-    'data': {**config['data'], 'dir': ''},
+    'data': of_data,
     'fingerprint': experiment.dataset.fingerprint,
   }

@@ -5,12 +5,13 @@ import functools
 from collections.abc import Mapping
 
 from jaxkd import config as configs
-from jaxkd import data, models, problems
+from jaxkd import data, models, objectives, problems
 from jaxkd.catalog import UnknownNameError, lookup, suggestion
 from jaxkd.config import Config
 from jaxkd.data.base import Dataset, View
 from jaxkd.graph import OBJECTIVES, Model, Phase
-from jaxkd.problems import CLASSIFICATION, Problem
+from jaxkd.graph.several_labels import check_sigmoid
+from jaxkd.problems import Problem
 from jaxkd.runs import describe, sections
 from jaxkd.runs.phases import ResolvedPhase, resolve
 from jaxkd.train import mesh
@@ -144,15 +145,11 @@ def build(config: Config) -> Experiment:
     program, trained = phase.program, phase.graph.trained
     for name, module in program.modules.items():
       models.check(module, program.input_shape, train=name in trained)
-    problem = experiment.source.problem
-    for name, interface in phase.interfaces.items():
-      if interface.merges and problem is not CLASSIFICATION:
-        raise ValueError(
-          f'classes of {name!r} can be merged where each image has one class,'
-          f' but {config.data.name} poses the problem {problem.name}: map one'
-          ' class of the network to each class of the data'
-        )
-    spec = problem.batch_spec(program.input_shape, 2)
+    problem, shape = experiment.source.problem, program.input_shape
+    if problem.sigmoid:
+      check_sigmoid(program)
+      _check_merges(phase, config.data.name)
+    spec = problem.batch_spec(shape, 2, experiment.num_classes)
     program.check_objectives(spec, phase.length)
     phase.make_optimizer(1)
   return experiment
@@ -170,8 +167,35 @@ def bound(
   if phases is None:
     phases = sections.phases_of(config)
   source, by_section = Source(config.data), sections.models(config)
+  phases = tuple(_for_problem(phase, source.problem) for phase in phases)
   resolved = resolve(config, phases, by_section, source)
   return Experiment(config, source, by_section, resolved)
+
+
+def _for_problem(phase: Phase, problem: Problem) -> Phase:
+  """Returns a phase whose default loss of labels is that of the problem."""
+  objective = objectives.make(problem.label_objective)
+  graph = phase.graph.with_label_objective(objective)
+  return dataclasses.replace(phase, graph=graph)
+
+
+def _check_merges(phase: ResolvedPhase, data: str) -> None:
+  """Refuses merged classes of a teacher where they do not exclude each other.
+
+  Args:
+    phase: whose networks are checked.
+    data: name of the data set.
+
+  Raises:
+    ValueError: the probabilities of several classes would be summed.
+  """
+  for name, interface in phase.interfaces.items():
+    if interface.merges:
+      raise ValueError(
+        f'classes of {name!r} can be merged where each image has one class, and'
+        f' those of {data} have several: map one class of the network to each'
+        ' class of the data'
+      )
 
 
 def _check_rates(config: Config, phases: tuple[Phase, ...]) -> None:

@@ -355,6 +355,7 @@ def load(model: Model, image_shape: tuple[int, int, int]) -> SavedNetwork:
     model.checkpoint,
     model.name,
     (height, width, channels),
+    model.weights,
     width=model.width,
     **arguments,
   )

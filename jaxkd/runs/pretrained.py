@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from jaxkd import checkpoints, problems, tree
 from jaxkd import config as configs
+from jaxkd.catalog import lookup
 from jaxkd.checkpoints import Card, SavedNetwork
 from jaxkd.config import BAYES
 from jaxkd.graph import Model
@@ -57,6 +58,7 @@ def load_pretrained(experiment: Experiment) -> dict[str, SavedNetwork]:
         path,
         model.name,
         interface.target.shape if interface else experiment.image_shape,
+        model.weights,
         width=model.width,
         **configs.as_json(model.settings),
       )
@@ -67,6 +69,8 @@ def load_pretrained(experiment: Experiment) -> dict[str, SavedNetwork]:
     wanted['num_classes'] = experiment.num_classes
     if interface and name not in learners:
       wanted['num_classes'] = interface.num_classes
+    if model.checkpoint and name not in learners and path != BAYES:
+      _check_problem(experiment, name, network.card, path)
     where = name if name in experiment.models else 'method'
     _check(network.card, wanted, f'--config.{where}', name, path)
     networks[name] = network
@@ -244,6 +248,28 @@ def _wanted(model: Model) -> dict[str, Any]:
   if model.checkpoint and model.read_out:
     wanted['read_out'] = model.read_out  # otherwise the card's
   return wanted
+
+
+def _check_problem(
+  experiment: Experiment, name: str, card: Card, path: str
+) -> None:
+  """Raises ValueError if a guide was trained for another kind of labels.
+
+  That of an unknown network is not compared.
+  """
+  wanted, stated = experiment.dataset.problem, ''
+  if name == 'teacher':
+    stated = experiment.config.teacher.problem
+    if stated:
+      lookup('problem', problems.CATALOG, stated)
+  got = stated or card.known_problem
+  if got and got != wanted:
+    raise ValueError(
+      f'the {name} of {path} was trained for the problem {got!r}, and'
+      f' {experiment.dataset.name} poses {wanted!r}: its logits mean something'
+      ' else. Take a teacher that was trained on such labels, or, if this one'
+      f' was, say so by --config.teacher.problem={wanted}'
+    )
 
 
 def _check(

@@ -6,6 +6,7 @@ from typing import Any
 from jaxkd import models, problems, text, tree
 from jaxkd.catalog import lookup
 from jaxkd.checkpoints import Card
+from jaxkd.checkpoints.card import USUAL
 from jaxkd.problems import Problem
 from jaxkd.runs import describe
 from jaxkd.runs.experiment import Experiment
@@ -43,6 +44,7 @@ def card_of(
     compute_dtype=experiment.config.compute_dtype,
     num_classes=dataset.num_classes,
     class_names=tuple(dataset.class_names),
+    problem='' if dataset.problem == USUAL else dataset.problem,
     image_shape=own.shape,
     data=dataset.name,
     data_fingerprint=dataset.fingerprint,

@@ -99,6 +99,9 @@ class Run:
     self._claim(networks)
     for note in self.experiment.dataset.notes:
       tqdm.write(f'data: {note}')
+    for name, network in networks.items():
+      for note in network.card.notes:
+        tqdm.write(f'{name}: {network.card.converted_from}: {note}')
     for line in self.experiment.differences:
       tqdm.write(line)
     for phase in self.experiment.phases:

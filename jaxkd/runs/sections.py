@@ -28,7 +28,7 @@ def model_of_section(section: Mapping[str, Any]) -> Model:
   model = Model(
     name=section['name'],
     width=section['width'],
-    settings=section.get('settings', {}),
+    settings=_settings(section),
     taps=section.get('taps', {}),
     checkpoint=section['checkpoint'],
     branches=section.get('branches', 1),
@@ -42,8 +42,16 @@ def model_of_section(section: Mapping[str, Any]) -> Model:
     classes=section.get('classes', ''),
     unmapped=section.get('unmapped', 'renormalise'),
     allow_guessing=section.get('allow_guessing', False),
+    weights=section.get('weights', ''),
   )
   return functions.described(model)
+
+
+def _settings(section: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns a model's settings; those of a folder of a hub are its own."""
+  path = section['checkpoint'] or section.get('start', '')
+  own = checkpoints.hub_settings(path, section['name']) if path else {}
+  return {**own, **section.get('settings', {})}
 
 
 def model_of(of: str | Model, models: Mapping[str, Model]) -> Model:

@@ -25,11 +25,11 @@ from typing import Any
 from tqdm import tqdm
 
 from jaxkd import config as configs
-from jaxkd import plots
+from jaxkd import plots, problems
 from jaxkd.catalog import lookup
 from jaxkd.config import Config
 from jaxkd.disk import write_json
-from jaxkd.problems import Display
+from jaxkd.problems import Display, Problem
 from jaxkd.runs import comparison, folder, layout, preflight
 from jaxkd.runs.experiment import Experiment, build
 from jaxkd.runs.lock import LockedError, locked
@@ -210,8 +210,20 @@ class Study:
           f'the study shows {key!r}, which is not NETWORK/METRIC with a network'
           f' of recipe {name!r}: {", ".join(sorted(networks))}'
         )
+      self._check_metric(key, metric, experiment.source.problem)
       if key:
         lookup('metric', metrics, metric)
+
+  @staticmethod
+  def _check_metric(key: str, metric: str, problem: Problem) -> None:
+    """Refuses a metric that only another problem than the data's has."""
+    elsewhere = {x for p in problems.CATALOG.values() for x in p.reported}
+    if metric in elsewhere - problem.reported.keys():
+      raise ValueError(
+        f'the study shows {key!r}, and the problem {problem.name!r} of its data'
+        f' has no metric {metric!r}, but {", ".join(problem.reported)}: set'
+        ' study.columns, study.outcome and study.against to some of them'
+      )
 
   @property
   def summary(self) -> dict[str, Any] | None:

@@ -22,6 +22,7 @@ from jaxkd.train import mesh as meshes
 from jaxkd.types import Array, Outputs, Variables
 
 BATCH = 500  # at most, for each device
+Measured = tuple[Sums, dict[str, Array]]  # sums and rows, see `Problem`
 
 
 class Examples(NamedTuple):
@@ -64,9 +65,13 @@ class Evaluator:
   def totals(
     self, module: nn.Module, variables: Variables
   ) -> dict[str, np.ndarray]:
-    """Returns the sums over the split, of which metrics and plots are made."""
-    sums = self._map(partial(_sums, module, self.problem, self.view, variables))
-    return evaluate.totals(sums, len(self.split))
+    """Returns the sums over the split, of which metrics and plots are made.
+
+    With them are the problem's `rows` of the whole split.
+    """
+    return self._totals(
+      partial(_measured, module, self.problem, self.view, variables)
+    )
 
   def totals_of(
     self, predict: Callable[[np.ndarray], np.ndarray]
@@ -77,13 +82,21 @@ class Evaluator:
       predict: images [B, H, W, C] -> logits [B, K], in NumPy.
     """
 
-    def sums(stored: dict[str, Array], examples: Any, mask: Array) -> Sums:
+    def measured(
+      stored: dict[str, Array], examples: Any, mask: Array
+    ) -> Measured:
       raw = jax.device_get(_gather(stored, examples))
       batch = self.problem.eval_view(raw, mask, self.view)
       logits = predict(np.asarray(batch['image']))
-      return _sums_of_logits(self.problem, logits, batch)
+      return _measured_logits(self.problem, logits, batch)
 
-    return evaluate.totals(self._map(sums), len(self.split))
+    return self._totals(measured)
+
+  def _totals(self, measured: Callable[..., Measured]) -> dict[str, np.ndarray]:
+    """Returns sums and rows of the split from those of its batches."""
+    sums, rows = zip(*self._map(measured), strict=True)
+    size = len(self.split)
+    return {**evaluate.totals(sums, size), **evaluate.gathered(rows, size)}
 
   def compare(
     self,
@@ -183,7 +196,7 @@ class Evaluator:
 
 
 @partial(jax.jit, static_argnames=('module', 'problem', 'view'))
-def _sums(
+def _measured(
   module: nn.Module,
   problem: Problem,
   view: View,
@@ -191,17 +204,18 @@ def _sums(
   stored: dict[str, Array],
   examples: Any,
   mask: Array,
-) -> Sums:
-  """Returns all sums of one network over one batch."""
+) -> Measured:
+  """Returns sums and rows of one network over one batch."""
   batch = problem.eval_view(_gather(stored, examples), mask, view)
   logits = predict(module, variables, batch['image']).logits
-  return _sums_of_logits(problem, logits, batch)
+  return _measured_logits(problem, logits, batch)
 
 
 @partial(jax.jit, static_argnames='problem')
-def _sums_of_logits(problem: Problem, logits: Array, batch: Any) -> Sums:
-  """Returns all sums of logits over one batch."""
-  return problem.sums(logits, batch)
+def _measured_logits(problem: Problem, logits: Array, batch: Any) -> Measured:
+  """Returns sums and rows of logits over one batch."""
+  rows = {} if problem.rows is None else problem.rows(logits, batch)
+  return problem.sums(logits, batch), rows
 
 
 @partial(jax.jit, static_argnames=('modules', 'problem', 'view'))

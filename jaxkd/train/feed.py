@@ -211,11 +211,14 @@ class Feed:
 
   def _loaded_spec(self, size: int) -> dict[str, jax.ShapeDtypeStruct]:
     """Returns shapes and types of a batch as `batches.prefetch` yields it."""
-    label = self.dataset.train.label
+    rows = {
+      name: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype)
+      for name, x in self.dataset.train.rows.items()
+    }
     shape = (size, *self.dataset.image_shape)
     return {
       'image': jax.ShapeDtypeStruct(shape, np.uint8),
-      'label': jax.ShapeDtypeStruct((size, *label.shape[1:]), label.dtype),
+      **rows,
       'index': jax.ShapeDtypeStruct((size,), np.int32),
     }
 

@@ -84,8 +84,8 @@ def put_split(split: Split, mesh: Mesh) -> dict[str, Array]:
   """Copies a split to every device, as it is stored.
 
   Returns:
-    'image' [N, H, W, C], uint8 or float32, 'label' [N, ...], and 'posterior'
-    float32 [N, K] if it is known; {} for a split that is not in memory.
+    'image' [N, H, W, C], uint8 or float32, and the split's `rows`; {} for a
+    split that is not in memory.
   """
   return jax.device_put(split.arrays, whole(mesh))
 

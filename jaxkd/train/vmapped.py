@@ -174,7 +174,7 @@ def _stored(split: Split | None) -> dict[str, np.ndarray]:
       'seeds can be trained together on data in memory only: set'
       ' --config.study.together=False'
     )
-  return {name: split.arrays[name] for name in ('image', 'label')}
+  return {k: x for k, x in split.arrays.items() if k != 'posterior'}
 
 
 def _stack(sharding: NamedSharding, trees: Sequence[Any]) -> Any:
