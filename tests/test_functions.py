@@ -311,6 +311,8 @@ class TestStableHlo:
     want = foreign_teachers.on_host(IMAGES)
     np.testing.assert_allclose(function.predict(IMAGES), want, rtol=1e-5)
     assert (function.function is not None) == traces
+    other = pathlib.Path(path).rename(tmp_path / 'program')
+    assert read_function('', str(other), SHAPE, {}).card.num_classes == 3
 
   @pytest.mark.slow
   def test_it_teaches_on_several_devices(self, tmp_path):

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import pathlib
+import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -74,10 +75,10 @@ def _of_file(
   path: pathlib.Path, image_shape: Shape, settings: Mapping[str, Any]
 ) -> Function:
   card = card_of_file(path)
-  own = settings
+  read, own = _reader(path), settings
   if card:
-    own = {'layout': card.layout} if path.suffix == '.onnx' else {}
-  reader = functools.partial(READERS[path.suffix], path, image_shape)
+    own = {'layout': card.layout} if read is foreign.onnx else {}
+  reader = functools.partial(read, path, image_shape)
   program = call(f'the file {path.name}', reader, dict(own))
   sha = hashlib.sha256(path.read_bytes())
   sha.update(json.dumps(dict(own), sort_keys=True).encode())
@@ -87,6 +88,17 @@ def _of_file(
     params_sha256=sha.hexdigest(),
   )
   return Function(program.predict, program.function, card)
+
+
+def _reader(path: pathlib.Path) -> Callable[..., foreign.Program]:
+  """Returns the reader of a program, by its suffix or else its content."""
+  if path.suffix in READERS:
+    return READERS[path.suffix]
+  with path.open('rb') as file:
+    is_stablehlo = b'StableHLO' in file.read(1 << 16)
+  if is_stablehlo or zipfile.is_zipfile(path):
+    return foreign.stablehlo
+  return foreign.onnx
 
 
 def card_of_file(path: str | os.PathLike[str]) -> Card | None:
