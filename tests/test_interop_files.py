@@ -291,3 +291,45 @@ def test_an_npz_file_is_a_state_dict_if_it_has_no_card(teacher, tmp_path):
   assert checkpoints.kind_of(pathlib.Path('nowhere.npz')) is None
   files.write(tmp_path / 'its.npz', ARRAYS, {})
   assert checkpoints.kind_of(tmp_path / 'its.npz') is Kind.STATE_DICT
+
+
+# The normalisation of images
+
+
+def test_the_card_has_the_normalisation_that_is_stated(teacher, tmp_path):
+  """And an evaluation uses it, whatever that of the data set is."""
+  there, back = tmp_path / 'there.npz', tmp_path / 'back'
+  convert.main(['mlp', str(teacher), str(there)])
+  stated = '--image-shape 8 8 1 --mean 0.25 --std 0.5'
+  convert.main(['mlp', str(there), str(back), *stated.split()])
+  variables, card = checkpoints.load(back)
+  assert (card.mean, card.std, card.scale) == ((0.25,), (0.5,), 255.0)
+
+  config = tiny.config(**DIGITS)
+  dataset = tiny.experiment(**DIGITS).dataset
+  image = (dataset.test.image / 255 - 0.25) / 0.5
+  logits = card.module().apply(variables, image.astype(np.float32)).logits
+  right = np.argmax(logits, axis=-1) == dataset.test.label
+  result = evaluate.evaluate(back, config=config)
+  assert result.results['top1'] == pytest.approx(np.mean(right))
+
+
+@pytest.mark.parametrize(
+  ('source', 'stated', 'message'),
+  [
+    ('there.npz', '--mean 0.1', '--mean and --std need a number.*got 1 and 0'),
+    ('there.npz', '--mean 0.1 --std 0', '--std must be positive, got 0'),
+    ('run', '--mean 0.1 --std 1', 'a network of jaxkd.*for state dicts'),
+  ],
+)
+def test_a_normalisation_that_cannot_be_is_refused(
+  teacher, tmp_path, source, stated, message
+):
+  there = tmp_path / 'there.npz'
+  convert.main(['mlp', str(teacher), str(there)])
+  path = there if source == there.name else teacher
+  target = tmp_path / 'back.npz'
+  shape = ['--image-shape', '8', '8', '1']
+  with pytest.raises(SystemExit, match=message):
+    convert.main(['mlp', str(path), str(target), *shape, *stated.split()])
+  assert not target.exists()

@@ -20,7 +20,7 @@ from jaxkd.models.resnet import BASIC, BOTTLENECK, ResNet
 from jaxkd.models.resnet_cifar import ResNetCifar
 from jaxkd.models.rvt import RVT
 from jaxkd.models.shufflenet import ShuffleNetV1, ShuffleNetV2
-from jaxkd.models.vgg import VGG
+from jaxkd.models.vgg import VGG, LargeVGG
 from jaxkd.models.vit import ViT
 from jaxkd.models.wide_resnet import WideResNet
 
@@ -28,6 +28,9 @@ SMALL = {  # one network of each family, a second to compile
   'resnet': ResNetCifar(8, (4, 8, 8, 12), num_classes=5),
   'wide_resnet': WideResNet(10, 2, num_classes=5, width=0.25),
   'vgg': VGG(8, num_classes=5, width=1 / 16),
+  'large_vgg': LargeVGG(
+    8, num_classes=5, width=1 / 16, hidden=512, dropout=0.0
+  ),
   'bottleneck': ResNet(7, BOTTLENECK, (1, 1), (4, 4, 8), num_classes=5),
   'mobilenet_v1': MobileNetV1(4, (((8, 1, 1), (8, 2, 1)),), num_classes=5),
   'mobilenet_v2': MobileNetV2(
@@ -246,6 +249,10 @@ def test_unknown_names_get_suggestions():
     (lambda: models.build('vgg8', 10, width=0), 'width 0 .* no channel'),
     (lambda: models.build('mlp', 10, width=0.005), 'no channel of 64'),
     (lambda: ConvNeXt((1,), (4, 4), 10), r'got \(4, 4\) for .* \(1,\)'),
+    (
+      lambda: ConvNeXt((1,), (4,), 10, drop_path=1),
+      'drop_path must be at least 0 and below 1, got 1',
+    ),
     (lambda: ConvNeXt((1,), (4,), 10, stem=0), 'at least 1 pixel, got 0'),
     (
       lambda: models.build('efficientnet_b0', 10, width=0.01),

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 import flax.linen as nn
 import numpy as np
 
-from jaxkd.interop import names_efficient, names_transformers
+from jaxkd.interop import names_efficient, names_transformers, places
 from jaxkd.interop.rules import (
   BLOCK,
   Rules,
@@ -28,12 +28,12 @@ from jaxkd.models.convnext import ConvNeXt
 from jaxkd.models.deit import DistilledViT
 from jaxkd.models.efficientnet import EfficientNet
 from jaxkd.models.mlp import MLP
-from jaxkd.models.mobilenet import MobileNetV1, MobileNetV2, StageRows
+from jaxkd.models.mobilenet import MobileNetV1, MobileNetV2
 from jaxkd.models.resnet import ResNet
-from jaxkd.models.resnet_cifar import ResNetCifar
+from jaxkd.models.resnet_cifar import PAD, ResNetCifar
 from jaxkd.models.rvt import RVT
 from jaxkd.models.shufflenet import ShuffleNetV1, ShuffleNetV2
-from jaxkd.models.vgg import VGG
+from jaxkd.models.vgg import VGG, LargeVGG
 from jaxkd.models.vit import ViT
 from jaxkd.models.wide_resnet import WideResNet
 
@@ -57,11 +57,14 @@ def _resnet(net: nn.Module) -> dict[str, Rules]:
     )
 
   common = rules('fc', 'downsample')
+  if isinstance(net, ResNetCifar) and net.shortcut == PAD:
+    return {'akamaster': rules('linear', 'shortcut')}
   if isinstance(net, ResNet) and net.stem == 3:
     return {'benchmark': rules('linear', 'shortcut'), 'timm': common}
   names = {'benchmark': common, 'torchvision': common, 'timm': common}
-  is_large = isinstance(net, ResNet)
-  return names | ({'huggingface': HUGGINGFACE_RESNET} if is_large else {})
+  if isinstance(net, ResNet) and net.groups == 1:
+    names['huggingface'] = HUGGINGFACE_RESNET
+  return names
 
 
 HUGGINGFACE_RESNET: Rules = (
@@ -100,6 +103,17 @@ def _vgg(net: nn.Module) -> dict[str, Rules]:
   return {'benchmark': rules}
 
 
+def _large_vgg(net: LargeVGG) -> dict[str, Rules]:
+  layers = places.large_vgg(net)
+  rules: Rules = (
+    numbered(r'^(stem|stage\d+)/(conv|bn)\d+', layers.values(), layers),
+    (r'^fc1', 'classifier.0'),
+    (r'^fc2', 'classifier.3'),
+    (r'^head', 'classifier.6'),
+  )
+  return {'torchvision': rules}
+
+
 def _indexed(layers: dict[int, str]) -> Rules:
   """Returns rules for a list of layers, some of which are not named: ReLUs."""
   return tuple(
@@ -109,17 +123,8 @@ def _indexed(layers: dict[int, str]) -> Rules:
   )
 
 
-def _stages(stages: tuple[StageRows, ...]) -> list[str]:
-  """Returns our prefixes of all blocks, in order."""
-  return [
-    f'stage{i}_block{j}'
-    for i, stage in enumerate(stages, start=1)
-    for j in range(sum(row[-2] for row in stage))
-  ]
-
-
 def _mobilenet_v1(net: MobileNetV1) -> dict[str, Rules]:
-  blocks = _stages(net.stages)
+  blocks = places.blocks_of(net.stages)
   theirs = [f'model.{i}' for i, _ in enumerate(blocks, start=1)]
   rules: Rules = (
     (r'^conv_stem', 'model.0.0'),
@@ -132,10 +137,13 @@ def _mobilenet_v1(net: MobileNetV1) -> dict[str, Rules]:
 
 
 def _mobilenet_v2(net: MobileNetV2) -> dict[str, Rules]:
+  if not net.always_expand:
+    return _published_mobilenet_v2(net)
   counts = [row[-2] for row in itertools.chain(*net.stages)]
   theirs = [
     f'blocks.{i}.{j}.conv' for i, n in enumerate(counts) for j in range(n)
   ]
+  ours = places.blocks_of(net.stages)
   rules: Rules = (
     (r'^conv_stem', 'conv1.0'),
     (r'^bn_stem', 'conv1.1'),
@@ -143,9 +151,32 @@ def _mobilenet_v2(net: MobileNetV2) -> dict[str, Rules]:
     (r'^bn_last', 'conv2.1'),
     (r'^head', 'classifier.0'),
     *_indexed({0: 'expand', 3: 'depthwise', 6: 'project'}),
-    numbered(r'^stage\d+_block\d+', theirs, _stages(net.stages)),
+    numbered(r'^stage\d+_block\d+', theirs, ours),
   )
   return {'benchmark': rules}
+
+
+def _published_mobilenet_v2(net: MobileNetV2) -> dict[str, Rules]:
+  def in_blocks(layers):
+    return numbered(r'^stage\d+_block\d+/[a-z_]+', layers.values(), layers)
+
+  last = f'features.{len(places.blocks_of(net.stages)) + 1}'
+  torchvision: Rules = (
+    (r'^conv_stem', 'features.0.0'),
+    (r'^bn_stem', 'features.0.1'),
+    (r'^conv_last', f'{last}.0'),
+    (r'^bn_last', f'{last}.1'),
+    (r'^head', 'classifier.1'),
+    in_blocks(places.mobilenet_v2_torchvision(net)),
+  )
+  timm: Rules = (
+    (r'^bn_stem', 'bn1'),
+    (r'^conv_last', 'conv_head'),
+    (r'^bn_last', 'bn2'),
+    (r'^head', 'classifier'),
+    in_blocks(places.mobilenet_v2_timm(net)),
+  )
+  return {'torchvision': torchvision, 'timm': timm}
 
 
 SHUFFLE: Rules = (
@@ -181,6 +212,7 @@ DIALECTS: dict[type, Callable[..., dict[str, Rules]]] = {
   ConvNeXt: names_efficient.convnext,
   DistilledViT: names_transformers.distilled_vit,
   EfficientNet: names_efficient.efficientnet,
+  LargeVGG: _large_vgg,
   MobileNetV1: _mobilenet_v1,
   MobileNetV2: _mobilenet_v2,
   ResNet: _resnet,
@@ -201,6 +233,7 @@ HEAD = 'head/kernel'
 # The first layer of a family where it is not 'conv_stem'.
 FIRST = {
   DistilledViT: 'embed',
+  LargeVGG: 'stem/conv0',
   MLP: 'hidden1',
   VGG: 'stem/conv0',
   ViT: 'embed',

@@ -8,9 +8,8 @@ size (for a transformer a multiple of its `patch`), and has the attributes
 `num_classes`, `width` (channel multiplier, for a ShuffleNet a whole number),
 `branches` (see `layers.Conv`) and `dtype` (compute type; parameters and logits
 are float32). In train mode, apply it with `mutable=['batch_stats']`, and with
-`rngs={'dropout': KEY}` if it uses random numbers, as an EfficientNet and a
-ConvNeXt do unless their rates are 0. The batch statistics of a sharded batch
-are global.
+`rngs={'dropout': KEY}` if its settings `dropout` and `drop_path`, where it has
+them, are not 0. The batch statistics of a sharded batch are global.
 """
 
 from collections.abc import Mapping
@@ -31,10 +30,24 @@ from jaxkd.models.ensemble import Ensemble, members
 from jaxkd.models.from_nnx import FromNNX, from_nnx, nnx_update, nnx_variables
 from jaxkd.models.imported import imported, is_path, source_digest
 from jaxkd.models.mlp import MLP
-from jaxkd.models.mobilenet import V1, V2_HALF, MobileNetV1, MobileNetV2
+from jaxkd.models.mobilenet import (
+  V1,
+  V2,
+  V2_HALF,
+  V2_PUBLISHED,
+  MobileNetV1,
+  MobileNetV2,
+)
 from jaxkd.models.read_out import READ_OUTS, ReadOut, read_out_of, wrap
-from jaxkd.models.resnet import BASIC, BOTTLENECK, CHANNELS, ResNet
-from jaxkd.models.resnet_cifar import ResNetCifar
+from jaxkd.models.resnet import (
+  BASIC,
+  BOTTLENECK,
+  CHANNELS,
+  RESNEXT,
+  RESNEXT_CHANNELS,
+  ResNet,
+)
+from jaxkd.models.resnet_cifar import PAD, ResNetCifar
 from jaxkd.models.reusing import reuses, reusing
 from jaxkd.models.rvt import RVT
 from jaxkd.models.shufflenet import (
@@ -43,7 +56,7 @@ from jaxkd.models.shufflenet import (
   ShuffleNetV1,
   ShuffleNetV2,
 )
-from jaxkd.models.vgg import VGG
+from jaxkd.models.vgg import VGG, LargeVGG
 from jaxkd.models.vit import ViT
 from jaxkd.models.wide_resnet import WideResNet
 from jaxkd.tree import count, shapes
@@ -80,6 +93,11 @@ CATALOG = {
   'resnet110': partial(ResNetCifar, 110, (16, 16, 32, 64)),
   'resnet8x4': partial(ResNetCifar, 8, (32, 64, 128, 256)),
   'resnet32x4': partial(ResNetCifar, 32, (32, 64, 128, 256)),
+  'resnet20_a': partial(ResNetCifar, 20, (16, 16, 32, 64), shortcut=PAD),
+  'resnet32_a': partial(ResNetCifar, 32, (16, 16, 32, 64), shortcut=PAD),
+  'resnet44_a': partial(ResNetCifar, 44, (16, 16, 32, 64), shortcut=PAD),
+  'resnet56_a': partial(ResNetCifar, 56, (16, 16, 32, 64), shortcut=PAD),
+  'resnet110_a': partial(ResNetCifar, 110, (16, 16, 32, 64), shortcut=PAD),
   'wrn_16_1': partial(WideResNet, 16, 1),
   'wrn_16_2': partial(WideResNet, 16, 2),
   'wrn_28_4': partial(WideResNet, 28, 4),
@@ -90,6 +108,10 @@ CATALOG = {
   'vgg13': partial(VGG, 13),
   'vgg16': partial(VGG, 16),
   'vgg19': partial(VGG, 19),
+  'imagenet_vgg11_bn': partial(LargeVGG, 11),
+  'imagenet_vgg13_bn': partial(LargeVGG, 13),
+  'imagenet_vgg16_bn': partial(LargeVGG, 16),
+  'imagenet_vgg19_bn': partial(LargeVGG, 19),
   'resnet18': partial(ResNet, 3, BASIC, (2, 2, 2, 2), CHANNELS),
   'resnet34': partial(ResNet, 3, BASIC, (3, 4, 6, 3), CHANNELS),
   'resnet50': partial(ResNet, 3, BOTTLENECK, (3, 4, 6, 3), CHANNELS),
@@ -97,7 +119,11 @@ CATALOG = {
   'imagenet_resnet34': partial(ResNet, 7, BASIC, (3, 4, 6, 3), CHANNELS),
   'imagenet_resnet50': partial(ResNet, 7, BOTTLENECK, (3, 4, 6, 3), CHANNELS),
   'imagenet_resnet101': partial(ResNet, 7, BOTTLENECK, (3, 4, 23, 3), CHANNELS),
+  'imagenet_resnext50': partial(
+    ResNet, 7, RESNEXT, (3, 4, 6, 3), RESNEXT_CHANNELS, groups=32
+  ),
   'mobilenet_v2': partial(MobileNetV2, *V2_HALF),
+  'imagenet_mobilenet_v2': partial(MobileNetV2, *V2, **V2_PUBLISHED),
   'imagenet_mobilenet_v1': partial(MobileNetV1, *V1),
   'efficientnet_b0': partial(EfficientNet, *B0, True, 'silu'),
   # Its published weights are TensorFlow's.

@@ -81,6 +81,20 @@ def blocks_per_stage(family: str, depth: int, others: int) -> int:
   return n
 
 
+def check_rate(rate: float, name: str = 'dropout') -> None:
+  """Checks the rate of a dropout.
+
+  Args:
+    rate: of the dropout.
+    name: of the setting.
+
+  Raises:
+    ValueError: not in 0 <= rate < 1.
+  """
+  if not 0 <= rate < 1:
+    raise ValueError(f'{name} must be at least 0 and below 1, got {rate}')
+
+
 def pads(padding: str, size: int, stride: int, sides: Iterable[int]) -> Pads:
   """Returns the zeros (above, below) and (left, right) of a map.
 

@@ -2,10 +2,11 @@
 
 MobileNetV1 (Howard et al. 2017, https://arxiv.org/abs/1704.04861) for large
 images, and MobileNetV2 (Sandler et al. 2018, https://arxiv.org/abs/1801.04381)
-for small ones, both as in the distillation benchmark (CRD, Tian et al. 2020).
-Deviations of the benchmark's MobileNetV2 from the paper: ReLU instead of ReLU6,
-an expansion also in the first block, strides for 32 x 32 images, and half the
-channels, except before the head.
+for small ones, both as in the distillation benchmark (CRD, Tian et al. 2020);
+and MobileNetV2 for large images as in the paper and in torchvision. Deviations
+of the benchmark's MobileNetV2 from the paper: ReLU instead of ReLU6, an
+expansion also in the first block, strides for 32 x 32 images, half the
+channels, except before the head, and no dropout.
 """
 
 from functools import partial
@@ -14,7 +15,9 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from jaxkd.catalog import lookup
 from jaxkd.models.layers import (
+  check_rate,
   fan_in_uniform,
   global_average,
   head,
@@ -48,6 +51,18 @@ V2_HALF = (  # the stem's channels, the stages, the last convolution's channels
   ),
   1280,
 )
+V2 = (
+  32,
+  (
+    ((1, 16, 1, 1), (6, 24, 2, 2)),
+    ((6, 32, 3, 2),),
+    ((6, 64, 4, 2), (6, 96, 3, 1)),
+    ((6, 160, 3, 2), (6, 320, 1, 1)),
+  ),
+  1280,
+)
+V2_PUBLISHED = dict(activation='relu6', always_expand=False, dropout=0.2)
+ACTIVATIONS = {'relu': nn.relu, 'relu6': nn.relu6}
 
 
 def channels(stages: tuple[StageRows, ...]) -> list[int]:
@@ -98,6 +113,9 @@ class Inverted(nn.Module):
     stride: of the 3 x 3 convolution.
     branches: number of branches of the 3 x 3 convolution if its stride is 1.
     dtype: compute type.
+    activation: a key of `ACTIVATIONS`.
+    always_expand: whether there is a first 1 x 1 convolution if the expansion
+      is 1, too.
   """
 
   expansion: int
@@ -105,6 +123,8 @@ class Inverted(nn.Module):
   stride: int = 1
   branches: int = 1
   dtype: Any = jnp.float32
+  activation: str = 'relu'
+  always_expand: bool = True
 
   @nn.compact
   def __call__(self, x: Array, train: bool) -> Array:
@@ -112,12 +132,14 @@ class Inverted(nn.Module):
     layer = partial(
       normed, train=train, branches=self.branches, dtype=self.dtype
     )
-    c = x.shape[-1] * self.expansion
-    y = nn.relu(layer(x, name='expand', features=c))
+    activation = ACTIVATIONS[self.activation]
+    c, y = x.shape[-1] * self.expansion, x
+    if self.always_expand or self.expansion > 1:
+      y = activation(layer(y, name='expand', features=c))
     y = layer(
       y, name='depthwise', features=c, size=3, stride=self.stride, groups=c
     )
-    y = layer(nn.relu(y), name='project', features=self.features)
+    y = layer(activation(y), name='project', features=self.features)
     residual = self.stride == 1 and x.shape[-1] == self.features
     return x + y if residual else y
 
@@ -185,6 +207,10 @@ class MobileNetV2(nn.Module):
     width: multiplier of every channel count, including `last`.
     branches: number of branches of each 3 x 3 convolution with stride 1.
     dtype: compute type; parameters, pooling and head are float32.
+    activation: a key of `ACTIVATIONS`.
+    always_expand: whether blocks with expansion 1 have a first 1 x 1
+      convolution, too.
+    dropout: rate of the head's inputs in train mode.
   """
 
   stem: int
@@ -194,9 +220,14 @@ class MobileNetV2(nn.Module):
   width: float = 1
   branches: int = 1
   dtype: Any = jnp.float32
+  activation: str = 'relu'
+  always_expand: bool = True
+  dropout: float = 0.0
 
   def __post_init__(self):
     """Checks the sizes before anything is traced."""
+    lookup('activation', ACTIVATIONS, self.activation)
+    check_rate(self.dropout)
     widen((self.stem, *channels(self.stages), self.last), self.width)
     super().__post_init__()
 
@@ -205,16 +236,27 @@ class MobileNetV2(nn.Module):
     """Returns logits [B, K] and taps of the image [B, H, W, C]."""
     settings: dict[str, Any] = dict(branches=self.branches, dtype=self.dtype)
     taps = {}
+    activation = ACTIVATIONS[self.activation]
     stem, last = widen([self.stem, self.last], self.width)
-    x = nn.relu(normed(image, train, 'stem', stem, 3, 2, **settings))
+    x = activation(normed(image, train, 'stem', stem, 3, 2, **settings))
     taps['stem'] = x
     for i, stage in enumerate(self.stages, start=1):
       for j, (t, features, stride) in enumerate(blocks(stage, self.width)):
         name = f'stage{i}_block{j}'
-        x = Inverted(t, features, stride, name=name, **settings)(x, train)
+        block = Inverted(
+          t,
+          features,
+          stride,
+          activation=self.activation,
+          always_expand=self.always_expand,
+          name=name,
+          **settings,
+        )
+        x = block(x, train)
       taps[f'stage{i}'] = x
-    x = nn.relu(normed(x, train, 'last', last, **settings))
+    x = activation(normed(x, train, 'last', last, **settings))
     x = taps['pooled'] = global_average(x)
+    x = nn.Dropout(self.dropout, deterministic=not train)(x)
     head = nn.Dense(
       self.num_classes, kernel_init=nn.initializers.normal(0.01), name='head'
     )

@@ -1,17 +1,29 @@
-"""VGG with BatchNorm for 32 x 32 images (Simonyan and Zisserman 2015).
+"""VGG with BatchNorm (Simonyan and Zisserman 2015).
 
-https://arxiv.org/abs/1409.1556. As in the distillation benchmark (CRD, Tian et
-al. 2020): five stages, max pooling after the first three, one linear layer. The
-fourth pooling, which the benchmark uses only for 64 x 64 images, is used for
-images of at least 64 pixels.
+https://arxiv.org/abs/1409.1556. `VGG` is for 32 x 32 images, as in the
+distillation benchmark (CRD, Tian et al. 2020): five stages, max pooling after
+the first three, one linear layer. The fourth pooling, which the benchmark uses
+only for 64 x 64 images, is used for images of at least 64 pixels.
+
+`LargeVGG` is for large images, as in torchvision: max pooling after all five
+stages, then averages of 7 x 7 windows, which for images of 224 x 224 are the
+map itself, and three linear layers.
 """
 
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 
-from jaxkd.models.layers import BatchNorm, Conv, global_average, max_pool, widen
+from jaxkd.models.layers import (
+  BatchNorm,
+  Conv,
+  check_rate,
+  global_average,
+  max_pool,
+  widen,
+)
 from jaxkd.models.norms import record_norm
 from jaxkd.types import Array, Outputs
 
@@ -23,6 +35,7 @@ CONVOLUTIONS = {  # depth -> number of convolutions of each stage
   16: (2, 2, 3, 3, 3),
   19: (2, 2, 4, 4, 4),
 }
+HIDDEN, SIDE = 4096, 7  # of the linear layers, and of the map they read
 
 
 class Stage(nn.Module):
@@ -44,6 +57,18 @@ class Stage(nn.Module):
     return x
 
 
+def check_depth(depth: int) -> None:
+  """Checks the depth of a VGG.
+
+  Raises:
+    ValueError: not one of `CONVOLUTIONS`.
+  """
+  if depth not in CONVOLUTIONS:
+    raise ValueError(
+      f'a VGG has depth {", ".join(map(str, CONVOLUTIONS))}, got {depth}'
+    )
+
+
 class VGG(nn.Module):
   """The stages 'stem', 'stage1', ..., 'stage4' at strides 1, 2, 4, 8, 8.
 
@@ -63,10 +88,7 @@ class VGG(nn.Module):
 
   def __post_init__(self):
     """Checks the sizes before anything is traced."""
-    if self.depth not in CONVOLUTIONS:
-      raise ValueError(
-        f'a VGG has depth {", ".join(map(str, CONVOLUTIONS))}, got {self.depth}'
-      )
+    check_depth(self.depth)
     widen(CHANNELS, self.width)
     super().__post_init__()
 
@@ -96,4 +118,99 @@ class VGG(nn.Module):
       kernel_init=nn.initializers.normal(0.01),
       name='head',
     )
+    return Outputs(head(x), taps)
+
+
+def windows(length: int, count: int) -> np.ndarray:
+  """Returns the weights of averages over `count` windows, [count, length].
+
+  Window i is from floor(i length / count) to ceil((i + 1) length / count), as
+  in PyTorch's adaptive average pooling.
+
+  Args:
+    length: of the axis that is averaged.
+    count: number of windows; they overlap if it does not divide the length.
+  """
+  position, i = np.arange(length), np.arange(count)[:, None]
+  start, stop = i * length // count, -(-(i + 1) * length // count)
+  inside = (position >= start) & (position < stop)
+  return (inside / (stop - start)).astype(np.float32)
+
+
+def adaptive_average_pool(x: Array, side: int) -> Array:
+  """Averages over side x side windows: [B, H, W, C] -> [B, side, side, C].
+
+  A map of that size is returned as it is.
+  """
+  height, width = x.shape[1:3]
+  if (height, width) == (side, side):
+    return x
+  rows = windows(height, side).astype(x.dtype)
+  columns = windows(width, side).astype(x.dtype)
+  return jnp.einsum('ih,bhwc,jw->bijc', rows, x, columns)
+
+
+class LargeVGG(nn.Module):
+  """The stages 'stem', ..., 'stage4' at strides 1, 2, 4, 8, 16; three layers.
+
+  The taps of stages are in front of the pooling. The first linear layer reads
+  the map as [C, 7, 7], in PyTorch's order, which also keeps the replicas of a
+  wider network apart.
+
+  Attributes:
+    depth: 8, 11, 13, 16 or 19.
+    num_classes: K.
+    width: multiplier of every channel count and of `hidden`.
+    branches: number of branches of each convolution.
+    dtype: compute type; parameters, the last pooling and the linear layers are
+      float32.
+    hidden: units of the first two linear layers; the tap 'pooled' is the second
+      one's.
+    dropout: rate of both layers' units in train mode.
+  """
+
+  depth: int
+  num_classes: int
+  width: float = 1
+  branches: int = 1
+  dtype: Any = jnp.float32
+  hidden: int = HIDDEN
+  dropout: float = 0.5
+
+  def __post_init__(self):
+    """Checks the sizes before anything is traced."""
+    check_depth(self.depth)
+    check_rate(self.dropout)
+    if self.hidden < 1:
+      raise ValueError(f'hidden must be at least 1, got {self.hidden}')
+    widen((*CHANNELS, self.hidden), self.width)
+    super().__post_init__()
+
+  @nn.compact
+  def __call__(self, image: Array, train: bool = False) -> Outputs:
+    """Returns logits [B, K] and taps of the image [B, H, W, C]."""
+    *channels, hidden = widen((*CHANNELS, self.hidden), self.width)
+    init = nn.initializers.normal(0.01)
+    taps = {}
+    x = image
+    for i, n in enumerate(CONVOLUTIONS[self.depth]):
+      name = f'stage{i}' if i else 'stem'
+      stage = Stage(channels[i], n, self.branches, self.dtype, name=name)
+      x = stage(x, train)
+      if i:
+        taps[f'stage{i}_pre'] = x
+        record_norm(
+          self, f'stage{i}_pre', stage.variables['params'][f'bn{n - 1}']
+        )
+      x = taps[name] = nn.relu(x)
+      # The map of an image below 32 x 32 shrinks to one pixel earlier.
+      if min(x.shape[1:3]) > 1:
+        x = max_pool(x)
+    x = adaptive_average_pool(x.astype(jnp.float32), SIDE)
+    x = jnp.moveaxis(x, -1, 1).reshape(len(x), -1)
+    for name in ('fc1', 'fc2'):
+      x = nn.relu(nn.Dense(hidden, kernel_init=init, name=name)(x))
+      taps['pooled'] = x
+      x = nn.Dropout(self.dropout, deterministic=not train)(x)
+    head = nn.Dense(self.num_classes, kernel_init=init, name='head')
     return Outputs(head(x), taps)

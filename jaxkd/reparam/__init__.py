@@ -11,13 +11,14 @@ from jaxkd.reparam.branches import (
   merged_kernel,
 )
 from jaxkd.reparam.fold import batch_norms_after, fold_biases
-from jaxkd.reparam.plan import RULES, Axis, Leaf, Plan, Rule, make_plan
+from jaxkd.reparam.plan import RULES, Axis, Leaf, Pieces, Plan, Rule, make_plan
 from jaxkd.reparam.share import expand, extract, unscale
 
 __all__ = [
   'RULES',
   'Axis',
   'Leaf',
+  'Pieces',
   'Plan',
   'Rule',
   'add_branches',

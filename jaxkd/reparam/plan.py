@@ -12,7 +12,7 @@ of a leaf.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -110,6 +110,27 @@ class Rule(NamedTuple):
   pieces: tuple[tuple[int, tuple[int, ...]], ...] = ()
 
 
+class Pieces(NamedTuple):
+  """The pieces that the channels of a layer consist of, in a narrow network.
+
+  For networks that put channels side by side, for instance zeros around a map:
+  a network states them by a method `channel_pieces() -> tuple[Pieces, ...]`.
+  In a wider network of its kind, all pieces are larger in the same proportion.
+
+  layer: a regular expression; the first one that matches the end of a layer's
+    name applies.
+  inputs: sizes of the pieces of its input channels; () for one piece.
+  outputs: sizes of the pieces of its output channels; () for one piece.
+  """
+
+  layer: str
+  inputs: tuple[int, ...] = ()
+  outputs: tuple[int, ...] = ()
+
+
+# Leaves of branches whose axis 'out' are channels of the layer's input.
+OF_INPUTS = ('branch_mix', 'branch_depth', 'identity')
+
 # The first rule that matches a leaf's name and number of axes applies.
 RULES = (
   Rule(r'(^|/)(query|key|value)/kernel$', 'in out -'),  # [D, heads, d]
@@ -183,7 +204,8 @@ def make_plan(
         f' {", ".join(unmatched)}'
       )
     for name, leaf in small.items():
-      axes = _axes(name, leaf.shape, large[name].shape, rules)
+      pieces = _pieces(name, narrow.pieces)
+      axes = _axes(name, leaf.shape, large[name].shape, rules, pieces)
       plan[name] = Leaf(axes)
   _check_norms(plans['params'], narrow, wide)
   _check_groups(plans['params'], narrow)
@@ -198,16 +220,18 @@ class _Structure(NamedTuple):
   leaves: shapes by name, for 'params' and 'batch_stats'.
   grouped: names of grouped convolutions.
   norms: names of norms over channels -> number of groups of channels.
+  pieces: of layers, by their full names.
   """
 
   leaves: dict[str, dict[str, Any]]
   grouped: set[str]
   norms: dict[str, int]
+  pieces: list[Pieces]
 
 
 def _inspect(net: nn.Module, input_shape: tuple[int, int, int]) -> _Structure:
   """Returns the structure of a network, by tracing it."""
-  structure = _Structure({}, set(), {})
+  structure = _Structure({}, set(), {}, [])
 
   def intercept(method, args, kwargs, context):
     module, name = context.module, '/'.join(context.module.path)
@@ -219,6 +243,12 @@ def _inspect(net: nn.Module, input_shape: tuple[int, int, int]) -> _Structure:
     if isinstance(module, nn.GroupNorm):
       groups = module.num_groups or args[0].shape[-1] // module.group_size
       structure.norms[name] = groups
+    if context.method_name == '__call__' and hasattr(module, 'channel_pieces'):
+      prefix = f'^{re.escape(name)}/' if name else '^'
+      structure.pieces.extend(
+        x._replace(layer=f'{prefix}({x.layer})$')
+        for x in module.channel_pieces()
+      )
     return method(*args, **kwargs)
 
   with nn.intercept_methods(intercept):
@@ -228,11 +258,21 @@ def _inspect(net: nn.Module, input_shape: tuple[int, int, int]) -> _Structure:
   return structure
 
 
+def _pieces(name: str, pieces: Iterable[Pieces]) -> dict[str, tuple[int, ...]]:
+  """Returns the sizes of the pieces of a leaf's axes, by their words."""
+  layer, _, last = name.rpartition('/')
+  own = next((x for x in pieces if re.search(x.layer, layer)), Pieces(''))
+  outputs = own.inputs if last in OF_INPUTS else own.outputs
+  sizes = {'in': own.inputs, 'out': outputs}
+  return {word: x for word, x in sizes.items() if x}
+
+
 def _axes(
   name: str,
   narrow: tuple[int, ...],
   wide: tuple[int, ...],
   rules: tuple[Rule, ...],
+  by_word: Mapping[str, tuple[int, ...]],
 ) -> tuple[Axis, ...]:
   """Returns the axes of a leaf, by the first rule that matches.
 
@@ -241,6 +281,7 @@ def _axes(
     narrow: its shape in the narrow network.
     wide: its shape in the wide network.
     rules: in the order of precedence.
+    by_word: sizes of the pieces of axes, where the rule states none.
   """
   if narrow == wide == ():
     return ()
@@ -262,7 +303,7 @@ def _axes(
         f'axis {i} of {name} cannot grow from {n} to {w}: narrow shape'
         f' {narrow}, wide shape {wide}, axes {rule.axes!r}'
       )
-    sizes = pieces.get(i, (n,))
+    sizes = pieces.get(i) or by_word.get(word) or (n,)
     if sum(sizes) != n:
       raise ValueError(
         f'the pieces {sizes} of axis {i} of {name} are {sum(sizes)} channels,'
