@@ -13,7 +13,15 @@ from jaxkd.interop import files
 from jaxkd.interop.torch import to_state_dict
 
 MISTAKES = (ImportError, KeyError, OSError, ValueError)
-LARGE = ('imagenet_', 'vit_', 'deit_', 'rvt_')  # of images of 224 x 224
+# Networks of images of 224 x 224.
+LARGE = (
+  'imagenet_',
+  'efficientnet_',
+  'convnext_',
+  'vit_',
+  'deit_',
+  'rvt_',
+)
 EPILOG = """\
 IN and OUT: a PyTorch state dict (.pth, .pt, .safetensors, .npz) and a network
 of jaxkd (a folder, or an .npz file), or the other way round. The kind of IN
