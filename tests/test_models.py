@@ -249,6 +249,10 @@ def test_unknown_names_get_suggestions():
     (lambda: models.build('vgg8', 10, width=0), 'width 0 .* no channel'),
     (lambda: models.build('mlp', 10, width=0.005), 'no channel of 64'),
     (lambda: ConvNeXt((1,), (4, 4), 10), r'got \(4, 4\) for .* \(1,\)'),
+    (
+      lambda: ConvNeXt((1,), (4,), 10, drop_path=1),
+      'drop_path must be at least 0 and below 1, got 1',
+    ),
     (lambda: ConvNeXt((1,), (4,), 10, stem=0), 'at least 1 pixel, got 0'),
     (
       lambda: models.build('efficientnet_b0', 10, width=0.01),

@@ -17,6 +17,7 @@ import pytest
 from jaxkd import models, tree
 from jaxkd.interop import files, names
 from jaxkd.interop.torch import from_state_dict
+from jaxkd.models.efficientnet import EfficientNet
 from jaxkd.models.mobilenet import V2_PUBLISHED, MobileNetV2
 from jaxkd.models.resnet_cifar import PAD, Block
 
@@ -64,12 +65,35 @@ def test_a_block_of_resnet20_with_a_padded_shortcut():
   np.testing.assert_allclose(np.maximum(y, 0), want, rtol=0, atol=1e-5)
 
 
-def test_the_front_of_mobilenet_v2():
-  arrays, want = piece('torchvision_mobilenet_v2_front')
-  stages = (((1, 16, 1, 1), (6, 24, 1, 2)),)
-  net = MobileNetV2(32, stages, 8, 5, **V2_PUBLISHED)
+FRONTS = {  # piece -> network, its names there, its last tap
+  'torchvision_mobilenet_v2_front': (
+    MobileNetV2(32, (((1, 16, 1, 1), (6, 24, 1, 2)),), 8, 5, **V2_PUBLISHED),
+    'torchvision',
+    'stage1',
+  ),
+  'efficientnet_lite0_front': (
+    EfficientNet(
+      32,
+      (((1, 3, 16, 1, 1),), ((6, 3, 24, 1, 2),)),
+      8,
+      False,
+      'relu6',
+      5,
+      padding='same',
+      epsilon=1e-3,
+    ),
+    'efficientnet_pytorch',
+    'stage2',
+  ),
+}
+
+
+@pytest.mark.parametrize('name', FRONTS)
+def test_the_front_of_a_network(name):
+  arrays, want = piece(name)
+  net, dialect, tap = FRONTS[name]
   x = drawn(1, 3, 18, 18)
-  rules = names.dialects(net)['torchvision']
+  rules = names.dialects(net)[dialect]
   used = set()
 
   def leaf_of(leaf, shape):
@@ -84,7 +108,7 @@ def test_the_front_of_mobilenet_v2():
   assert used == set(arrays)
   outputs = run(net.apply, tree.from_leaves(variables), x)
   np.testing.assert_allclose(
-    outputs.taps['stage1'], want, rtol=0, atol=1e-5 * np.abs(want).max()
+    outputs.taps[tap], want, rtol=0, atol=1e-5 * np.abs(want).max()
   )
 
 

@@ -14,7 +14,15 @@ from jaxkd.interop import files
 from jaxkd.interop.torch import to_state_dict
 from jaxkd.types import Variables
 
-LARGE = ('imagenet_', 'vit_', 'deit_', 'rvt_')  # of images of 224 x 224
+# Networks of images of 224 x 224.
+LARGE = (
+  'imagenet_',
+  'efficientnet_',
+  'convnext_',
+  'vit_',
+  'deit_',
+  'rvt_',
+)
 EPILOG = """\
 IN and OUT: a PyTorch state dict (.pth, .safetensors, .npz, or a folder of the
 Hugging Face hub) and a network of jaxkd (a folder, or an .npz file), or the

@@ -61,8 +61,9 @@ def _resnet(net: nn.Module) -> dict[str, Rules]:
   if isinstance(net, ResNet) and net.stem == 3:
     return {'benchmark': rules('linear', 'shortcut'), 'timm': common}
   names = {'benchmark': common, 'torchvision': common, 'timm': common}
-  is_large = isinstance(net, ResNet)
-  return names | ({'huggingface': HUGGINGFACE_RESNET} if is_large else {})
+  if isinstance(net, ResNet) and net.groups == 1:
+    names['huggingface'] = HUGGINGFACE_RESNET
+  return names
 
 
 HUGGINGFACE_RESNET: Rules = (

@@ -8,9 +8,8 @@ size (for a transformer a multiple of its `patch`), and has the attributes
 `num_classes`, `width` (channel multiplier, for a ShuffleNet a whole number),
 `branches` (see `layers.Conv`) and `dtype` (compute type; parameters and logits
 are float32). In train mode, apply it with `mutable=['batch_stats']`, and with
-`rngs={'dropout': KEY}` if it uses random numbers, as an EfficientNet and a
-ConvNeXt do unless their rates are 0. The batch statistics of a sharded batch
-are global.
+`rngs={'dropout': KEY}` if its settings `dropout` and `drop_path`, where it has
+them, are not 0. The batch statistics of a sharded batch are global.
 """
 
 from collections.abc import Mapping

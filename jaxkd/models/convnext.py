@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from jaxkd.models.attention import EPSILON, MLP_RATIO, layer_norm, normal_002
-from jaxkd.models.layers import Conv, global_average, widen
+from jaxkd.models.layers import Conv, check_rate, global_average, widen
 from jaxkd.types import Array, Outputs
 
 # Blocks of each stage, and their channels.
@@ -100,6 +100,7 @@ class ConvNeXt(nn.Module):
     if self.stem < 1:
       raise ValueError(f'stem must be at least 1 pixel, got {self.stem}')
     widen(self.channels, self.width)
+    check_rate(self.drop_path, 'drop_path')
     super().__post_init__()
 
   @nn.compact

@@ -18,7 +18,14 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from jaxkd.catalog import lookup
-from jaxkd.models.layers import EPSILON, Conv, global_average, normed, widen
+from jaxkd.models.layers import (
+  EPSILON,
+  Conv,
+  check_rate,
+  global_average,
+  normed,
+  widen,
+)
 from jaxkd.types import Array, Outputs
 
 # Rows of a stage, which ends before the next downsampling: t, k, c, n, s are n
@@ -159,6 +166,8 @@ class EfficientNet(nn.Module):
     lookup('activation', ACTIVATIONS, self.activation)
     channels = [row[2] for stage in self.stages for row in stage]
     widen((self.stem, *channels, self.last), self.width)
+    check_rate(self.dropout, 'dropout')
+    check_rate(self.drop_path, 'drop_path')
     super().__post_init__()
 
   @nn.compact

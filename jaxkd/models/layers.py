@@ -81,6 +81,20 @@ def blocks_per_stage(family: str, depth: int, others: int) -> int:
   return n
 
 
+def check_rate(rate: float, name: str = 'dropout') -> None:
+  """Checks the rate of a dropout.
+
+  Args:
+    rate: of the dropout.
+    name: of the setting.
+
+  Raises:
+    ValueError: not in 0 <= rate < 1.
+  """
+  if not 0 <= rate < 1:
+    raise ValueError(f'{name} must be at least 0 and below 1, got {rate}')
+
+
 def pads(padding: str, size: int, stride: int, sides: Iterable[int]) -> Pads:
   """Returns the zeros (above, below) and (left, right) of a map.
 
@@ -111,16 +125,6 @@ def _same(size: int, stride: int, sides: tuple[int, ...]) -> Pads:
 
 
 PADDINGS = {'symmetric': _symmetric, 'same': _same}
-
-
-def check_rate(dropout: float) -> None:
-  """Checks the rate of a dropout.
-
-  Raises:
-    ValueError: not in 0 <= rate < 1.
-  """
-  if not 0 <= dropout < 1:
-    raise ValueError(f'dropout must be at least 0 and below 1, got {dropout}')
 
 
 class Conv(nn.Module):

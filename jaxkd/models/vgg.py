@@ -207,7 +207,8 @@ class LargeVGG(nn.Module):
       if min(x.shape[1:3]) > 1:
         x = max_pool(x)
     x = adaptive_average_pool(x.astype(jnp.float32), SIDE)
-    x = jnp.moveaxis(x, -1, 1).reshape(len(x), -1)
+    b = x.shape[0]  # may be symbolic
+    x = jnp.moveaxis(x, -1, 1).reshape(b, -1)
     for name in ('fc1', 'fc2'):
       x = nn.relu(nn.Dense(hidden, kernel_init=init, name=name)(x))
       taps['pooled'] = x
