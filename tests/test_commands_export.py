@@ -261,7 +261,7 @@ def test_unknown_networks_and_runs_are_named(workdir, tmp_path):
   with pytest.raises(FileNotFoundError, match='no run in'):
     evaluate.evaluate(tmp_path)
   (tmp_path / 'broken').write_bytes(b'no archive')
-  with pytest.raises(ValueError, match='broken is corrupt'):
+  with pytest.raises(ValueError, match='broken is a text file'):
     evaluate.evaluate(tmp_path / 'broken')
   np.savez(tmp_path / 'arrays.npz', x=np.zeros(3))
   with pytest.raises(ValueError, match='arrays.npz does not name its network'):
