@@ -225,6 +225,20 @@ def test_a_run_says_which_weights_its_teacher_has(
     finish(tmp_path / 'raw', cache, **settings, teacher__weights='raw')
 
 
+def test_the_weights_of_a_run_s_teacher_are_found_again(
+  teacher, cache, tmp_path
+):
+  state = to_state_dict('mlp', checkpoints.load(teacher)[0])
+  raw = {f'model.{name}': x for name, x in state.items()}
+  average = {f'ema.{name}': -x for name, x in state.items()}
+  files.write(tmp_path / 'both.npz', {**raw, **average}, {})
+  settings = dict(
+    teacher__checkpoint=str(tmp_path / 'both.npz'), teacher__weights='raw'
+  )
+  finish(tmp_path / 'run', cache, epochs=1, **settings)
+  assert set(evaluate.evaluate(tmp_path / 'run').guides) == {'teacher'}
+
+
 def test_a_teacher_that_starts_from_a_file_is_trained(teacher, cache, tmp_path):
   path = tmp_path / 'start.npz'
   convert.main(['mlp', str(teacher), str(path)])

@@ -1,5 +1,6 @@
 """Folders of the Hugging Face hub: configurations, processors and weights."""
 
+import functools
 import json
 
 import jax
@@ -33,6 +34,12 @@ RESNET = {
   'hidden_sizes': [64, 128, 256, 512],
   'id2label': {'0': 'LABEL_0', '1': 'LABEL_1'},
 }
+CONVNEXT = {
+  'architectures': ['ConvNextForImageClassification'],
+  'model_type': 'convnext',
+  'depths': None,  # the default
+}
+LAST = {'last_epsilon': 1e-12}
 PROCESSOR = {
   'do_normalize': True,
   'do_rescale': True,
@@ -52,6 +59,17 @@ TIMM = {
     'std': [0.229, 0.224, 0.225],
   },
 }
+
+
+@pytest.fixture(autouse=True, scope='module')
+def traced_once():
+  """Traces equal networks once for all tests."""
+  traced = functools.cache(tree.shapes)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(
+      tree, 'shapes', lambda *args: jax.tree.map(lambda x: x, traced(*args))
+    )
+    yield
 
 
 def timm(transformer):
@@ -209,7 +227,23 @@ def test_an_index_names_no_file_elsewhere(tmp_path):
       'imagenet_resnet50',
       {},
     ),
+    (
+      {
+        'architectures': ['DeiTForImageClassificationWithTeacher'],
+        'model_type': 'deit',
+        'layer_norm_eps': 1e-6,
+      },
+      'deit_base_distilled',
+      {},
+    ),
+    (CONVNEXT, 'convnext_tiny', LAST),
+    ({**CONVNEXT, 'depths': [3, 3, 27, 3]}, 'convnext_small', LAST),
     (TIMM, 'imagenet_resnet18', {}),
+    (
+      {**TIMM, 'architecture': 'tf_efficientnet_b0.ns_jft_in1k'},
+      'efficientnet_b0',
+      {'padding': 'same', 'epsilon': 1e-3},
+    ),
     (
       timm('vit_small_patch32_224'),
       'vit_small',

@@ -9,9 +9,10 @@ import pytest
 from test_models import SMALL, fresh, images
 from test_models_vit import batch_norm, convolve, dense, draw, gelu, layer_norm
 
-from jaxkd import models
+from jaxkd import models, objectives
 from jaxkd.losses import sizes
 from jaxkd.models import convnext, efficientnet
+from jaxkd.types import Outputs
 
 SIGMOID = lambda x: 1 / (1 + np.exp(-x))
 
@@ -189,3 +190,39 @@ def test_a_map_of_its_tokens_has_only_the_patches():
   tokens = np.arange(2 * 6 * 3, dtype=np.float32).reshape(2, 6, 3)
   got = sizes.as_map(jnp.asarray(tokens), (8, 8))
   np.testing.assert_array_equal(got, tokens[:, 2:].reshape(2, 2, 2, 3))
+
+
+def hard_loss(learner, guide, labels):
+  loss, _ = objectives.make('hard_kd').loss(
+    {},
+    {},
+    learner=learner,
+    guide=guide,
+    batch={'label': labels},
+    key=jax.random.key(0),
+    epoch=jnp.zeros(()),
+    epochs=1,
+  )
+  return loss
+
+
+def test_hard_distillation_teaches_each_head_its_own_targets():
+  logits, taps = distilled()
+  guide = Outputs(jnp.asarray(normal(4, 5, seed=3)), {})
+  labels = jnp.asarray([1, 0, 3, 3])
+
+  def entropy(logits, classes):
+    x = np.asarray(logits, np.float64)
+    x = x - np.log(np.sum(np.exp(x), axis=1, keepdims=True))
+    return -x[np.arange(4), classes]
+
+  decisions = np.argmax(guide.logits, axis=1)
+  assert np.any(decisions != labels)
+  want = entropy(taps['head_class'], labels) / 2
+  want = want + entropy(taps['head_dist'], decisions) / 2
+  got = hard_loss(distilled(), guide, labels)
+  np.testing.assert_allclose(got, want, rtol=1e-5)
+  # A network with one head learns both with it.
+  want = (entropy(logits, labels) + entropy(logits, decisions)) / 2
+  got = hard_loss(Outputs(logits, {}), guide, labels)
+  np.testing.assert_allclose(got, want, rtol=1e-5)

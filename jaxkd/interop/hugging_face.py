@@ -110,12 +110,16 @@ FAMILIES = {
     {'layer_norm_eps': ('last_epsilon', 1e-12, 1e-6)},
   ),
 }
-# timm's names of networks of the catalogue; of transformers, as patterns.
-TIMM = {
-  **{f'resnet{n}': f'imagenet_resnet{n}' for n in (18, 34, 50, 101)},
-  'convnext_tiny': 'convnext_tiny',
-  'resnext50_32x4d': 'imagenet_resnext50',
-  **{f'vgg{n}_bn': f'imagenet_vgg{n}_bn' for n in (11, 13, 16, 19)},
+# timm's names of networks of the catalogue, and their settings.
+TENSORFLOW = {'padding': 'same', 'epsilon': 1e-3}  # in which they were trained
+TIMM: dict[str, tuple[str, Entries]] = {
+  **{f'resnet{n}': (f'imagenet_resnet{n}', {}) for n in (18, 34, 50, 101)},
+  **{f'convnext_{x}': (f'convnext_{x}', {}) for x in ('tiny', 'small', 'base')},
+  'efficientnet_b0': ('efficientnet_b0', {}),
+  'tf_efficientnet_b0': ('efficientnet_b0', TENSORFLOW),
+  'tf_efficientnet_lite0': ('efficientnet_lite0', {}),
+  'resnext50_32x4d': ('imagenet_resnext50', {}),
+  **{f'vgg{n}_bn': (f'imagenet_vgg{n}_bn', {}) for n in (11, 13, 16, 19)},
 }
 # Its arguments that change no array or layer, or that the arrays show anyway.
 TIMM_NEUTRAL = (
@@ -266,12 +270,12 @@ def _card_of_timm(folder: pathlib.Path, config: Entries) -> Entries:
   name = config['architecture'].partition('.')[0]
   data = config.get('pretrained_cfg') or {}
   match = TIMM_TRANSFORMER.fullmatch(name)
-  model, settings = TIMM.get(name, ''), {}
+  model, settings = TIMM.get(name, ('', {}))
   if match:
     model = match[1]
     settings = {} if match[2] == '16' else {'patch': int(match[2])}
   if model not in models.CATALOG:
-    own = ', '.join(x for x in TIMM if TIMM[x] in models.CATALOG)
+    own = ', '.join(x for x in TIMM if TIMM[x][0] in models.CATALOG)
     raise ValueError(
       f'{folder} is a {name!r} of timm, which is not in the catalogue; these'
       f' are: {own}, vit_SIZE_patchN_IMAGE, deit_SIZE_patch16_224'

@@ -18,7 +18,6 @@ from jaxkd.interop import names_efficient, names_transformers
 from jaxkd.interop.rules import (
   BLOCK,
   Rules,
-  alternatives,
   joined,
   numbered,
   spread,
@@ -193,10 +192,6 @@ DIALECTS: dict[type, Callable[..., dict[str, Rules]]] = {
   WideResNet: _wide_resnet,
 }
 
-# Our names of arrays by which a dialect is recognised, besides those of the
-# first and the last layer.
-QKV = 'stage1_block0/attention/qkv/kernel'
-LANDMARKS: dict[type, tuple[str, ...]] = {DistilledViT: (QKV,), ViT: (QKV,)}
 HEAD = 'head/kernel'
 # The first layer of a family where it is not 'conv_stem'.
 FIRST = {
@@ -213,24 +208,6 @@ def first_kernel(net: nn.Module) -> str:
   if isinstance(net, MLP) and not net.features:
     return 'head/kernel'
   return f'{FIRST.get(type(net), "conv_stem")}/kernel'
-
-
-def landmarks(
-  net: nn.Module, entries: Mapping[str, np.ndarray], rules: Rules
-) -> int:
-  """Returns how many landmarks of a dialect are among a state dict's entries.
-
-  Args:
-    net: the network.
-    entries: arrays of the state dict by name.
-    rules: of the dialect.
-  """
-  ours = first_kernel(net), HEAD, *LANDMARKS.get(type(net), ())
-  return sum(
-    there in entries
-    for leaf in ours
-    for there in alternatives(translate(leaf, rules))
-  )
 
 
 def to_entries(

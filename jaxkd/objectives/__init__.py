@@ -33,6 +33,7 @@ from jaxkd.objectives.fitnet import fitnet
 from jaxkd.objectives.fsp import fsp
 from jaxkd.objectives.ft import ft
 from jaxkd.objectives.grouped_kd import grouped_kd
+from jaxkd.objectives.hard_kd import hard_kd
 from jaxkd.objectives.kd import kd
 from jaxkd.objectives.kdsvd import kdsvd
 from jaxkd.objectives.ltkd import ltkd
@@ -74,6 +75,7 @@ CATALOG = {
   'fsp': fsp,
   'ft': ft,
   'grouped_kd': grouped_kd,
+  'hard_kd': hard_kd,
   'kd': kd,
   'kdsvd': kdsvd,
   'ltkd': ltkd,
