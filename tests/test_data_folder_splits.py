@@ -10,7 +10,6 @@ import pytest
 from data_files import pixels, write_folder, write_image
 
 from jaxkd import config, data
-from jaxkd.checkpoints import Card
 from jaxkd.data import folder, read
 from jaxkd.runs import artifacts
 from jaxkd.runs.experiment import Source
@@ -238,11 +237,9 @@ def test_data_sets_of_fixed_channels_refuse_others():
 def test_networks_of_older_runs_on_grey_folders_are_evaluated_in_rgb(tmp_path):
   write_grey(tmp_path)
   settings = {'name': f'folder:{tmp_path}', 'settings': {}}
-  card = Card('mlp', num_classes=1, image_shape=(8, 8, 3))
-  assert artifacts.load_data(settings, card).image_shape == (8, 8, 3)
-  card = Card('mlp', num_classes=1, image_shape=(8, 8, 1))
+  assert artifacts.load_data(settings).image_shape == (8, 8, 3)
   section = config.default().data.to_dict() | settings
-  assert artifacts.load_data(section, card).image_shape == (8, 8, 1)
+  assert artifacts.load_data(section).image_shape == (8, 8, 1)
 
 
 @pytest.mark.parametrize('channels', [2, 4, -1])

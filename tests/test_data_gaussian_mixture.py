@@ -188,13 +188,13 @@ def test_data_are_a_function_of_the_seed_and_splits_of_their_own_size():
 @pytest.mark.parametrize(
   ('settings', 'message'),
   [
-    (dict(num_classes=0), 'num_classes=0.*at least 1'),
-    (dict(dimensions=-2), 'dimensions=-2.*at least 1'),
-    (dict(test_size=0), 'test_size=0 must be at least 1'),
+    (dict(num_classes=0), 'num_classes must be at least 1, got 0'),
+    (dict(dimensions=-2), 'dimensions must be at least 1, got -2'),
+    (dict(test_size=0), 'test_size must be at least 1, got 0'),
     (dict(train_size=9), 'train_size=9 .*10 classes.*to 10 or more'),
-    (dict(validation_size=-1), 'validation_size=-1 is negative: use 0'),
-    (dict(variance=0.0), r'variance=0.0 must be above 0'),
-    (dict(variance=float('nan')), 'variance=nan must be above 0'),
+    (dict(validation_size=-1), 'validation_size must be at least 0, got -1'),
+    (dict(variance=0.0), 'variance must be above 0, got 0.0'),
+    (dict(variance=float('nan')), 'variance must be above 0, got nan'),
     (dict(image_size=8), "takes no setting 'image_size'"),
   ],
 )
@@ -298,7 +298,8 @@ def test_networks_are_trained_and_evaluated_on_real_numbers(tmp_path):
 
 @pytest.mark.parametrize('settings', [{}, dict(num_classes=3, dimensions=4)])
 def test_its_sizes_are_available_before_it_is_made(settings):
-  shape, classes, _ = data.spec('gaussian_mixture', settings)
+  spec = data.spec('gaussian_mixture', settings)
+  shape, classes = spec.image_shape, spec.num_classes
   sizes = dict(train_size=10, validation_size=0, test_size=1)
   drawn = data.load('gaussian_mixture', **settings, **sizes)
   assert (drawn.image_shape, drawn.num_classes) == (shape, classes)

@@ -179,11 +179,11 @@ def test_a_training_learns_the_temperature_against_the_student():
   [
     (dict(objective='kd'), r'got kd\(temperature=4.0\): .* set it to 1.0'),
     (dict(objective='standardised'), 'take one that has a temperature'),
-    (dict(lowest=0.0), 'ctkd needs a lowest temperature above 0, got 0.0'),
-    (dict(span=-1.0), 'ctkd needs a span above 0, got -1.0'),
+    (dict(lowest=0.0), "objective 'ctkd': lowest must be above 0, got 0.0"),
+    (dict(span=-1.0), "objective 'ctkd': span must be above 0, got -1.0"),
     (
       dict(epochs=0),
-      'ctkd: epochs must be a whole number of at least 1, got 0',
+      "objective 'ctkd': epochs must be at least 1 and .*, got 0",
     ),
   ],
 )

@@ -250,7 +250,7 @@ def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
   since = {
     key: value
     for key, value in flat(as_json(default().to_dict()))
-    if key in flat_new and not key.startswith(FREE)
+    if key in flat_new and not key.startswith(tuple(f'{x}.' for x in FREE))
   }
   flat_old = {**since, **dict(flat(old))}
   return [

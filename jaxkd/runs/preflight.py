@@ -83,6 +83,8 @@ def _not_finite(array: np.ndarray) -> int:
 def check_finite(network: SavedNetwork, what: str) -> None:
   """Refuses a network with arrays that are not finite.
 
+  A bias may be -inf, by which a network rules a class out.
+
   Args:
     network: as it was read.
     what: its name in the message.
@@ -93,7 +95,7 @@ def check_finite(network: SavedNetwork, what: str) -> None:
   names = [
     name
     for name, array in tree.leaves(dict(network.variables)).items()
-    if not np.isfinite(np.asarray(array, np.float32)).all()
+    if not _is_sound(name, np.asarray(array, np.float32))
   ]
   if names:
     more = f' and {len(names) - 3} more' if len(names) > 3 else ''
@@ -102,6 +104,12 @@ def check_finite(network: SavedNetwork, what: str) -> None:
       ' training that it comes from has diverged, or the file is damaged. Set'
       ' another checkpoint'
     )
+
+
+def _is_sound(name: str, array: np.ndarray) -> bool:
+  """Returns whether an array is finite, but for the -inf of a bias."""
+  ruled_out = name.endswith('/bias') & np.isneginf(array)
+  return bool(np.all(np.isfinite(array) | ruled_out))
 
 
 def _check_fit(
