@@ -69,6 +69,37 @@ def check_depth(depth: int) -> None:
     )
 
 
+def _stage(
+  net: Any,
+  number: int,
+  convolutions: int,
+  channels: int,
+  x: Array,
+  train: bool,
+  taps: dict[str, Array],
+) -> Array:
+  """Returns the output of a stage of a network, and adds its taps.
+
+  Args:
+    net: in whose `__call__` this is called.
+    number: of the stage; 0 is the stem.
+    convolutions: of the stage.
+    channels: of each.
+    x: map [B, H, W, C].
+    train: whether the network is trained.
+    taps: of the network.
+  """
+  name = f'stage{number}' if number else 'stem'
+  stage = Stage(channels, convolutions, net.branches, net.dtype, name=name)
+  x = stage(x, train)
+  if number:
+    taps[f'{name}_pre'] = x
+    last = stage.variables['params'][f'bn{convolutions - 1}']
+    record_norm(net, f'{name}_pre', last)
+  x = taps[name] = nn.relu(x)
+  return x
+
+
 class VGG(nn.Module):
   """The stages 'stem', 'stage1', ..., 'stage4' at strides 1, 2, 4, 8, 8.
 
@@ -103,15 +134,7 @@ class VGG(nn.Module):
       # The map of an image below 8 x 8 shrinks to one pixel earlier.
       if 0 < i <= pools and min(x.shape[1:3]) > 1:
         x = max_pool(x)
-      name = f'stage{i}' if i else 'stem'
-      stage = Stage(channels[i], n, self.branches, self.dtype, name=name)
-      x = stage(x, train)
-      if i:
-        taps[f'stage{i}_pre'] = x
-        record_norm(
-          self, f'stage{i}_pre', stage.variables['params'][f'bn{n - 1}']
-        )
-      x = taps[name] = nn.relu(x)
+      x = _stage(self, i, n, channels[i], x, train, taps)
     x = taps['pooled'] = global_average(x)
     head = nn.Dense(
       self.num_classes,
@@ -194,15 +217,7 @@ class LargeVGG(nn.Module):
     taps = {}
     x = image
     for i, n in enumerate(CONVOLUTIONS[self.depth]):
-      name = f'stage{i}' if i else 'stem'
-      stage = Stage(channels[i], n, self.branches, self.dtype, name=name)
-      x = stage(x, train)
-      if i:
-        taps[f'stage{i}_pre'] = x
-        record_norm(
-          self, f'stage{i}_pre', stage.variables['params'][f'bn{n - 1}']
-        )
-      x = taps[name] = nn.relu(x)
+      x = _stage(self, i, n, channels[i], x, train, taps)
       # The map of an image below 32 x 32 shrinks to one pixel earlier.
       if min(x.shape[1:3]) > 1:
         x = max_pool(x)
