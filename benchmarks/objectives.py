@@ -33,9 +33,9 @@ from benchmarks.run import (
 from jaxkd import objectives
 from jaxkd.catalog import lookup
 from jaxkd.text import table
-from jaxkd.train import mesh as meshes
-from jaxkd.train import state as states
-from jaxkd.train.phase import Task, feed_of, initial_key
+from jaxkd.training import mesh as meshes
+from jaxkd.training import state as states
+from jaxkd.training.phase import Task, feed_of, initial_key
 from jaxkd.types import Variables
 
 BASE = 'kd'

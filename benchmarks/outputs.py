@@ -24,11 +24,11 @@ import numpy as np
 from benchmarks import run
 from jaxkd.stores import Header, Rows, create
 from jaxkd.text import table
-from jaxkd.train import mesh as meshes
-from jaxkd.train import state as states
-from jaxkd.train.feed import Call, Feed
-from jaxkd.train.phase import Task, feed_of
-from jaxkd.train.precomputed import Source, data_entries
+from jaxkd.training import mesh as meshes
+from jaxkd.training import state as states
+from jaxkd.training.feed import Call, Feed
+from jaxkd.training.phase import Task, feed_of
+from jaxkd.training.precomputed import Source, data_entries
 
 TEACHER = 'teacher'
 

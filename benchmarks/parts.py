@@ -34,8 +34,8 @@ from jaxkd import objectives
 from jaxkd.graph import LABELS, Graph, Learner, Transfer
 from jaxkd.graph.program import Program, bind, predict
 from jaxkd.text import table
-from jaxkd.train import mesh as meshes
-from jaxkd.train.phase import Task, feed_of, initial_key
+from jaxkd.training import mesh as meshes
+from jaxkd.training.phase import Task, feed_of, initial_key
 
 
 def alone(task: Task, name: str) -> Task:

@@ -28,10 +28,10 @@ from jaxkd import models
 from jaxkd.catalog import lookup
 from jaxkd.runs.experiment import bound
 from jaxkd.text import table
-from jaxkd.train import mesh as meshes
-from jaxkd.train import state as states
-from jaxkd.train.feed import CHUNK, Call, Feed
-from jaxkd.train.phase import Task, feed_of, initial_key
+from jaxkd.training import mesh as meshes
+from jaxkd.training import state as states
+from jaxkd.training.feed import CHUNK, Call, Feed
+from jaxkd.training.phase import Task, feed_of, initial_key
 
 CALLS = 20  # default number of timed calls of each case
 WARM_UP = 2  # calls before the first timed one

@@ -12,4 +12,39 @@ Arrays are NHWC and float32 unless stated otherwise. Every loss takes the
 learner first and the guide second.
 """
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+  from jaxkd.api import (
+    Epoch,
+    Functional,
+    Network,
+    Result,
+    distill,
+    functional,
+    load,
+    load_network,
+    train,
+  )
+
 __version__ = '0.1.0'
+__all__ = [
+  'Epoch',
+  'Functional',
+  'Network',
+  'Result',
+  'distill',
+  'functional',
+  'load',
+  'load_network',
+  'train',
+]
+
+
+def __getattr__(name: str) -> Any:
+  """Imports the Python API when it is first used, since it imports all else."""
+  if name not in __all__:
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+  from jaxkd import api
+
+  return getattr(api, name)

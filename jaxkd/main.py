@@ -57,7 +57,7 @@ DEBUG = flags.DEFINE_bool('debug', False, 'Show where an error comes from.')
 def _config():
   """Returns the checked config, after making its devices."""
   from jaxkd.config import check
-  from jaxkd.train.mesh import check_devices, use_cores
+  from jaxkd.training.mesh import check_devices, use_cores
 
   if CONFIG.value is None:
     raise ValueError('--config=FILE is needed, e.g. configs/kd_digits.py')
@@ -69,7 +69,7 @@ def _config():
 
 def _workdir() -> pathlib.Path:
   """Returns the folder of a run that is evaluated, exported or drawn."""
-  from jaxkd.train.mesh import check_devices
+  from jaxkd.training.mesh import check_devices
 
   check_devices()
   return _folder()

@@ -11,8 +11,8 @@ from reparam_nets import SHAPE
 
 from jaxkd import methods
 from jaxkd.graph.program import bind
-from jaxkd.train import state as states
-from jaxkd.train.step import make_step
+from jaxkd.training import state as states
+from jaxkd.training.step import make_step
 
 KEY = functools.partial(jax.random.key, impl='rbg')
 BATCH = 8

@@ -15,8 +15,8 @@ from jaxkd.data.base import Dataset, Split, View, digest_splits
 from jaxkd.graph import Frozen, Graph, Learner, Transfer
 from jaxkd.graph.program import bind
 from jaxkd.problems import Display, Problem
-from jaxkd.train import mesh as meshes
-from jaxkd.train.phase import Task
+from jaxkd.training import mesh as meshes
+from jaxkd.training.phase import Task
 from jaxkd.types import Batch, Outputs
 
 SIZE, K = 4, 3

@@ -13,9 +13,9 @@ import pytest
 from jaxkd import checkpoints, tree
 from jaxkd.checkpoints import Card, native
 from jaxkd.runs.cache import Cache
-from jaxkd.train import mesh
-from jaxkd.train.checkpoint import Checkpoints
-from jaxkd.train.state import State
+from jaxkd.training import mesh
+from jaxkd.training.checkpoint import Checkpoints
+from jaxkd.training.state import State
 
 SETTINGS = {
   'teacher': {'name': 'resnet14', 'seed': 0, 'loss': 'brier'},

@@ -15,7 +15,7 @@ import pytest
 
 from jaxkd import catalog, disk
 from jaxkd.commands import convert, errors
-from jaxkd.train import mesh
+from jaxkd.training import mesh
 
 ROOT = pathlib.Path(__file__).parents[1]
 

@@ -16,7 +16,7 @@ from jaxkd.data.gaussian_mixture import (
   log_posterior,
 )
 from jaxkd.runs.run import Run
-from jaxkd.train import mesh
+from jaxkd.training import mesh
 
 SIZES = dict(num_classes=3, dimensions=4, separation=2.0, variance=1.5)
 SMALL = dict(train_size=40, validation_size=12, test_size=24)

@@ -12,9 +12,9 @@ from jaxkd.data.base import Dataset, Split, View
 from jaxkd.runs import preflight
 from jaxkd.runs.run import Run
 from jaxkd.runs.vmapped import run_together
-from jaxkd.train import divergence
-from jaxkd.train.divergence import DivergedError
-from jaxkd.train.evaluation import Evaluator
+from jaxkd.training import divergence
+from jaxkd.training.divergence import DivergedError
+from jaxkd.training.evaluation import Evaluator
 
 
 @pytest.fixture(autouse=True)

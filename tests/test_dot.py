@@ -15,11 +15,11 @@ from jaxkd import objectives, tree
 from jaxkd.graph import Frozen, Graph, Learner, Transfer
 from jaxkd.graph.program import bind
 from jaxkd.runs.cache import settings_of
-from jaxkd.train import optimizer
-from jaxkd.train import state as states
-from jaxkd.train.dot import Parts, TwoGradients
-from jaxkd.train.phase import train_phase
-from jaxkd.train.step import make_step
+from jaxkd.training import optimizer
+from jaxkd.training import state as states
+from jaxkd.training.dot import Parts, TwoGradients
+from jaxkd.training.phase import train_phase
+from jaxkd.training.step import make_step
 
 STEPS, M, DELTA, DECAY = 12, 0.9, 0.075, 0.3
 RATES = [0.1 if step < 7 else 0.02 for step in range(STEPS)]

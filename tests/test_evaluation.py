@@ -9,10 +9,10 @@ import tiny
 from scipy.special import rel_entr, softmax
 
 from jaxkd.data.base import Split
-from jaxkd.evaluate import reliability
+from jaxkd.metrics import reliability
 from jaxkd.problems import CLASSIFICATION
-from jaxkd.train import mesh as meshes
-from jaxkd.train.evaluation import Evaluator
+from jaxkd.training import mesh as meshes
+from jaxkd.training.evaluation import Evaluator
 
 METRICS = {'top1', 'top5', 'nll', 'brier', 'ece'}
 
@@ -132,7 +132,7 @@ def test_reliability_is_of_the_whole_split(case):
 
 @pytest.mark.parametrize('examples', [1, 10, 21, 1000])
 def test_outputs_are_of_the_first_images(case, examples, monkeypatch):
-  monkeypatch.setattr('jaxkd.train.evaluation.BATCH', 2)  # per device
+  monkeypatch.setattr('jaxkd.training.evaluation.BATCH', 2)  # per device
   test = case.evaluator(4)
   got = test.outputs(*case.networks(0), examples)
   n = min(examples, 21)

@@ -16,9 +16,9 @@ from gpd_programs import GUIDED, batch_of, initial_of, program_of, start
 from reparam_nets import SHAPE, difference
 
 from jaxkd import methods, reparam, tree
-from jaxkd.train import phase as phases
-from jaxkd.train import state as states
-from jaxkd.train.step import make_step
+from jaxkd.training import phase as phases
+from jaxkd.training import state as states
+from jaxkd.training.step import make_step
 
 # The graph
 

@@ -21,8 +21,8 @@ from reparam_nets import SHAPE, difference
 
 from jaxkd import data, methods, models, reparam, tree
 from jaxkd.graph.program import bind
-from jaxkd.train import state as states
-from jaxkd.train.step import make_step
+from jaxkd.training import state as states
+from jaxkd.training.step import make_step
 
 
 def blocks(params, ratio):

@@ -13,8 +13,8 @@ from jaxkd.graph import Frozen, Fusion, Graph, Learner, Shared, Transfer
 from jaxkd.graph.program import bind
 from jaxkd.objectives import Objective
 from jaxkd.problems import CLASSIFICATION
-from jaxkd.train import state as states
-from jaxkd.train.step import make_step
+from jaxkd.training import state as states
+from jaxkd.training.step import make_step
 from jaxkd.types import Outputs
 
 SHAPE = (4, 4, 1)

@@ -16,17 +16,19 @@ LEVEL = {
   name: level
   for level, names in {
     0: 'jaxkd catalog disk text tree types',  # jaxkd is jaxkd/__init__.py
-    1: 'config data evaluate losses plots reparam stores',
+    1: 'config data losses metrics plots reparam stores',
     2: 'models problems',
     3: 'interop objectives',
     4: 'checkpoints graph',
-    5: 'methods train',
+    5: 'methods training',
     6: 'runs',
     8: 'commands',
-    9: 'main',
+    9: 'api main',
   }.items()
   for name in names.split()
 }
+# `import jaxkd` imports nothing else until a name of the Python API is used.
+FACADE = ROOT / 'jaxkd' / '__init__.py'
 MAX_LINES_OF_FILE = 400
 MAX_LINES_OF_FUNCTION = 60
 
@@ -69,6 +71,8 @@ def complaints(own: str, imported: set[str]) -> list[str]:
 def test_modules_import_only_lower_levels():
   errors = []
   for path in FILES:
+    if path == FACADE:
+      continue
     parts = path.relative_to(ROOT).with_suffix('').parts
     own = '.'.join(parts).removesuffix('.__init__')
     imported = imports(path.read_text(), '.'.join(parts[:-1]))
@@ -90,8 +94,8 @@ def test_modules_import_only_lower_levels():
     ('losses', 'from jaxkd import models', 1),
     ('losses', 'import jaxkd.models.vgg as vgg', 1),
     ('losses', 'from jaxkd.data import batches', 1),  # a sibling
-    ('losses', 'from ..train import step', 1),
-    ('losses', 'def f():\n  from jaxkd.train import step', 1),
+    ('losses', 'from ..training import step', 1),
+    ('losses', 'def f():\n  from jaxkd.training import step', 1),
     ('graph', 'from jaxkd import methods, losses', 1),
     ('graph', 'from jaxkd import helpers', 1),  # in no level
     ('helpers', 'import jax', 1),

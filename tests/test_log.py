@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 from jaxkd.disk import write_json
-from jaxkd.train import log
+from jaxkd.training import log
 
 METRICS = 'metrics.jsonl'
 

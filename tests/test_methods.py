@@ -14,11 +14,11 @@ import tiny
 from jaxkd import methods
 from jaxkd.graph.program import bind
 from jaxkd.models.mobilenet import MobileNetV1
-from jaxkd.train import mesh as meshes
-from jaxkd.train import phase as phases
-from jaxkd.train.feed import Feed
-from jaxkd.train.state import trainable
-from jaxkd.train.step import make_step
+from jaxkd.training import mesh as meshes
+from jaxkd.training import phase as phases
+from jaxkd.training.feed import Feed
+from jaxkd.training.state import trainable
+from jaxkd.training.step import make_step
 from jaxkd.types import Outputs
 
 # In the place of networks that are widened or have another's classifier, and

@@ -19,9 +19,9 @@ from jaxkd.graph import Frozen, Learner, Model
 from jaxkd.graph.program import bind
 from jaxkd.methods.dropout import GuideDropout
 from jaxkd.runs.run import Run
-from jaxkd.train import log
-from jaxkd.train import state as states
-from jaxkd.train.step import make_step
+from jaxkd.training import log
+from jaxkd.training import state as states
+from jaxkd.training.step import make_step
 from jaxkd.types import Outputs
 
 # Assistants

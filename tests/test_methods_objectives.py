@@ -12,8 +12,8 @@ from jaxkd import methods, objectives
 from jaxkd.graph.program import bind
 from jaxkd.models.mobilenet import MobileNetV1
 from jaxkd.problems import CLASSIFICATION
-from jaxkd.train import state as states
-from jaxkd.train.step import make_step
+from jaxkd.training import state as states
+from jaxkd.training.step import make_step
 
 SHAPE, B = (8, 8, 3), 8
 KEY = jax.random.key(0, impl='rbg')

@@ -14,8 +14,8 @@ from jaxkd import methods, tree
 from jaxkd.checkpoints import native
 from jaxkd.runs import run, vmapped
 from jaxkd.runs.run import Run
-from jaxkd.train import phase as training
-from jaxkd.train.vmapped import train_together
+from jaxkd.training import phase as training
+from jaxkd.training.vmapped import train_together
 
 FT = 'teacher->student:ft'
 

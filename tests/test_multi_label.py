@@ -12,10 +12,10 @@ import tiny
 from jaxkd import checkpoints, objectives
 from jaxkd.commands import evaluate, visualize
 from jaxkd.data import Split
-from jaxkd.evaluate import several_labels
 from jaxkd.graph import LABELS, Graph, Learner, Transfer
 from jaxkd.graph.program import bind
 from jaxkd.graph.several_labels import check_sigmoid
+from jaxkd.metrics import several_labels
 from jaxkd.models import build as build_model
 from jaxkd.objectives import table
 from jaxkd.objectives.dependence import depends_on
@@ -23,9 +23,9 @@ from jaxkd.problems import CLASSIFICATION, MULTI_LABEL
 from jaxkd.runs.experiment import build
 from jaxkd.runs.run import Run
 from jaxkd.runs.study import Study
-from jaxkd.train import mesh as meshes
-from jaxkd.train.evaluation import Evaluator
-from jaxkd.train.feed import Feed
+from jaxkd.training import mesh as meshes
+from jaxkd.training.evaluation import Evaluator
+from jaxkd.training.feed import Feed
 
 KD = dict(name='kd', objective='binary_kd', label_weight=1.0)
 
@@ -123,7 +123,7 @@ def test_methods_take_a_binary_objective(name, method):
 def test_evaluation_gathers_the_scores_of_the_whole_split(run, monkeypatch):
   """Also in several batches, with padding in the last one."""
   made, folder = run
-  monkeypatch.setattr('jaxkd.train.evaluation.BATCH', 2)
+  monkeypatch.setattr('jaxkd.training.evaluation.BATCH', 2)
   test = made.dataset.test
   mesh = meshes.make_mesh()
   evaluator = Evaluator(test, made.dataset.view, MULTI_LABEL, mesh)

@@ -23,10 +23,10 @@ from jaxkd.graph import OBJECTIVES, Graph, Learner, Transfer
 from jaxkd.graph.program import bind
 from jaxkd.losses.sizes import adaptive_average_pool
 from jaxkd.models import norms
-from jaxkd.train import mesh as meshes
-from jaxkd.train import state as states
-from jaxkd.train.checkpoint import Checkpoints
-from jaxkd.train.step import make_step
+from jaxkd.training import mesh as meshes
+from jaxkd.training import state as states
+from jaxkd.training.checkpoint import Checkpoints
+from jaxkd.training.step import make_step
 from jaxkd.types import Outputs
 
 NAMES = sorted(objectives.CATALOG)

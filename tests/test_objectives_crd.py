@@ -13,7 +13,7 @@ from jaxkd import losses, objectives
 from jaxkd.objectives import base
 from jaxkd.objectives.crd import UNVISITED, of_other_classes, others
 from jaxkd.runs.run import Run
-from jaxkd.train import checkpoint
+from jaxkd.training import checkpoint
 from jaxkd.types import Outputs
 
 # Draws.

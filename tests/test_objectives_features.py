@@ -15,8 +15,8 @@ from jaxkd.graph import Graph, Learner, Transfer
 from jaxkd.graph.program import bind
 from jaxkd.models.resnet import BASIC, ResNet
 from jaxkd.models.vit import ViT
-from jaxkd.train import state as states
-from jaxkd.train.step import make_step
+from jaxkd.training import state as states
+from jaxkd.training.step import make_step
 
 # Measured in mdistiller (https://github.com/megvii-research/mdistiller), whose
 # counts have the scale and bias of BatchNorm in them.

@@ -11,7 +11,7 @@ from objective_inputs import KEY, NOW, convolved, draw, transposed, windowed
 
 from jaxkd import losses, objectives
 from jaxkd.objectives import regressors
-from jaxkd.train import mesh as meshes
+from jaxkd.training import mesh as meshes
 from jaxkd.types import Outputs
 
 

@@ -27,8 +27,8 @@ from jaxkd.models.reusing import (
 from jaxkd.models.vit import ViT
 from jaxkd.runs.artifacts import load_network
 from jaxkd.runs.run import Run
-from jaxkd.train import state as states
-from jaxkd.train.step import make_step
+from jaxkd.training import state as states
+from jaxkd.training.step import make_step
 from jaxkd.types import Outputs
 
 SMALL = {

@@ -20,8 +20,8 @@ from test_objectives import (
 from jaxkd import losses, objectives
 from jaxkd.objectives.ctkd import reverse
 from jaxkd.objectives.permuted import shuffled
-from jaxkd.train import state as states
-from jaxkd.train.step import make_step
+from jaxkd.training import state as states
+from jaxkd.training.step import make_step
 
 START = 1 + 20 / (1 + np.exp(-1.0))
 

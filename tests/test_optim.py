@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from jaxkd import tree
-from jaxkd.train import optimizer
+from jaxkd.training import optimizer
 
 STEPS = 20
 RATES = [0.1 if step < 12 else 0.02 for step in range(STEPS)]

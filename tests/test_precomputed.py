@@ -22,9 +22,9 @@ from jaxkd.runs.experiment import build
 from jaxkd.runs.run import Run
 from jaxkd.runs.study import Study
 from jaxkd.stores import Store
-from jaxkd.train import guides, precomputed
-from jaxkd.train.checkpoint import Checkpoints
-from jaxkd.train.phase import feed_of, start
+from jaxkd.training import guides, precomputed
+from jaxkd.training.checkpoint import Checkpoints
+from jaxkd.training.phase import feed_of, start
 
 DATA = dict(data__augment='crop_flip', data__settings__test_size=60)
 

@@ -15,8 +15,8 @@ from jaxkd.data import batches
 from jaxkd.runs import preflight
 from jaxkd.runs.run import Run
 from jaxkd.runs.study import Study
-from jaxkd.train import phase as phases
-from jaxkd.train.phase import initial_key
+from jaxkd.training import phase as phases
+from jaxkd.training.phase import initial_key
 
 WIDE = dict(student__settings=dict(features=(8, 8)))
 

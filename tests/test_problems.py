@@ -56,7 +56,7 @@ def test_names_are_consistent(problem):
 @each_problem
 def test_training_names_no_metric(problem):
   words = '|'.join(problem.reported)
-  for path in (ROOT / 'jaxkd/train').glob('*.py'):
+  for path in (ROOT / 'jaxkd/training').glob('*.py'):
     named = re.findall(rf"'(?:{words})\b", path.read_text())
     assert not named, f'{path.name}: {named}'
 

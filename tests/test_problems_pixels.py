@@ -29,10 +29,10 @@ from jaxkd.graph import Graph, Learner, Transfer
 from jaxkd.graph.program import bind
 from jaxkd.objectives.base import pointwise
 from jaxkd.problems import CLASSIFICATION
-from jaxkd.train.evaluation import Evaluator
-from jaxkd.train.loop import DivergedError
-from jaxkd.train.phase import train_phase
-from jaxkd.train.vmapped import train_together
+from jaxkd.training.evaluation import Evaluator
+from jaxkd.training.loop import DivergedError
+from jaxkd.training.phase import train_phase
+from jaxkd.training.vmapped import train_together
 from jaxkd.types import Batch, Outputs
 
 

@@ -15,8 +15,8 @@ from jaxkd import checkpoints
 from jaxkd.commands.evaluate import evaluate
 from jaxkd.runs.results import result_table
 from jaxkd.runs.run import Run
-from jaxkd.train import checkpoint, log
-from jaxkd.train.loop import DivergedError
+from jaxkd.training import checkpoint, log
+from jaxkd.training.loop import DivergedError
 
 
 def finish(workdir, **changes):
@@ -270,7 +270,7 @@ import os, signal, sys
 sys.path[:0] = ['.', 'tests']
 import pathlib, tiny
 from jaxkd.runs.run import Run
-from jaxkd.train import checkpoint, feed
+from jaxkd.training import checkpoint, feed
 
 where, n, workdir, cache = sys.argv[1], int(sys.argv[2]), *sys.argv[3:]
 count = 0

@@ -19,8 +19,8 @@ from jaxkd.config import benchmark
 from jaxkd.graph import Frozen, Graph, Learner
 from jaxkd.graph.program import bind
 from jaxkd.methods.weights import WarmUp
-from jaxkd.train import state as states
-from jaxkd.train.step import make_step
+from jaxkd.training import state as states
+from jaxkd.training.step import make_step
 from jaxkd.types import Outputs
 
 FUSED = '0.5 slt0 + 0.5 slt1'

@@ -15,8 +15,8 @@ from jaxkd.models.read_out import READ_OUTS
 from jaxkd.runs import pretrained
 from jaxkd.runs.cache import Cache, settings_of
 from jaxkd.runs.run import Run
-from jaxkd.train import log
-from jaxkd.train.checkpoint import Checkpoints
+from jaxkd.training import log
+from jaxkd.training.checkpoint import Checkpoints
 
 # At the default rate, these steps are too large for it.
 SQUARE = dict(teacher__loss='square_logits', teacher__learning_rate=0.005)

@@ -9,11 +9,11 @@ import pytest
 import tiny
 from test_methods import start
 
-from jaxkd.train import mesh as meshes
-from jaxkd.train.evaluation import Evaluator
-from jaxkd.train.loop import DivergedError
-from jaxkd.train.state import variables_of
-from jaxkd.train.vmapped import train_together
+from jaxkd.training import mesh as meshes
+from jaxkd.training.evaluation import Evaluator
+from jaxkd.training.loop import DivergedError
+from jaxkd.training.state import variables_of
+from jaxkd.training.vmapped import train_together
 
 SEEDS = (0, 3)
 

@@ -12,10 +12,10 @@ import tiny
 from test_methods import start
 
 from jaxkd.data.base import Split
-from jaxkd.train import mesh as meshes
-from jaxkd.train.evaluation import Evaluator
-from jaxkd.train.feed import Feed
-from jaxkd.train.step import ema_decay
+from jaxkd.training import mesh as meshes
+from jaxkd.training.evaluation import Evaluator
+from jaxkd.training.feed import Feed
+from jaxkd.training.step import ema_decay
 
 
 def task_of(**changes):

@@ -17,7 +17,7 @@ from jaxkd.graph.program import bind, predict
 from jaxkd.interop import export
 from jaxkd.interop import torch as interop_torch
 from jaxkd.objectives import make
-from jaxkd.train import state as states
+from jaxkd.training import state as states
 
 SHAPE = (16, 16, 3)
 MODEL, SETTINGS = 'mlp', {'features': (4,)}

@@ -12,12 +12,12 @@ from ml_collections import ConfigDict
 from jaxkd import checkpoints, models, plots, text
 from jaxkd.checkpoints import Card, Kind, SavedNetwork
 from jaxkd.data.base import Dataset
-from jaxkd.evaluate import reliability
-from jaxkd.evaluate.calibration import BINS
 from jaxkd.graph import Model
+from jaxkd.metrics import reliability
+from jaxkd.metrics.calibration import BINS
 from jaxkd.problems import Problem
 from jaxkd.runs import artifacts, functions, layout
-from jaxkd.train.evaluation import Evaluator
+from jaxkd.training.evaluation import Evaluator
 from jaxkd.types import Variables
 
 ENSEMBLE = 'ensemble'  # the name of several networks together
@@ -33,7 +33,7 @@ class Evaluation:
   images: number of images of the test split.
   results: see `Evaluator`.
   guides: by name of each guide, see `Evaluator.compare`.
-  reliability: see `jaxkd.evaluate.reliability`.
+  reliability: see `jaxkd.metrics.reliability`.
   """
 
   card: Card

@@ -60,7 +60,10 @@ class Exported:
 
 
 def export(
-  workdir: pathlib.Path, output: pathlib.Path, name: str = ''
+  workdir: pathlib.Path,
+  output: pathlib.Path,
+  name: str = '',
+  dataset: Dataset | None = None,
 ) -> Exported:
   """Writes a run's network as the plain architecture, in one file.
 
@@ -68,6 +71,7 @@ def export(
     workdir: of a finished run.
     output: the file to write; its suffix is a key of `formats.FORMATS`.
     name: of the network; '' takes the student or else the teacher.
+    dataset: the run's data, if they are in memory; None reads them again.
 
   Raises:
     FileNotFoundError: there is no such run or network.
@@ -86,7 +90,7 @@ def export(
   network = artifacts.load_network(workdir, name)
   before, variables = network.card, network.module_variables()
   settings = artifacts.data_settings(workdir, before)
-  dataset = artifacts.load_data(settings)
+  dataset = dataset or artifacts.load_data(settings)
   test = artifacts.evaluator(dataset)
   plain = before.module(dtype=jnp.float32, branches=1)
   deployed = reparam.fold_biases(reparam.merge(variables), plain, before.shape)

@@ -19,11 +19,11 @@ from jaxkd.runs.experiment import Experiment, bound
 from jaxkd.runs.phases import ResolvedPhase
 from jaxkd.runs.pretrained import load_pretrained
 from jaxkd.stores import Header, Rows, Store, check_space, create
-from jaxkd.train import mesh as meshes
-from jaxkd.train import precomputed
-from jaxkd.train.evaluation import BATCH, Evaluator
-from jaxkd.train.guides import Live
-from jaxkd.train.phase import Task, logits_shape, module_variables
+from jaxkd.training import mesh as meshes
+from jaxkd.training import precomputed
+from jaxkd.training.evaluation import BATCH, Evaluator
+from jaxkd.training.guides import Live
+from jaxkd.training.phase import Task, logits_shape, module_variables
 from jaxkd.types import Variables
 
 TEACHER = sources.TEACHER

@@ -18,7 +18,7 @@ from jaxkd import disk, plots, problems, text
 from jaxkd.checkpoints import Card, SavedNetwork
 from jaxkd.data.base import Dataset
 from jaxkd.runs import artifacts, layout
-from jaxkd.train.evaluation import Evaluator, Examples
+from jaxkd.training.evaluation import Evaluator, Examples
 
 EXAMPLES = 2000  # test images: t-SNE of so many takes seconds
 FEATURES = 'pooled'  # the tap that the classifier reads

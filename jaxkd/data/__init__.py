@@ -23,6 +23,7 @@ from jaxkd.data import (
   table,
   tfds_source,
 )
+from jaxkd.data.arrays import arrays
 from jaxkd.data.augment import (
   eval_view,
   train_view,
@@ -47,6 +48,7 @@ __all__ = [
   'Spec',
   'Split',
   'View',
+  'arrays',
   'eval_batches',
   'eval_view',
   'example_seeds',

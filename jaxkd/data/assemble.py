@@ -80,7 +80,7 @@ def assemble(
   if splits[0].weight is not None:
     fingerprint = digest(fingerprint, 'weight', splits[0].weight)
   usual = size > SMALL and channels == 3
-  view = View(*IMAGENET if usual else _statistics(splits[0]), pad, flip=True)
+  view = View(*IMAGENET if usual else statistics(splits[0]), pad, flip=True)
   facts = class_names, view, fingerprint, notes + more
   return Dataset(name, *splits, *facts, problem=problem)
 
@@ -242,7 +242,7 @@ def check_channels(channels: int) -> None:
     )
 
 
-def _statistics(train: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def statistics(train: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
   """Returns each channel's mean and deviation over up to 1000 images.
 
   The images are evenly spaced in the split, so that every class takes part

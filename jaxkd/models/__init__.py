@@ -43,6 +43,7 @@ from jaxkd.models.mobilenet import (
 from jaxkd.models.own_input import Input, OwnInput, convert, with_input
 from jaxkd.models.precomputed import Precomputed
 from jaxkd.models.read_out import READ_OUTS, ReadOut, read_out_of, wrap
+from jaxkd.models.registered import register
 from jaxkd.models.resnet import (
   BASIC,
   BOTTLENECK,
@@ -85,6 +86,7 @@ __all__ = [
   'nnx_update',
   'nnx_variables',
   'read_out_of',
+  'register',
   'reuses',
   'reusing',
   'source_digest',

@@ -7,6 +7,7 @@ returns a Linen module, the result of `adapt` or `from_nnx`, or a function of
 
 import hashlib
 import importlib
+import os
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, cast
@@ -19,6 +20,7 @@ from flax.core import FrozenDict
 from jaxkd.catalog import UnknownNameError, is_required, suggestion
 from jaxkd.models.adapt import Adapted, adapt, locations
 from jaxkd.models.from_nnx import FromNNX, from_nnx, parameters_of
+from jaxkd.models.registered import PREFIX, registered
 
 # Settings that every network of the catalogue takes. Other networks need not
 # take them as long as they have these values.
@@ -79,6 +81,8 @@ def attribute(name: str) -> Callable[..., Any]:
     ValueError: the module cannot be imported, or the attribute is an instance.
   """
   module, _, last = name.partition(':')
+  if module == PREFIX:
+    return registered(last)
   attributes = vars(_module(name))
   if last not in attributes:
     public = [x for x in attributes if not x.startswith('_')]
@@ -96,6 +100,9 @@ def attribute(name: str) -> Callable[..., Any]:
 
 def source_digest(name: str) -> str:
   """Returns the SHA-256 of the source file of an import path."""
+  module, _, last = name.partition(':')
+  if module == PREFIX:  # a notebook's code, which can be any other tomorrow
+    return f'{PREFIX} {id(registered(last))} of process {os.getpid()}'
   path = _module(name).__file__ or ''
   return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxkd import text
 from jaxkd.data.base import Dataset, View
-from jaxkd.evaluate.sums import Sums
+from jaxkd.metrics.sums import Sums
 from jaxkd.types import Array, Batch, Metrics
 
 Raw = Mapping[str, Any]  # examples as stored: 'image', 'label', 'index', ...

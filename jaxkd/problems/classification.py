@@ -6,10 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxkd import evaluate
+from jaxkd import metrics as measures
 from jaxkd.data import augment
 from jaxkd.data.base import Dataset, View
-from jaxkd.evaluate.sums import Sums
+from jaxkd.metrics.sums import Sums
 from jaxkd.problems.base import Display, Problem, Raw
 from jaxkd.types import Array, Batch, Metrics
 
@@ -65,19 +65,19 @@ def sums(logits: Array, batch: Batch) -> Sums:
   """Returns counts, bins of confidence, and distances to a known posterior."""
   label, mask = batch['label'], batch['mask']
   parts = [
-    evaluate.counts(logits, label, mask),
-    evaluate.bins(logits, label, mask),
+    measures.counts(logits, label, mask),
+    measures.bins(logits, label, mask),
   ]
   if 'posterior' in batch:
-    parts.append(evaluate.distance(logits, batch['posterior'], mask))
+    parts.append(measures.distance(logits, batch['posterior'], mask))
   return {name: value for part in parts for name, value in part.items()}
 
 
 def agreement(
   student: Array, teacher: Array, batch: Batch, temperature: float
 ) -> Sums:
-  """Returns 'agreement', 'kl' and 'seen'; see `evaluate.agreement`."""
-  return evaluate.agreement(student, teacher, batch['mask'], temperature)
+  """Returns 'agreement', 'kl' and 'seen'; see `metrics.agreement`."""
+  return measures.agreement(student, teacher, batch['mask'], temperature)
 
 
 def chance(dataset: Dataset) -> tuple[float, float]:
@@ -95,7 +95,7 @@ CLASSIFICATION = Problem(
   metrics=metrics,
   sums=sums,
   agreement=agreement,
-  summary=evaluate.summary,
+  summary=measures.summary,
   headline='top1',
   finite=('nll',),
   displays={

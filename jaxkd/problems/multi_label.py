@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxkd import evaluate
+from jaxkd import metrics as measures
 from jaxkd.data.base import Dataset
-from jaxkd.evaluate import several_labels
-from jaxkd.evaluate.sums import Sums
+from jaxkd.metrics import several_labels
+from jaxkd.metrics.sums import Sums
 from jaxkd.problems import classification
 from jaxkd.problems.base import Display, Problem
 from jaxkd.types import Array, Batch, Metrics
@@ -58,7 +58,7 @@ def agreement(
 
 def summary(total: Mapping[str, np.ndarray]) -> dict[str, float]:
   """Returns the metrics of a split, or of an agreement."""
-  means = evaluate.summary(total)
+  means = measures.summary(total)
   if SCORE in total:
     means['map'] = several_labels.mean_average_precision(
       total[SCORE], total[TRUTH]

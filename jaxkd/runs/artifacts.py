@@ -21,8 +21,8 @@ from jaxkd.graph import Model
 from jaxkd.interop.export import Predict
 from jaxkd.runs import folder, interfaces, layout, sections
 from jaxkd.runs.interfaces import Interface
-from jaxkd.train import mesh
-from jaxkd.train.evaluation import Evaluator
+from jaxkd.training import mesh
+from jaxkd.training.evaluation import Evaluator
 
 
 def load_network(workdir: pathlib.Path, name: str = '') -> SavedNetwork:

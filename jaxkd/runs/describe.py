@@ -11,7 +11,7 @@ from jaxkd.graph import Frozen, Network, Shared, Transfer
 from jaxkd.graph.program import Program
 from jaxkd.runs.phases import ResolvedPhase
 from jaxkd.text import table
-from jaxkd.train.precomputed import Source
+from jaxkd.training.precomputed import Source
 
 
 def row_name(network: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from jaxkd.graph.several_labels import check_sigmoid
 from jaxkd.problems import Problem
 from jaxkd.runs import describe, sections
 from jaxkd.runs.phases import ResolvedPhase, resolve
-from jaxkd.train import mesh
+from jaxkd.training import mesh
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,13 +22,19 @@ class Source:
   """The data of an experiment, read only when they are needed.
 
   settings: the config's section on data.
+  loaded: the data themselves, if they are in memory already.
+  sizes: of the data, if no data will be read.
   """
 
   settings: Config
+  loaded: Dataset | None = None
+  sizes: data.Spec | None = None
 
   @functools.cached_property
   def dataset(self) -> Dataset:
     """The data, read when first asked for."""
+    if self.loaded is not None:
+      return self.loaded
     arguments = self.settings.to_dict()
     further = arguments.pop('settings')
     return data.load(**{**arguments, **further})
@@ -71,6 +77,8 @@ class Source:
   def _spec(self) -> data.Spec | None:
     """The sizes of the data, where they follow from the data set's name."""
     section = self.settings
+    if self.loaded is not None or self.sizes is not None:
+      return self.sizes
     settings = section.settings.to_dict()
     return data.spec(section.name, settings, section.channels)
 
@@ -124,8 +132,12 @@ class Experiment:
     return '\n\n'.join([head, *texts])
 
 
-def build(config: Config) -> Experiment:
+def build(config: Config, source: Source | None = None) -> Experiment:
   """Checks a config and builds its experiment, mostly without reading data.
+
+  Args:
+    config: the settings.
+    source: the data, if they are in memory; None: those of the config.
 
   Raises:
     KeyError: an unknown setting, method, model, data set or network, with
@@ -138,7 +150,7 @@ def build(config: Config) -> Experiment:
   if any(phase.reusable for phase in phases):
     configs.check_teacher(config)
   mesh.check_batch_size(mesh.make_mesh(), config.batch_size)
-  experiment = bound(config, phases)
+  experiment = bound(config, phases, source)
   for phase in experiment.phases:
     configs.check_lengths(
       config, phase.name, phase.epochs, phase.length, phase.schedule
@@ -157,17 +169,21 @@ def build(config: Config) -> Experiment:
 
 
 def bound(
-  config: Config, phases: tuple[Phase, ...] | None = None
+  config: Config,
+  phases: tuple[Phase, ...] | None = None,
+  source: Source | None = None,
 ) -> Experiment:
   """Returns the experiment of a config, without the checks of `build`.
 
   Args:
     config: the settings.
     phases: of its method; None: as `sections.phases_of` returns them.
+    source: see `build`.
   """
   if phases is None:
     phases = sections.phases_of(config)
-  source, by_section = Source(config.data), sections.models(config)
+  source = source or Source(config.data)
+  by_section = sections.models(config)
   phases = tuple(_for_problem(phase, source.problem) for phase in phases)
   resolved = resolve(config, phases, by_section, source)
   return Experiment(config, source, by_section, resolved)

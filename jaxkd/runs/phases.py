@@ -15,11 +15,11 @@ from jaxkd.graph import OBJECTIVES, Frozen, Graph, Model, Phase
 from jaxkd.graph.program import Program, bind
 from jaxkd.runs import sections, sources
 from jaxkd.runs.interfaces import Data, Interface, Interfaces
-from jaxkd.train import mesh
-from jaxkd.train import optimizer as optimizers
-from jaxkd.train.feed import steps_per_epoch
-from jaxkd.train.phase import Task
-from jaxkd.train.precomputed import Source
+from jaxkd.training import mesh
+from jaxkd.training import optimizer as optimizers
+from jaxkd.training.feed import steps_per_epoch
+from jaxkd.training.phase import Task
+from jaxkd.training.precomputed import Source
 from jaxkd.types import DTYPES
 
 

@@ -17,7 +17,7 @@ from jaxkd.checkpoints import SavedNetwork
 from jaxkd.config import BAYES
 from jaxkd.data.base import Dataset
 from jaxkd.runs.experiment import Experiment
-from jaxkd.train.phase import module_variables
+from jaxkd.training.phase import module_variables
 
 
 def check(experiment: Experiment, networks: Mapping[str, SavedNetwork]) -> None:

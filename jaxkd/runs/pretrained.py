@@ -17,9 +17,9 @@ from jaxkd.runs import sources
 from jaxkd.runs.experiment import Experiment
 from jaxkd.runs.interfaces import Interface, input_of
 from jaxkd.runs.phases import ResolvedPhase
-from jaxkd.train.evaluation import Evaluator
-from jaxkd.train.phase import module_variables
-from jaxkd.train.precomputed import Source
+from jaxkd.training.evaluation import Evaluator
+from jaxkd.training.phase import module_variables
+from jaxkd.training.precomputed import Source
 from jaxkd.types import Variables
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from jaxkd import config as configs
 from jaxkd import models, problems, text, tree
 from jaxkd.catalog import lookup
 from jaxkd.checkpoints import Card
@@ -12,6 +13,8 @@ from jaxkd.runs import describe
 from jaxkd.runs.experiment import Experiment
 from jaxkd.runs.interfaces import input_of
 from jaxkd.runs.phases import ResolvedPhase
+from jaxkd.runs.pretrained import sources_of
+from jaxkd.runs.provenance import provenance
 from jaxkd.types import Variables
 
 
@@ -68,6 +71,47 @@ def reported(card: Card, problem: Problem) -> dict[str, Any]:
   return {
     **{key: entries.get(key) for key in keys},
     **{key: entries[key] for key in optional if key in entries},
+  }
+
+
+def summary_of(
+  experiment: Experiment,
+  cards: Mapping[str, Card],
+  phases: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+  """Returns the result of a run.
+
+  Args:
+    experiment: of the run.
+    cards: of all networks, by name.
+    phases: by name, the records of the finished phases.
+  """
+  config, dataset = experiment.config, experiment.dataset
+  last = phases[experiment.phases[-1].name]
+  frozen = {n for p in experiment.phases for n in p.graph.frozen}
+  guides = {n: str(x) for n, x in sources_of(experiment).items()}
+  return {
+    'networks': {
+      name: reported(card, problems.of(dataset)) for name, card in cards.items()
+    },
+    'method': configs.resolved(config)['method'],
+    'data': dataset.name,
+    'problem': dataset.problem,
+    'epochs': config.epochs,
+    'seed': config.seed,
+    'seconds': sum(phase['seconds'] for phase in phases.values()),
+    'images_per_second': last['images_per_second'],
+    'phases': phases,
+    'provenance': {
+      **provenance(),
+      'data_fingerprint': dataset.fingerprint,
+      'train_images': len(dataset.train),
+      'test_images': len(dataset.test),
+      'guide_fingerprints': {
+        n: card.params_sha256 for n, card in cards.items() if n in frozen
+      },
+      **({'guide_sources': guides} if guides else {}),
+    },
   }
 
 

@@ -22,14 +22,14 @@ See `layout` and `folder` for the names that version 0.1 gave to some of them.
 import functools
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tqdm import tqdm
 
-from jaxkd import checkpoints, plots, problems
+from jaxkd import checkpoints, plots
 from jaxkd import config as configs
-from jaxkd.checkpoints import Card, SavedNetwork, native
+from jaxkd.checkpoints import SavedNetwork, native
 from jaxkd.disk import write_json
 from jaxkd.graph import Graph, Learner
 from jaxkd.runs import folder, layout, preflight, results, sources
@@ -42,9 +42,9 @@ from jaxkd.runs.pretrained import (
   load_pretrained,
   sources_of,
 )
-from jaxkd.runs.provenance import provenance
-from jaxkd.train import log
-from jaxkd.train.phase import train_phase
+from jaxkd.training import log
+from jaxkd.training.loop import Callback
+from jaxkd.training.phase import train_phase
 from jaxkd.types import Tree
 
 DATA, PRETRAINED = 'data.json', 'pretrained.json'
@@ -53,14 +53,26 @@ DATA, PRETRAINED = 'data.json', 'pretrained.json'
 class Run:
   """An experiment in a folder."""
 
-  def __init__(self, experiment: Experiment, workdir: pathlib.Path):
+  def __init__(
+    self,
+    experiment: Experiment,
+    workdir: pathlib.Path,
+    callbacks: Sequence[Callback] = (),
+  ):
     """Opens the folder, new or interrupted; writes nothing yet.
+
+    Args:
+      experiment: to be run.
+      workdir: its folder.
+      callbacks: called after each epoch of each phase; one that returns True
+        ends the phase.
 
     Raises:
       ValueError: the folder holds a run of another config, or something else.
     """
     self.experiment = experiment
     self.workdir = workdir
+    self._callbacks = tuple(callbacks)
     self._config = configs.resolved(experiment.config)
     # Transfer -> parameters of its objective, for later phases.
     self._objectives: dict[str, Tree] = {}
@@ -110,7 +122,14 @@ class Run:
         or self._cached(phase)
         or self._train(phase, networks, pretrained_results)
       )
-    summary = self._summary({n: x.card for n, x in networks.items()})
+    summary = results.summary_of(
+      self.experiment,
+      {name: network.card for name, network in networks.items()},
+      {
+        phase.name: json.loads(self._record(phase).read_text())
+        for phase in self.experiment.phases
+      },
+    )
     write_json(self.workdir / layout.SUMMARY, summary)
     return summary
 
@@ -276,7 +295,12 @@ class Run:
     initial = {name: network.variables for name, network in networks.items()}
     task = phase.task(self.experiment.dataset)
     outcome = train_phase(
-      task, self.workdir, initial, self._objectives, pretrained_results
+      task,
+      self.workdir,
+      initial,
+      self._objectives,
+      pretrained_results,
+      self._callbacks,
     )
     self._keep_learned(phase, outcome.objectives)
     trained, frozen = {}, {}
@@ -293,8 +317,10 @@ class Run:
       settings, name = settings_of(self.experiment, phase), phase.graph.result
       path = self._cache.store(settings, *trained[name])
       tqdm.write(f'{name}: kept in {path}')
+    stopped = outcome.record.stopped
     cost = {
-      'epochs': task.epochs,
+      'epochs': stopped or task.epochs,
+      **({'stopped_by_callback': True} if stopped else {}),
       'seconds': outcome.record.wall,
       'training_seconds': outcome.record.seconds,
       'images_per_second': outcome.record.images_per_second,
@@ -321,45 +347,6 @@ class Run:
     if kept:
       native.save_tree(self._learned(phase), kept)
     self._objectives |= kept
-
-  def _summary(self, cards: Mapping[str, Card]) -> dict[str, Any]:
-    """Returns the run's result.
-
-    Args:
-      cards: of all networks, by name.
-    """
-    config, dataset = self.experiment.config, self.experiment.dataset
-    phases = {
-      phase.name: json.loads(self._record(phase).read_text())
-      for phase in self.experiment.phases
-    }
-    last = phases[self.experiment.phases[-1].name]
-    frozen = {n for p in self.experiment.phases for n in p.graph.frozen}
-    guides = {n: str(x) for n, x in sources_of(self.experiment).items()}
-    return {
-      'networks': {
-        name: results.reported(card, problems.of(dataset))
-        for name, card in cards.items()
-      },
-      'method': self._config['method'],
-      'data': dataset.name,
-      'problem': dataset.problem,
-      'epochs': config.epochs,
-      'seed': config.seed,
-      'seconds': sum(phase['seconds'] for phase in phases.values()),
-      'images_per_second': last['images_per_second'],
-      'phases': phases,
-      'provenance': {
-        **provenance(),
-        'data_fingerprint': dataset.fingerprint,
-        'train_images': len(dataset.train),
-        'test_images': len(dataset.test),
-        'guide_fingerprints': {
-          n: card.params_sha256 for n, card in cards.items() if n in frozen
-        },
-        **({'guide_sources': guides} if guides else {}),
-      },
-    }
 
 
 def _with_results(

@@ -23,8 +23,13 @@ from jaxkd.problems import Problem
 from jaxkd.runs import functions, layout
 from jaxkd.runs.interfaces import Data, Interface, Interfaces
 from jaxkd.stores import Store
-from jaxkd.train.evaluation import Evaluator
-from jaxkd.train.precomputed import CACHES, Source, check_cacheable, check_store
+from jaxkd.training.evaluation import Evaluator
+from jaxkd.training.precomputed import (
+  CACHES,
+  Source,
+  check_cacheable,
+  check_store,
+)
 
 TEACHER = 'teacher'  # the section with `cache_outputs`
 

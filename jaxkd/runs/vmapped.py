@@ -20,9 +20,9 @@ from jaxkd.runs.pretrained import (
   load_pretrained,
   sources_of,
 )
-from jaxkd.train import mesh as meshes
-from jaxkd.train.evaluation import Evaluator
-from jaxkd.train.vmapped import train_together
+from jaxkd.training import mesh as meshes
+from jaxkd.training.evaluation import Evaluator
+from jaxkd.training.vmapped import train_together
 from jaxkd.types import Tree, Variables
 
 Metrics = dict[str, float]

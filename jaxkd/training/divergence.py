@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 
 from jaxkd.graph.program import Program
-from jaxkd.train.evaluation import Evaluator
+from jaxkd.training.evaluation import Evaluator
 from jaxkd.types import Variables
 
 

@@ -7,20 +7,40 @@ import dataclasses
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from tqdm import tqdm
 
 from jaxkd.graph.program import Program
 from jaxkd.problems import Problem
-from jaxkd.train.checkpoint import Checkpoints
-from jaxkd.train.divergence import DivergedError, advice
-from jaxkd.train.evaluation import Evaluator
-from jaxkd.train.feed import Feed
-from jaxkd.train.log import Log
-from jaxkd.train.state import State, averages_of, variables_of
+from jaxkd.training.checkpoint import Checkpoints
+from jaxkd.training.divergence import DivergedError, advice
+from jaxkd.training.evaluation import Evaluator
+from jaxkd.training.feed import Feed
+from jaxkd.training.log import Log
+from jaxkd.training.state import State, averages_of, variables_of
 from jaxkd.types import Metrics, Variables
+
+
+@dataclasses.dataclass(frozen=True)
+class Epoch:
+  """A finished epoch, as callbacks see it.
+
+  phase: its name.
+  epoch: epochs done in this phase, from 1.
+  epochs: of the phase.
+  metrics: by name, as in metrics.jsonl: 'train/loss', 'test/student/top1', ...
+  """
+
+  phase: str
+  epoch: int
+  epochs: int
+  metrics: Mapping[str, float]
+
+
+# Called after each epoch; returning True ends the phase.
+Callback = Callable[[Epoch], bool | None]
 
 
 @dataclasses.dataclass
@@ -34,6 +54,7 @@ class Record:
   images: trained on during these seconds.
   steps: of this epoch that `sums` are over.
   wall: seconds since the phase began, everything included but interruptions.
+  stopped: the epochs after which a callback ended the phase; 0: none did.
   """
 
   best: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -43,6 +64,7 @@ class Record:
   images: int = 0
   steps: int = 0
   wall: float = 0.0
+  stopped: int = 0
 
   @property
   def images_per_second(self) -> float:
@@ -63,6 +85,7 @@ class Loop:
   checkpoints: where the state is kept.
   log: where metrics go.
   every_steps: saves inside an epoch; 0 saves after each epoch only.
+  callbacks: called after each epoch.
   undefined: () -> the frozen networks whose outputs are NaN for some training
     image; called where a loss is not finite.
   """
@@ -76,13 +99,14 @@ class Loop:
   checkpoints: Checkpoints
   log: Log
   every_steps: int = 0
+  callbacks: Sequence[Callback] = ()
   undefined: Callable[[], list[str]] = list
 
   def __post_init__(self):
     self._mark = time.monotonic()
 
   def run(self, state: State, record: Record) -> State:
-    """Trains to the end.
+    """Trains to the end, or until a callback returns True.
 
     Args:
       state: donated.
@@ -106,7 +130,11 @@ class Loop:
         bar.set_description(f'{self.phase} {epoch + 1}/{self.epochs}')
         state = self._epoch(state, record, epoch, done, bar)
         done = 0
-        self._finish_epoch(state, record, epoch)
+        finished = self._finish_epoch(state, record, epoch)
+        # All of them are called, also after one that ends the phase.
+        if any([callback(finished) is True for callback in self.callbacks]):
+          record.stopped = epoch + 1
+          break
     return state
 
   def _epoch(
@@ -164,7 +192,7 @@ class Loop:
       refresh=False,
     )
 
-  def _finish_epoch(self, state: State, record: Record, epoch: int) -> None:
+  def _finish_epoch(self, state: State, record: Record, epoch: int) -> Epoch:
     """Evaluates the trained networks, logs, prints a line, and saves."""
     means = {f'train/{k}': v / record.steps for k, v in record.sums.items()}
     record.sums, record.steps = {}, 0
@@ -179,11 +207,9 @@ class Loop:
       for name, result in record.last.items()
       for k, v in result.items()
     }
-    self.log.write(
-      epoch + 1,
-      int(state.step),
-      {**means, **tests, 'images_per_second': record.images_per_second},
-    )
+    speed = {'images_per_second': record.images_per_second}
+    metrics = {**means, **tests, **speed}
+    self.log.write(epoch + 1, int(state.step), metrics)
     label = self.problem.displays[self.problem.headline].label
     shown = ', '.join(
       f'{name} {self.problem.show_headline(result)}'
@@ -195,6 +221,7 @@ class Loop:
       f' {record.images_per_second:.0f} images/s'
     )
     self._save(state, record)
+    return Epoch(self.phase, epoch + 1, self.epochs, metrics)
 
   def _save(self, state: State, record: Record) -> None:
     now = time.monotonic()

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxkd.evaluate.agreement import kl
-from jaxkd.evaluate.sums import Sums, masked_sum
+from jaxkd.metrics.agreement import kl
+from jaxkd.metrics.sums import Sums, masked_sum
 from jaxkd.types import Array
 
 

@@ -13,7 +13,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from jaxkd.disk import plain
-from jaxkd.train.state import State
+from jaxkd.training.state import State
 
 
 class Checkpoints:

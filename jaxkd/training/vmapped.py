@@ -19,12 +19,12 @@ from jax.sharding import NamedSharding
 from jaxkd.data import batches
 from jaxkd.data.base import Split
 from jaxkd.graph.program import predict
-from jaxkd.train import mesh as meshes
-from jaxkd.train import state as states
-from jaxkd.train.divergence import DivergedError
-from jaxkd.train.feed import steps_per_epoch
-from jaxkd.train.phase import Task, initial_key, module_variables
-from jaxkd.train.step import make_step
+from jaxkd.training import mesh as meshes
+from jaxkd.training import state as states
+from jaxkd.training.divergence import DivergedError
+from jaxkd.training.feed import steps_per_epoch
+from jaxkd.training.phase import Task, initial_key, module_variables
+from jaxkd.training.step import make_step
 from jaxkd.types import Array, Tree, Variables
 
 

@@ -5,11 +5,11 @@ import hypothesis.strategies as st
 import jax
 import numpy as np
 import pytest
-from sklearn import metrics
+from sklearn import metrics as reference
 
-from jaxkd import data, evaluate
+from jaxkd import data, metrics
 
-counts = jax.jit(evaluate.counts)
+counts = jax.jit(metrics.counts)
 
 
 def examples(n: int, num_classes: int = 4) -> tuple[np.ndarray, np.ndarray]:
@@ -37,16 +37,16 @@ batch_sizes = st.sampled_from([1, 7, 16])
 @hypothesis.given(sizes, batch_sizes, st.sampled_from([4, 7]))
 def test_means_equal_scikit_learn(n, batch_size, num_classes):
   logits, labels = examples(n, num_classes)
-  total = evaluate.totals(in_batches(logits, labels, batch_size), n)
-  got = evaluate.summary(total)
+  total = metrics.totals(in_batches(logits, labels, batch_size), n)
+  got = metrics.summary(total)
   p, classes = softmax(logits), range(num_classes)
-  top1 = metrics.accuracy_score(labels, logits.argmax(axis=-1))
-  top5 = metrics.top_k_accuracy_score(
+  top1 = reference.accuracy_score(labels, logits.argmax(axis=-1))
+  top5 = reference.top_k_accuracy_score(
     labels, p, k=min(5, num_classes - 1), labels=classes
   )
-  nll = metrics.log_loss(labels, p, labels=classes)
+  nll = reference.log_loss(labels, p, labels=classes)
   one_hot = np.eye(num_classes)[labels]
-  brier = num_classes * metrics.mean_squared_error(one_hot, p)
+  brier = num_classes * reference.mean_squared_error(one_hot, p)
   assert set(got) == {'top1', 'top5', 'nll', 'brier'}
   np.testing.assert_allclose(got['top1'], top1, rtol=1e-6)
   # With K = 4, the label is always among the four largest.
@@ -114,28 +114,28 @@ def test_totals_keep_the_shapes_of_the_sums():
     {'seen': np.float32(2), 'x': np.float32(0.5), 'v': np.arange(3)},
     {'seen': np.float32(1), 'x': np.float32(1), 'v': np.ones(3)},
   ]
-  total = evaluate.totals(sums, 3)
+  total = metrics.totals(sums, 3)
   np.testing.assert_array_equal(total['v'], [1, 2, 3])
   assert all(value.dtype == np.float64 for value in total.values())
-  assert evaluate.summary(total) == {'x': 0.5}
+  assert metrics.summary(total) == {'x': 0.5}
 
 
 def test_totals_are_exact_beyond_float32():
   sums = [{'seen': np.float32(2**24)}, {'seen': np.float32(1)}]
-  assert evaluate.totals(sums, 2**24 + 1)['seen'] == 2**24 + 1
+  assert metrics.totals(sums, 2**24 + 1)['seen'] == 2**24 + 1
 
 
 def test_sums_may_come_from_a_generator():
   logits, labels = examples(10)
   sums = in_batches(logits, labels, 4)
-  assert evaluate.totals(iter(sums), 10) == evaluate.totals(sums, 10)
+  assert metrics.totals(iter(sums), 10) == metrics.totals(sums, 10)
 
 
 def test_a_missing_example_is_an_error():
   logits, labels = examples(10)
   sums = in_batches(logits[:-1], labels[:-1], 4)
   with pytest.raises(RuntimeError, match='evaluated 9 of 10 examples'):
-    evaluate.totals(sums, 10)
+    metrics.totals(sums, 10)
 
 
 def test_an_example_counted_twice_is_an_error():
@@ -143,9 +143,9 @@ def test_an_example_counted_twice_is_an_error():
   sums = in_batches(logits, labels, 4)
   twice = counts(logits[:1], labels[:1], np.ones(1, np.float32))
   with pytest.raises(RuntimeError, match='evaluated 11 of 10 examples'):
-    evaluate.totals([*sums, twice], 10)
+    metrics.totals([*sums, twice], 10)
 
 
 def test_no_batch_at_all_is_an_error():
   with pytest.raises(RuntimeError, match='evaluated 0 of 10 examples'):
-    evaluate.totals([], 10)
+    metrics.totals([], 10)

@@ -10,9 +10,9 @@ import optax
 
 from jaxkd.graph import Transfer, Update
 from jaxkd.graph.program import Program
-from jaxkd.train.dot import Parts, TwoGradients, total
-from jaxkd.train.state import State, replaced, trainable
-from jaxkd.train.used import flagged, flags
+from jaxkd.training.dot import Parts, TwoGradients, total
+from jaxkd.training.state import State, replaced, trainable
+from jaxkd.training.used import flagged, flags
 from jaxkd.types import Array, Batch, Metrics, Outputs, Tree
 
 Measure = Callable[[Array, Batch], Metrics]

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from sklearn.calibration import calibration_curve
 
-from jaxkd import evaluate
+from jaxkd import metrics
 
-bins = jax.jit(evaluate.bins, static_argnames='num_bins')
+bins = jax.jit(metrics.bins, static_argnames='num_bins')
 
 
 def logits_of(confidence: np.ndarray) -> np.ndarray:
@@ -30,7 +30,7 @@ def totals(logits, labels, num_bins=15, batches=1):
     bins(logits[i], labels[i], ones[i], num_bins) | {'seen': len(i)}
     for i in parts
   ]
-  return evaluate.totals(sums, len(labels))
+  return metrics.totals(sums, len(labels))
 
 
 @functools.cache
@@ -43,7 +43,7 @@ def synthetic(n: int, scale: float) -> dict:
 
 
 def error(total) -> float:
-  return evaluate.summary(total)['ece']
+  return metrics.summary(total)['ece']
 
 
 def reference(logits, labels, num_bins):
@@ -108,7 +108,7 @@ def test_a_confidence_on_an_edge_belongs_below_it():
 def test_diagram_equals_scikit_learns_calibration_curve():
   confidence = np.random.default_rng(1).uniform(0.5, 1, 300)
   labels = (np.random.default_rng(2).random(300) < 0.8).astype(int)
-  got = evaluate.reliability(totals(logits_of(confidence), labels, 10))
+  got = metrics.reliability(totals(logits_of(confidence), labels, 10))
   # Of two classes, with the second always predicted: a hit is its label.
   accuracy, mean = calibration_curve(labels, confidence, n_bins=10)
   filled = got['share'] > 0
@@ -144,5 +144,5 @@ def test_a_confident_predictor_has_its_error_rate_as_ece():
 def test_the_error_of_hand_made_bins():
   count, confidence, hits = np.array([[2, 0, 2], [1, 0, 1.8], [2, 0, 1]])
   want = (abs(2 - 1) + abs(1 - 1.8)) / 4
-  got = evaluate.expected_calibration_error(count, confidence, hits)
+  got = metrics.expected_calibration_error(count, confidence, hits)
   assert got == pytest.approx(want)

@@ -11,7 +11,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jaxkd.evaluate.sums import Sums, masked_sum
+from jaxkd.metrics.sums import Sums, masked_sum
 from jaxkd.types import Array
 
 PLACES = 5

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxkd.evaluate.sums import Sums, masked_sum
+from jaxkd.metrics.sums import Sums, masked_sum
 from jaxkd.types import Array
 
 BINS = ('bin_count', 'bin_confidence', 'bin_hits')

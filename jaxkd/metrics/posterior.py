@@ -14,8 +14,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jaxkd.evaluate.agreement import kl
-from jaxkd.evaluate.sums import Sums, masked_sum
+from jaxkd.metrics.agreement import kl
+from jaxkd.metrics.sums import Sums, masked_sum
 from jaxkd.types import Array
 
 

@@ -11,14 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxkd import evaluate
+from jaxkd import metrics
 from jaxkd.catalog import lookup
 from jaxkd.data import batches
 from jaxkd.data.base import Split, View
-from jaxkd.evaluate.sums import Sums
 from jaxkd.graph.program import predict
+from jaxkd.metrics.sums import Sums
 from jaxkd.problems import Problem
-from jaxkd.train import mesh as meshes
+from jaxkd.training import mesh as meshes
 from jaxkd.types import Array, Outputs, Variables
 
 BATCH = 500  # at most, for each device
@@ -96,7 +96,7 @@ class Evaluator:
     """Returns sums and rows of the split from those of its batches."""
     sums, rows = zip(*self._map(measured), strict=True)
     size = len(self.split)
-    return {**evaluate.totals(sums, size), **evaluate.gathered(rows, size)}
+    return {**metrics.totals(sums, size), **metrics.gathered(rows, size)}
 
   def compare(
     self,
@@ -129,7 +129,7 @@ class Evaluator:
         temperature,
       )
     )
-    return self.problem.summary(evaluate.totals(sums, len(self.split)))
+    return self.problem.summary(metrics.totals(sums, len(self.split)))
 
   def outputs(
     self,

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
@@ -15,18 +15,18 @@ from jaxkd import reparam, tree
 from jaxkd.data.base import Dataset
 from jaxkd.graph.program import Program
 from jaxkd.problems import Problem
-from jaxkd.train import mesh as meshes
-from jaxkd.train import precomputed
-from jaxkd.train import state as states
-from jaxkd.train.checkpoint import Checkpoints
-from jaxkd.train.divergence import undefined
-from jaxkd.train.evaluation import Evaluator
-from jaxkd.train.feed import Feed, steps_per_epoch
-from jaxkd.train.guides import Cached, Guide, Stored
-from jaxkd.train.log import Log
-from jaxkd.train.loop import Loop, Record
-from jaxkd.train.precomputed import Source
-from jaxkd.train.step import make_step
+from jaxkd.training import mesh as meshes
+from jaxkd.training import precomputed
+from jaxkd.training import state as states
+from jaxkd.training.checkpoint import Checkpoints
+from jaxkd.training.divergence import undefined
+from jaxkd.training.evaluation import Evaluator
+from jaxkd.training.feed import Feed, steps_per_epoch
+from jaxkd.training.guides import Cached, Guide, Stored
+from jaxkd.training.log import Log
+from jaxkd.training.loop import Callback, Loop, Record
+from jaxkd.training.precomputed import Source
+from jaxkd.training.step import make_step
 from jaxkd.types import Tree, Variables
 
 
@@ -89,6 +89,7 @@ def train_phase(
   initial: Mapping[str, Variables],
   carried: Mapping[str, Tree] | None = None,
   results: Mapping[str, dict[str, float]] | None = None,
+  callbacks: Sequence[Callback] = (),
 ) -> Trained:
   """Trains a phase, or resumes its training from its last save.
 
@@ -99,6 +100,7 @@ def train_phase(
     carried: by transfer, what objectives have learned in earlier phases; see
       `state.init`.
     results: by frozen network, its metrics if it was evaluated before.
+    callbacks: called after each epoch; one that returns True ends the phase.
 
   Raises:
     ValueError: initial variables do not fit a network.
@@ -121,22 +123,29 @@ def train_phase(
     checkpoints=checkpoints,
     log=log,
     every_steps=task.every_steps,
+    callbacks=callbacks,
     undefined=functools.partial(_undefined, task, initial),
   )
-  label = problem.displays[problem.headline].label
   for name in task.program.graph.frozen:
     module = task.program.modules[name]
     result = (results or {}).get(name) or test(module, initial[name])
     record.last[name] = result
-    tqdm.write(
-      f'{task.name}: {name}, frozen, {problem.show_headline(result)} {label} on'
-      f' {len(dataset.test):,} test images'
-    )
+    tqdm.write(_frozen_line(task, name, result))
   state = loop.run(state, record)
   _close_caches(feed)
   checkpoints.close()
   log.close()
   return _trained(task, state, record)
+
+
+def _frozen_line(task: Task, name: str, result: Mapping[str, float]) -> str:
+  """Returns a line about the test result of a frozen network."""
+  problem = task.problem
+  label = problem.displays[problem.headline].label
+  return (
+    f'{task.name}: {name}, frozen, {problem.show_headline(result)} {label} on'
+    f' {len(task.dataset.test):,} test images'
+  )
 
 
 def _undefined(task: Task, variables: Mapping[str, Variables]) -> list[str]:
@@ -279,7 +288,7 @@ def module_variables(
   return by_network
 
 
-def initial_key(seed: int) -> jax.Array:
+def initial_key(seed: int | jax.Array) -> jax.Array:
   """Returns the key of random initialisation.
 
   XLA compiles its many small draws three times faster with its own generator

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.special import expit
 
 from jaxkd import losses
-from jaxkd.evaluate import several_labels
+from jaxkd.metrics import several_labels
 from jaxkd.problems import MULTI_LABEL
 
 INF = np.inf

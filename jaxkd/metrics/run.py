@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 import jax
 import numpy as np
 
-from jaxkd.evaluate.calibration import BINS, expected_calibration_error
-from jaxkd.evaluate.sums import Sums
+from jaxkd.metrics.calibration import BINS, expected_calibration_error
+from jaxkd.metrics.sums import Sums
 
 
 def totals(sums: Iterable[Sums], size: int) -> dict[str, np.ndarray]:

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 from tensorboardX import SummaryWriter
@@ -31,7 +32,7 @@ class Log:
     )
 
   def write(
-    self, epoch: int, step: int, metrics: dict[str, float | None]
+    self, epoch: int, step: int, metrics: Mapping[str, float | None]
   ) -> None:
     """Appends an epoch's record.
 

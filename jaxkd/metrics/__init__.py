@@ -5,15 +5,15 @@ Each measure turns a batch into sums. `totals` adds up the batches of a split,
 into means and the calibration error.
 """
 
-from jaxkd.evaluate.accuracy import counts
-from jaxkd.evaluate.agreement import agreement
-from jaxkd.evaluate.calibration import (
+from jaxkd.metrics.accuracy import counts
+from jaxkd.metrics.agreement import agreement
+from jaxkd.metrics.calibration import (
   bins,
   expected_calibration_error,
   reliability,
 )
-from jaxkd.evaluate.posterior import distance
-from jaxkd.evaluate.run import gathered, summary, totals
+from jaxkd.metrics.posterior import distance
+from jaxkd.metrics.run import gathered, summary, totals
 
 __all__ = [
   'agreement',

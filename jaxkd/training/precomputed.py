@@ -22,7 +22,7 @@ from jaxkd.data.base import Dataset
 from jaxkd.graph.program import predict
 from jaxkd.problems import Problem
 from jaxkd.stores import Header, Rows, Store, check_space, create, differing
-from jaxkd.train.guides import Live
+from jaxkd.training.guides import Live
 from jaxkd.types import Array
 
 CACHES = 'outputs'  # the folder of view caches, in that of all caches

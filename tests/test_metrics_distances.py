@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, rel_entr, softmax
 
-from jaxkd import evaluate
+from jaxkd import metrics
 
-agreement = jax.jit(evaluate.agreement)
-distance = jax.jit(evaluate.distance)
-counts = jax.jit(evaluate.counts)
+agreement = jax.jit(metrics.agreement)
+distance = jax.jit(metrics.distance)
+counts = jax.jit(metrics.counts)
 
 K = 4
 seeds = st.integers(0, 10**6)

@@ -12,7 +12,7 @@ import optax
 
 from jaxkd import tree
 from jaxkd.catalog import lookup
-from jaxkd.train import dot
+from jaxkd.training import dot
 
 
 def _boundary(milestone: float, epochs: int, steps_per_epoch: int) -> int:

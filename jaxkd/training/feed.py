@@ -19,10 +19,10 @@ from jax.sharding import Mesh
 from jaxkd.data import batches
 from jaxkd.data.base import Dataset
 from jaxkd.problems import Problem
-from jaxkd.train import mesh as meshes
-from jaxkd.train.guides import Guide
-from jaxkd.train.precomputed import Views
-from jaxkd.train.state import State
+from jaxkd.training import mesh as meshes
+from jaxkd.training.guides import Guide
+from jaxkd.training.precomputed import Views
+from jaxkd.training.state import State
 from jaxkd.types import Batch, Metrics
 
 Step = Callable[[State, Batch], tuple[State, Metrics]]

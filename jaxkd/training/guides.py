@@ -15,7 +15,7 @@ from jaxkd.data import batches
 from jaxkd.data.base import Dataset
 from jaxkd.problems import Problem
 from jaxkd.stores import Store
-from jaxkd.train import mesh as meshes
+from jaxkd.training import mesh as meshes
 from jaxkd.types import Array
 
 

@@ -1,0 +1,23 @@
+"""The Python API: what `import jaxkd` offers.
+
+The same engine as the command line: a call builds the config that the command
+would take, and runs it.
+"""
+
+from jaxkd.api.functional import Functional, functional
+from jaxkd.api.networks import Network, load_network
+from jaxkd.api.results import Result, load
+from jaxkd.api.training import distill, train
+from jaxkd.training.loop import Epoch
+
+__all__ = [
+  'Epoch',
+  'Functional',
+  'Network',
+  'Result',
+  'distill',
+  'functional',
+  'load',
+  'load_network',
+  'train',
+]
