@@ -186,8 +186,8 @@ def comparative(
       'comparative needs an example on each side, got'
       f' positives={positives} and negatives={negatives}'
     )
-  student, target = at_least_float32(student), at_least_float32(target)
-  residual = student - jnp.where(target > -jnp.inf, target, student)
+  residual = at_least_float32(student) - at_least_float32(target)
+  residual = jnp.where(target > -jnp.inf, residual, 0)
   if len(residual) < positives + negatives:
     return jnp.zeros((), residual.dtype)
   variance = jnp.var(residual, axis=0, ddof=1)
