@@ -14,7 +14,7 @@ from jaxkd.problems import CLASSIFICATION
 from jaxkd.runs.experiment import Experiment, Source, bound
 from jaxkd.runs.pretrained import load_pretrained
 from jaxkd.training import state as states
-from jaxkd.training.phase import initial_key, module_variables
+from jaxkd.training.phase import module_variables
 from jaxkd.training.step import make_step
 from jaxkd.types import Batch, Metrics, Variables
 
@@ -85,9 +85,8 @@ def functional(
   program = phase.program
   optimizer = optimizer or phase.make_optimizer(steps_per_epoch)
   variables = _initial(experiment, program, initial or {})
-  state = states.init(
-    program, optimizer, initial_key(seed), variables, examples=examples
-  )
+  key = jax.random.key(seed)  # the runs' generator draws otherwise under vmap
+  state = states.init(program, optimizer, key, variables, examples=examples)
   step = make_step(
     program,
     optimizer,

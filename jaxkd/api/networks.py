@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxkd import checkpoints
-from jaxkd.commands import evaluate as evaluation
 from jaxkd.data.base import Dataset
 from jaxkd.types import Variables
 
@@ -21,6 +20,14 @@ BATCH = 256  # images at a time
 
 class Network:
   """A trained network: a function of images, with its card.
+
+  Attributes:
+    path: of the network.
+    card: its model card.
+    metrics: on the test split after its training, by name.
+    predict: the function of normalised images, float32 [B, H, W, C], that
+      returns logits, float32 [B, K].
+    dataset: the data that it was trained on, if they are in memory.
 
   >>> import jaxkd
   >>> network = jaxkd.load_network('runs/mine')  # doctest: +SKIP
@@ -41,9 +48,9 @@ class Network:
       dataset: the data that it was trained on, if they are in memory.
     """
     self.path = pathlib.Path(path)
-    self._predict, self.card = checkpoints.load_function(path)
+    self.predict, self.card = checkpoints.load_function(path)
     self.metrics = {**self.card.results, **(metrics or {})}
-    self._dataset = dataset
+    self.dataset = dataset
 
   def __call__(self, images: Any) -> np.ndarray:
     """Returns logits, float32 [B, K], of images as files have them.
@@ -63,7 +70,7 @@ class Network:
       return self(images[None])[0]
     batch = self._normalised(images)
     parts = range(0, len(batch), BATCH)
-    return np.concatenate([self._predict(batch[i : i + BATCH]) for i in parts])
+    return np.concatenate([self.predict(batch[i : i + BATCH]) for i in parts])
 
   def probabilities(self, images: Any) -> np.ndarray:
     """Returns probabilities, float32 [B, K]; see `__call__`."""
@@ -124,11 +131,6 @@ class Network:
   def variables(self) -> Variables:
     """The module's arrays: 'params' and 'batch_stats'."""
     return self._saved.module_variables()
-
-  def evaluate(self, data: Dataset | None = None) -> dict[str, float]:
-    """Returns metrics on a test split; see `jaxkd.evaluate_network`."""
-    del data
-    return evaluation.evaluate(self.path).results
 
   def __repr__(self) -> str:
     card, top1 = self.card, self.metrics.get('top1')

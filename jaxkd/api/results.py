@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from jaxkd.api.networks import Network
 from jaxkd.catalog import UnknownNameError, suggestion
+from jaxkd.checkpoints.load import RESULTS
 from jaxkd.commands import export
 from jaxkd.data.base import Dataset
 from jaxkd.runs import folder, layout, results
@@ -86,6 +87,12 @@ class Result:
   def teacher(self) -> Network:
     """The teacher, if the run has trained it or taken it from the cache."""
     return self['teacher']
+
+  @property
+  def network(self) -> Network:
+    """The network that the run is for: the student, or else the teacher."""
+    names = self.summary['networks']
+    return self[next((name for name in RESULTS if name in names), RESULTS[0])]
 
   @property
   def metrics(self) -> list[dict[str, Any]]:

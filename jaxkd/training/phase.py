@@ -288,7 +288,7 @@ def module_variables(
   return by_network
 
 
-def initial_key(seed: int | jax.Array) -> jax.Array:
+def initial_key(seed: int) -> jax.Array:
   """Returns the key of random initialisation.
 
   XLA compiles its many small draws three times faster with its own generator
