@@ -318,7 +318,7 @@ class TestFunctional:
 
   def test_it_trains_with_an_optimizer_of_the_readers_own(self):
     program, state, step = jaxkd.functional(
-      'mlp',
+      'linear',
       method='plain',
       num_classes=3,
       image_shape=SHAPE,

@@ -9,16 +9,19 @@ import inspect
 import pathlib
 import re
 import shlex
+import unittest.mock
 from collections.abc import Iterator
 
 import jax
 import pytest
 from test_layers import LEVEL
 
+import jaxkd
 from jaxkd import config as configs
 from jaxkd import methods, objectives
+from jaxkd.api import training
+from jaxkd.api.results import Result
 from jaxkd.runs import experiment
-from jaxkd.runs.run import Run
 
 ROOT = pathlib.Path(__file__).parents[1]
 DOCS = ROOT / 'docs'
@@ -233,6 +236,8 @@ def unresolved(code: str) -> list[str]:
   program = ast.parse(code)
   things, wrong = {}, []
   for node in ast.walk(program):
+    if isinstance(node, ast.Import):
+      things |= {x.name: jaxkd for x in node.names if x.name == 'jaxkd'}
     if isinstance(node, ast.ImportFrom) and node.module.startswith('jaxkd'):
       for alias in node.names:
         thing = imported(node.module, alias.name)
@@ -271,15 +276,26 @@ def test_the_loss_of_the_readme_is_a_number():
   assert names['value'] > 0 and names['gradient'].shape == (8, 100)
 
 
-def test_the_training_of_the_readme_is_a_run(tmp_path, monkeypatch, capsys):
-  def finish(run):
-    assert run.experiment.config.data.name == 'digits'
-    return {'networks': {'student': {'top1': 0.75}}}
+def test_the_training_of_the_readme_is_a_run(monkeypatch):
+  """Its experiment is built; the result is that of a run that is finished."""
+  seen = []
 
-  monkeypatch.chdir(tmp_path)
-  monkeypatch.setattr(Run, 'finish', finish)
+  def finish(experiment, workdir, callbacks):
+    seen.append((experiment.config.data.name, str(workdir)))
+    return unittest.mock.create_autospec(Result, instance=True)
+
+  monkeypatch.setattr(training, '_finish', finish)
   exec(examples(ROOT / 'README.md')[1], {})
-  assert capsys.readouterr().out == '0.75\n'
+  assert seen == [('digits', 'runs/dkd')]
+
+
+@pytest.mark.slow
+def test_the_loop_of_ones_own_trains():
+  names = {}
+  for code in examples(DOCS / 'python.md')[-2:]:
+    exec(code, names)
+  assert names['state'].step == 3 and 'params' in names['variables']
+  assert names['losses'].shape == (2,)
 
 
 def test_the_parts_of_gpd_map_shapes_there_and_back():
