@@ -1,5 +1,6 @@
 """The pages of the documentation site: all there, all linked, all built."""
 
+import importlib
 import importlib.util
 import pathlib
 import re
@@ -37,6 +38,24 @@ def test_every_page_is_in_the_navigation_but_the_code_that_pages_show():
 def test_links_of_generated_pages_lead_to_pages():
   site = WRITTEN | {*GENERATED} | set(pages.linked_sources())
   assert {x for page in GENERATED for x in links(page)} <= site
+
+
+def test_tutorials_are_in_the_navigation_if_there_are_any(monkeypatch):
+  monkeypatch.setattr(pages, 'notebooks', lambda: [ROOT / 'notebooks/1.ipynb'])
+  assert 'notebooks/1.ipynb' in pages.paths(pages.navigation())
+  monkeypatch.setattr(pages, 'notebooks', lambda: [])
+  assert not any('Tutorials' in entry for entry in pages.navigation())
+
+
+@pytest.mark.parametrize('package', pages.REFERENCE)
+def test_the_reference_has_the_public_names_of_each_package(package):
+  module = importlib.import_module(f'jaxkd.{package}')
+  page = GENERATED[f'reference/{package}.md']
+  assert getattr(module, '__all__', None) or package in pages.MODULES
+  for name in re.findall(r'^        - (\w+)$', page, re.MULTILINE):
+    assert hasattr(module, name)
+  for name in re.findall(r'^::: (\S+)$', page, re.MULTILINE):
+    assert importlib.import_module(name).__doc__
 
 
 @pytest.mark.parametrize('name', sorted(methods.CATALOG))

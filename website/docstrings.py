@@ -4,7 +4,9 @@ Formulas and examples are set off by indentation or by a prompt in them, and
 fields are lines 'name: meaning'; Markdown wants fences and lists.
 """
 
+import itertools
 import re
+import textwrap
 
 # Sections that griffe reads by itself.
 SECTIONS = ('Args:', 'Returns:', 'Raises:', 'Yields:', 'Attributes:')
@@ -52,14 +54,11 @@ def _paragraph(text: str) -> str:
     return '\n'.join(['```pycon', *lines, '```'])
   if FIELD.match(lines[0]) and _is_list(lines):
     return _list(lines)
-  out, code = [], False
-  for line in lines:
-    indented = line.startswith(' ')
-    if indented != code:
-      out += ['', '```text'] if indented else ['```', '']
-      code = indented
-    out.append(line[2:] if indented else line)
-  return '\n'.join([*out, '```'] if code else out).strip()
+  parts = []
+  for indented, run in itertools.groupby(lines, lambda x: x.startswith(' ')):
+    block = textwrap.dedent('\n'.join(run))
+    parts.append(f'```text\n{block}\n```' if indented else block)
+  return '\n\n'.join(parts)
 
 
 def _is_list(lines: list[str]) -> bool:

@@ -24,8 +24,9 @@ def on_config(config: Any) -> Any:
 def on_files(files: Files, config: Any) -> Files:
   """Returns the files of the site, with the paths of the checkout."""
   site = {x.src_uri: x for x in files if _of_the_theme(x, config)}
-  for uri, path in {**pages.written(), **pages.assets()}.items():
-    site[uri] = File.generated(config, uri, abs_src_path=str(path))
+  urls = config.use_directory_urls
+  for uri in {**pages.written(), **pages.assets()}:
+    site[uri] = File(uri, str(pages.ROOT), config.site_dir, urls)
   for uri, text in pages.generated().items():
     site[uri] = File.generated(config, uri, content=text)
   return Files(list(site.values()))

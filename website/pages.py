@@ -28,6 +28,8 @@ REFERENCE = {
   'stores': 'Stored outputs',
   'plots': 'Plots',
 }
+# Of a package that exports nothing: its modules for other programs.
+MODULES = {'interop': ('torch', 'export', 'files', 'foreign')}
 HOW_TO = (
   'cifar',
   'data',
@@ -93,6 +95,13 @@ def reference(package: str) -> str:
       f'Each of the {package} has its page in [the gallery]'
       '(../gallery/README.md).'
     )
+  if package in MODULES:
+    parts += [
+      f'## `{x}`\n\n::: jaxkd.{package}.{x}\n    options:\n'
+      '      heading_level: 3'
+      for x in MODULES[package]
+    ]
+    return '\n\n'.join(parts) + '\n'
   parts.append(f'::: jaxkd.{package}')
   if package in ('methods', 'objectives'):
     # The catalogued functions are documented on their own pages.
@@ -132,7 +141,13 @@ def linked_sources() -> list[str]:
 
 def source(path: str) -> str:
   """Returns the page of a file of code."""
-  return f'# {path}\n\n````python\n{(ROOT / path).read_text()}````\n'
+  above = (
+    'One of the [config files](../gallery/configs.md).\n\n'
+    if path.startswith('configs/')
+    else ''
+  )
+  code = (ROOT / path).read_text()
+  return f'# {path}\n\n{above}````python\n{code}````\n'
 
 
 def to_pages(markdown: str) -> str:
