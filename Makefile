@@ -27,7 +27,7 @@ demo: $(VENV)/installed ## gap preserving distillation on digits (RUN=folder)
 	$(BIN)/python -m jaxkd.main --config=configs/gpd_digits.py --workdir=$(RUN)
 
 docs: $(VENV)/installed-docs ## build the documentation site in build/site
-	$(BIN)/python -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 test: lint types ## check the format, the lint rules and the types; run the tests
 	$(PYTEST) -m 'not slow'

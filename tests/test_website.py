@@ -81,6 +81,23 @@ def test_every_objective_has_a_page_with_paper_formula_and_settings(name):
   assert f'](objectives/{name}.md)' in GENERATED['gallery/README.md']
 
 
+def test_pages_say_what_arrows_do_not():
+  said = {
+    name: [
+      word
+      for word in ('Dashed arrows', 'several starts', 'after another')
+      if word in GENERATED[f'gallery/methods/{name}.md']
+    ]
+    for name in ('dgkd', 'slkd', 'dml', 'kd')
+  }
+  assert said == {
+    'dgkd': ['Dashed arrows'],
+    'slkd': ['several starts'],
+    'dml': ['after another'],
+    'kd': [],
+  }
+
+
 def test_a_method_without_a_paper_or_a_reason_is_refused(monkeypatch):
   monkeypatch.setattr(gallery, 'NO_PAPER', {})
   with pytest.raises(ValueError, match='plain has no paper'):

@@ -326,9 +326,25 @@ def _phase(phase: Phase) -> str:
     [
       f'Phase *{phase.name}*{epochs}:',
       picture(phase.graph, f'Phase {phase.name}'),
+      *_notes(phase.graph),
       _table(('guide', 'learner', 'weight', 'objective'), rows),
     ]
   )
+
+
+def _notes(graph: Graph) -> list[str]:
+  """Returns what a picture's arrows do not say by themselves."""
+  turns = ', then '.join(' and '.join(f'`{x}`' for x in t) for t in graph.turns)
+  notes = {
+    'Dashed arrows are left out on some batches.': any(
+      x.dropout for x in graph.transfers
+    ),
+    'An arrow with several starts has the sum of their outputs as its'
+    ' guide.': any(len(x.guides) > 1 for x in graph.transfers),
+    f'On each batch, one is updated after another: {turns}.': graph.turns,
+  }
+  text = ' '.join(note for note, said in notes.items() if said)
+  return [text] if text else []
 
 
 def picture(graph: Graph, title: str) -> str:

@@ -136,7 +136,7 @@ def _box(box: Box, x: float, width: float, height: float) -> list[str]:
   return [
     f'<g class="box {box.kind}">',
     f'<line x1="{x:g}" y1="{bottom}" x2="{x:g}" y2="{height - MARGIN:g}"'
-    ' stroke="currentColor" stroke-opacity="0.35"/>',
+    ' stroke="currentColor" stroke-opacity="0.2"/>',
     f'<rect x="{x - width / 2:g}" y="{MARGIN}" width="{width:g}"'
     f' height="{BOX_HEIGHT}" rx="6" fill="{fill}" fill-opacity="0.18"'
     f' stroke="currentColor" stroke-dasharray="{dashes}"/>',
