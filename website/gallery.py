@@ -357,7 +357,8 @@ def _runs(name: str, found: list[Config]) -> str:
   if not found:
     return 'It has no config file of its own.'
   found = sorted(found, key=lambda x: not x.path.startswith(f'configs/{name}_'))
-  command = f'python -m jaxkd.main --config={found[0].path} --workdir=RUN'
+  stem = pathlib.Path(found[0].path).stem
+  command = f'jaxkd train {stem} --workdir=runs/{stem}'
   rows = [
     (f'[{pathlib.Path(x.path).name}](../../{x.path})', x.title) for x in found
   ]
