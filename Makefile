@@ -17,7 +17,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 \
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test slow test-all lint types format clean
+.PHONY: help demo docs test slow test-all lint types format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' \
@@ -25,6 +25,9 @@ help: ## list the targets
 
 demo: $(VENV)/installed ## gap preserving distillation on digits (RUN=folder)
 	$(BIN)/python -m jaxkd.main --config=configs/gpd_digits.py --workdir=$(RUN)
+
+docs: $(VENV)/installed-docs ## build the documentation site in build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 test: lint types ## check the format, the lint rules and the types; run the tests
 	$(PYTEST) -m 'not slow'
@@ -58,6 +61,10 @@ $(VENV)/installed: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 
 $(VENV)/installed-dev: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 	$(PIP_INSTALL) --editable '.[dev]'
+	@touch $(VENV)/installed $@
+
+$(VENV)/installed-docs: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+	$(PIP_INSTALL) --editable '.[docs]'
 	@touch $(VENV)/installed $@
 
 $(BIN)/python:

@@ -20,8 +20,10 @@ from jaxkd.graph.networks import (
   ReusedHead,
   Shared,
   Sharing,
+  role,
   same,
 )
+from jaxkd.graph.picture import graph_svg
 
 __all__ = [
   'LABELS',
@@ -41,5 +43,7 @@ __all__ = [
   'Transfer',
   'Update',
   'Weight',
+  'graph_svg',
+  'role',
   'same',
 ]

@@ -155,3 +155,14 @@ class Shared:
 
 
 Network = Learner | Frozen | Shared
+
+
+def role(network: Network) -> str:
+  """Returns in words where a network's parameters come from."""
+  if isinstance(network, Shared):
+    return f'shares {network.owner}'
+  if isinstance(network, Frozen):
+    return 'frozen'
+  if network.head:
+    return f'learns before the head of {network.head.of}'
+  return f'grows out of {network.like}' if network.expander else 'learns'

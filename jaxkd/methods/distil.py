@@ -1,4 +1,7 @@
-"""Distillation from frozen teachers (Hinton, Vinyals, Dean, 2015)."""
+"""Distillation from frozen teachers (Hinton, Vinyals, Dean, 2015).
+
+https://arxiv.org/abs/1503.02531
+"""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,12 +1,12 @@
-"""Self-learning teachers: guides that learn while they teach.
+"""Self-learning teachers, SLKD (Liu, Li, Cheng, 2023).
 
 https://arxiv.org/abs/2304.11923. Untrained networks of the teacher's
 architecture, the self-learning teachers (SL-Ts), learn from the teacher while
 the student does; their fused logits, never far ahead of the student, are its
-second guide. The paper's weights are not all in print, so the defaults are the
-released code's. Deviation: in that code the student's loss also pulls the SL-Ts
-towards the student; the paper describes no such pull, and here it is a switch,
-`detach`.
+second guide. So they learn while they teach. The paper's weights are not all in
+print, so the defaults are the released code's. Deviation: in that code the
+student's loss also pulls the SL-Ts towards the student; the paper describes no
+such pull, and here it is a switch, `detach`.
 """
 
 import functools

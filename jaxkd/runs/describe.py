@@ -7,11 +7,10 @@ import flax.linen as nn
 
 from jaxkd import models, tree
 from jaxkd.checkpoints import model_name
-from jaxkd.graph import Frozen, Network, Shared, Transfer
+from jaxkd.graph import Transfer, role
 from jaxkd.graph.program import Program
 from jaxkd.runs.phases import ResolvedPhase
 from jaxkd.text import table
-from jaxkd.training.precomputed import Source
 
 
 def row_name(network: Mapping[str, Any]) -> str:
@@ -46,12 +45,12 @@ def phase_text(number: int, phase: ResolvedPhase) -> str:
   networks = [('network', 'model', 'role', 'parameters', 'MACs')]
   for name, network in phase.graph.networks.items():
     parameters, macs = sizes(phase.program, name)
-    module = phase.program.modules[name]
+    module, source = phase.program.modules[name], phase.sources.get(name)
     networks.append(
       (
         name,
         model_name(phase.models[name].name, **_particulars(module)),
-        _role(network, phase.sources.get(name)),
+        f'frozen: {source}' if source else role(network),
         f'{parameters:,}',
         f'{macs / 1e6:,.1f} M',
       )
@@ -100,18 +99,6 @@ def _weight(transfer: Transfer) -> str:
   weight, dropout = transfer.weight, transfer.dropout
   text = str(weight) if callable(weight) else f'{weight:g}'
   return f'{text}, {dropout}' if dropout else text
-
-
-def _role(network: Network, source: Source | None) -> str:
-  if source:
-    return f'frozen: {source}'
-  if isinstance(network, Shared):
-    return f'shares {network.owner}'
-  if isinstance(network, Frozen):
-    return 'frozen'
-  if network.head:
-    return f'learns before the head of {network.head.of}'
-  return f'grows out of {network.like}' if network.expander else 'learns'
 
 
 def _indent(text: str) -> str:
