@@ -73,7 +73,7 @@ def _help() -> str:
   return GENERAL.format(commands='\n'.join(lines))
 
 
-def _parser(name: str, command: Command) -> Parser:
+def parser_of(name: str, command: Command) -> Parser:
   """Returns the parser of a command's arguments."""
   examples = '\n'.join(f'  {x}' for x in command.examples)
   parser = Parser(
@@ -105,7 +105,7 @@ def _main(words: list[str]) -> int | None:
     raise ValueError(_unknown(name))
   # Messages name settings as the flags of jaxkd.main: --config.KEY=VALUE.
   rest = [x.removeprefix('--config.') for x in rest]
-  parser = _parser(name, COMMANDS[name])
+  parser = parser_of(name, COMMANDS[name])
   parser.check_options(rest)
   args = parser.parse_intermixed_args(rest)
   _quiet(args.debug)

@@ -23,7 +23,6 @@ LIBRARIES = {
   'numpy': 'numpy',
 }
 COMPILED = 'JAX_COMPILATION_CACHE_DIR'
-IMAGES = {'cifar10': 'cifar-10', 'cifar100': 'cifar-100'}  # parts of file names
 
 
 @dataclasses.dataclass
@@ -174,13 +173,17 @@ def _data(report: Report) -> Iterator[tuple[str, str]]:
     report.broken.append(_line(error))
     return
   yield 'folder', f'{folder} ($JAXKD_DATA, or the setting data.dir)'
-  inside = [x.name for x in folder.glob('*')] if folder.is_dir() else []
-  for name, part in IMAGES.items():
-    found = [x for x in inside if x.startswith(part)]
+  try:
+    from jaxkd.data.cifar_files import CIFAR10, CIFAR100
+  except Exception:  # what is missing has been reported
+    return
+  for layout in (CIFAR10, CIFAR100):
+    names = (layout.folder, layout.archive)
+    there = [name for name in names if (folder / name).exists()]
     yield (
-      name,
-      ', '.join(sorted(found))
-      or f'not there: download {part}-python.tar.gz into this folder from'
+      layout.name,
+      ', '.join(there)
+      or f'not there: download {layout.archive} into this folder from'
       ' https://www.cs.toronto.edu/~kriz/cifar.html',
     )
   yield 'digits', 'comes with scikit-learn: nothing to download'
