@@ -24,7 +24,7 @@ help: ## list the targets
 	  $(MAKEFILE_LIST)
 
 demo: $(VENV)/installed ## gap preserving distillation on digits (RUN=folder)
-	$(BIN)/python -m jaxkd.main --config=configs/gpd_digits.py --workdir=$(RUN)
+	$(BIN)/jaxkd train gpd_digits --workdir=$(RUN)
 
 docs: $(VENV)/installed-docs ## build the documentation site in build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
@@ -55,11 +55,11 @@ clean: ## remove caches and build files; the environment and runs/ stay
 	  | xargs -0 rm -rf
 
 # Stamps: newer than the files that say what to install, or the rule runs again.
-$(VENV)/installed: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+$(VENV)/installed: pyproject.toml setup.py $(CONSTRAINTS) | $(BIN)/python
 	$(PIP_INSTALL) --editable .
 	@touch $@
 
-$(VENV)/installed-dev: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+$(VENV)/installed-dev: pyproject.toml setup.py $(CONSTRAINTS) | $(BIN)/python
 	$(PIP_INSTALL) --editable '.[dev]'
 	@touch $(VENV)/installed $@
 

@@ -7,14 +7,13 @@ https://arxiv.org/abs/1910.10699), the same for all pairs.
 
 Command:
 
-  python -m jaxkd.main --config=configs/ab_cifar.py --workdir=runs/ab
-  python -m jaxkd.main --config=configs/ab_cifar.py:vgg13,mobilenet_v2 \
-    --workdir=runs/ab_mobilenet
+  jaxkd train ab_cifar --workdir=runs/ab
+  jaxkd train ab_cifar:vgg13,mobilenet_v2 --workdir=runs/ab_mobilenet
 
 After its first phase the student learns from labels alone.
 
-Control: kd_cifar.py and, in the same run, --config.baseline=True, the student
-without a teacher.
+Control: kd_cifar.py and, in the same run, baseline=True, the student without a
+teacher.
 
 Cost: 270 epochs. Not run to their end here.
 

@@ -8,13 +8,12 @@ also that of 2 T² KL, its control.
 
 Command:
 
-  python -m jaxkd.main --config=configs/alpha_beta_cifar.py \
-    --workdir=runs/alpha_beta
-  python -m jaxkd.main --config=configs/alpha_beta_cifar.py:resnet56,resnet20 \
+  jaxkd train alpha_beta_cifar --workdir=runs/alpha_beta
+  jaxkd train alpha_beta_cifar:resnet56,resnet20 \
     --workdir=runs/alpha_beta_resnet20
 
-Control: kd_cifar.py with --config.method.label_weight=1 and
---config.method.guide_weight=2, the comparison of the published code.
+Control: kd_cifar.py with method.label_weight=1 and method.guide_weight=2, the
+comparison of the published code.
 
 Cost: not run to its end here.
 

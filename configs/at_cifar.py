@@ -7,15 +7,14 @@ pairs.
 
 Command:
 
-  python -m jaxkd.main --config=configs/at_cifar.py --workdir=runs/at
-  python -m jaxkd.main --config=configs/at_cifar.py:vgg13,vgg8 \
-    --workdir=runs/at_vgg
+  jaxkd train at_cifar --workdir=runs/at
+  jaxkd train at_cifar:vgg13,vgg8 --workdir=runs/at_vgg
 
-Other taps by --config.method.objective.stages="('stage3',)", the student's, and
+Other taps by method.objective.stages="('stage3',)", the student's, and
 guide_stages likewise, the teacher's.
 
-Control: kd_cifar.py and, in the same run, --config.baseline=True, the student
-without a teacher.
+Control: kd_cifar.py and, in the same run, baseline=True, the student without a
+teacher.
 
 Cost: not run to its end here.
 

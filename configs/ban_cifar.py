@@ -6,15 +6,13 @@ the next one.
 
 Command:
 
-  python -m jaxkd.main --config=configs/ban_cifar.py --workdir=runs/ban
-  python -m jaxkd.main --config=configs/ban_cifar.py:resnet56 \
-    --config.method.generations=5 --workdir=runs/ban_56
+  jaxkd train ban_cifar --workdir=runs/ban
+  jaxkd train ban_cifar:resnet56 method.generations=5 --workdir=runs/ban_56
 
-With labels (BAN+L): --config.method.label_weight=1. The last generation is
-`student`, those before it are `generation1`, `generation2`, ... Their ensemble:
+With labels (BAN+L): method.label_weight=1. The last generation is `student`,
+those before it are `generation1`, `generation2`, ... Their ensemble:
 
-  python -m jaxkd.main --workdir=runs/ban --mode=eval \
-    --network=generation1,generation2,student
+  jaxkd eval runs/ban --network=generation1,generation2,student
 
 Deviation: the settings are the benchmark's, and so are the networks; the
 paper's are larger.

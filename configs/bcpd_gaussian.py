@@ -10,7 +10,7 @@ temperature 1 alone.
 
 Command:
 
-  python -m jaxkd.main --config=configs/bcpd_gaussian.py --workdir=runs/bcpd
+  jaxkd train bcpd_gaussian --workdir=runs/bcpd
 
 prints the tables below and writes a picture. Every recipe is a tree of settings
 that differ, so any teacher can be judged by adding a recipe.

@@ -6,12 +6,11 @@ Isola, 2020, https://arxiv.org/abs/1910.10699), the same for all pairs.
 
 Command:
 
-  python -m jaxkd.main --config=configs/cc_cifar.py --workdir=runs/cc
-  python -m jaxkd.main --config=configs/cc_cifar.py:vgg13,vgg8 \
-    --workdir=runs/cc_vgg
+  jaxkd train cc_cifar --workdir=runs/cc
+  jaxkd train cc_cifar:vgg13,vgg8 --workdir=runs/cc_vgg
 
-Control: kd_cifar.py and, in the same run, --config.baseline=True, the student
-without a teacher.
+Control: kd_cifar.py and, in the same run, baseline=True, the student without a
+teacher.
 
 Cost: not run to its end here.
 

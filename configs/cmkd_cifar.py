@@ -7,11 +7,10 @@ jaxkd/losses/ranks.py.
 
 Command:
 
-  python -m jaxkd.main --config=configs/cmkd_cifar.py --workdir=runs/cmkd
-  python -m jaxkd.main --config=configs/cmkd_cifar.py:vgg13,vgg8 \
-    --workdir=runs/cmkd_vgg
+  jaxkd train cmkd_cifar --workdir=runs/cmkd
+  jaxkd train cmkd_cifar:vgg13,vgg8 --workdir=runs/cmkd_vgg
 
-Control: --config.method.objective.hard=pearson, and dist_cifar.py.
+Control: method.objective.hard=pearson, and dist_cifar.py.
 
 Cost: not run to its end here.
 

@@ -6,19 +6,17 @@ There is no cross-entropy.
 
 Command:
 
-  python -m jaxkd.main --config=configs/comparative_cifar.py \
-    --workdir=runs/comparative
-  python -m jaxkd.main --config=configs/comparative_cifar.py:vgg13,vgg8 \
-    --workdir=runs/comparative_vgg
+  jaxkd train comparative_cifar --workdir=runs/comparative
+  jaxkd train comparative_cifar:vgg13,vgg8 --workdir=runs/comparative_vgg
 
 Deviation: all pairs of a batch are compared, with the benchmark's settings.
-Triples are --config.method.objective.positives=2, and likewise for labels.
+Triples are method.objective.positives=2, and likewise for labels.
 
-The paper is about few images, 2,000 to 6,000: --config.data.few_shot=20 keeps
-2,000 of them.
+The paper is about few images, 2,000 to 6,000: data.few_shot=20 keeps 2,000 of
+them.
 
-Control: kd_cifar.py and, in the same run, --config.baseline=True, the student
-without a teacher.
+Control: kd_cifar.py and, in the same run, baseline=True, the student without a
+teacher.
 
 Cost: not run to its end here.
 

@@ -5,16 +5,15 @@ memory and weight are the published code's, the same for all pairs.
 
 Command:
 
-  python -m jaxkd.main --config=configs/crd_cifar.py --workdir=runs/crd
-  python -m jaxkd.main --config=configs/crd_cifar.py:vgg13,vgg8 \
-    --workdir=runs/crd_vgg
+  jaxkd train crd_cifar --workdir=runs/crd
+  jaxkd train crd_cifar:vgg13,vgg8 --workdir=runs/crd_vgg
 
 Deviation: negatives are drawn with replacement, see jaxkd/objectives/crd.py.
 With KD beside it, as published with a weight of 1:
---config.method.objective="{'crd': 0.8, 'kd': 1.0}".
+method.objective="{'crd': 0.8, 'kd': 1.0}".
 
-Control: kd_cifar.py and, in the same run, --config.baseline=True, the student
-without a teacher.
+Control: kd_cifar.py and, in the same run, baseline=True, the student without a
+teacher.
 
 Cost: 51 MB of memory on the device. Not run to its end here.
 

@@ -6,12 +6,11 @@ with one temperature for all examples, the same for all pairs.
 
 Command:
 
-  python -m jaxkd.main --config=configs/ctkd_cifar.py --workdir=runs/ctkd
-  python -m jaxkd.main --config=configs/ctkd_cifar.py:vgg13,vgg8 \
-    --workdir=runs/ctkd_vgg
+  jaxkd train ctkd_cifar --workdir=runs/ctkd
+  jaxkd train ctkd_cifar:vgg13,vgg8 --workdir=runs/ctkd_vgg
 
-Control: kd_cifar.py and, in the same run, --config.baseline=True, the student
-without a teacher.
+Control: kd_cifar.py and, in the same run, baseline=True, the student without a
+teacher.
 
 Cost: not run to its end here.
 

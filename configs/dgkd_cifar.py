@@ -6,19 +6,18 @@ random, is dropped on each batch.
 
 Command:
 
-  python -m jaxkd.main --config=configs/dgkd_cifar.py --workdir=runs/dgkd
-  python -m jaxkd.main --config=configs/dgkd_cifar.py:resnet56,resnet14 \
-    --config.method.assistants="('resnet32','resnet20')" --workdir=runs/dgkd_2
+  jaxkd train dgkd_cifar --workdir=runs/dgkd
+  jaxkd train dgkd_cifar:resnet56,resnet14 \
+    "method.assistants=('resnet32','resnet20')" --workdir=runs/dgkd_2
 
-With --config.method.dropped=0 no guide is dropped. Controls: takd_cifar.py with
-the same assistants; kd_cifar.py without any.
+With method.dropped=0 no guide is dropped. Controls: takd_cifar.py with the same
+assistants; kd_cifar.py without any.
 
 T = 5 and the guides alone, without labels, are the released code's defaults.
 Deviation: there the divergences are also averaged over the 100 classes, and the
 training has 160 epochs in batches of 128; the settings here are the
-benchmark's.
-The losses of several guides add up: if the loss diverges, lower
---config.method.guide_weight.
+benchmark's. The losses of several guides add up: if the loss diverges, lower
+method.guide_weight.
 
 Cost: the sum of the trainings, and in each the forward passes of all networks
 before it. Not run to its end here.

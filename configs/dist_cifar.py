@@ -6,12 +6,11 @@ same for all pairs.
 
 Command:
 
-  python -m jaxkd.main --config=configs/dist_cifar.py --workdir=runs/dist
-  python -m jaxkd.main --config=configs/dist_cifar.py:vgg13,vgg8 \
-    --workdir=runs/dist_vgg
+  jaxkd train dist_cifar --workdir=runs/dist
+  jaxkd train dist_cifar:vgg13,vgg8 --workdir=runs/dist_vgg
 
-Control: kd_cifar.py and, in the same run, --config.baseline=True, the student
-without a teacher.
+Control: kd_cifar.py and, in the same run, baseline=True, the student without a
+teacher.
 
 Cost: not run to its end here.
 

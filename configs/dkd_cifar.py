@@ -6,16 +6,15 @@ temperature and warm-up are those of the authors' code for each pair
 
 Command:
 
-  python -m jaxkd.main --config=configs/dkd_cifar.py --workdir=runs/dkd
-  python -m jaxkd.main --config=configs/dkd_cifar.py:vgg13,vgg8 \
-    --workdir=runs/dkd_vgg
+  jaxkd train dkd_cifar --workdir=runs/dkd
+  jaxkd train dkd_cifar:vgg13,vgg8 --workdir=runs/dkd_vgg
 
 A beta of 8 is published for all students of resnet32x4, for
 resnet50,mobilenet_v2 and wrn_40_2,shufflenet_v1. For further pairs it is the
 default.
 
-Control: kd_cifar.py and, in the same run, --config.baseline=True, the student
-without a teacher.
+Control: kd_cifar.py and, in the same run, baseline=True, the student without a
+teacher.
 
 Cost: not run to its end here.
 

@@ -6,15 +6,15 @@ labels and from the other's outputs.
 
 Command:
 
-  python -m jaxkd.main --config=configs/dml_cifar.py --workdir=runs/dml
-  python -m jaxkd.main --config=configs/dml_cifar.py \
-    --config.method.peers="('resnet56','wrn_16_2')" --workdir=runs/dml_3
+  jaxkd train dml_cifar --workdir=runs/dml
+  jaxkd train dml_cifar "method.peers=('resnet56','wrn_16_2')" \
+    --workdir=runs/dml_3
 
 Peers are models, or 'student' for one more of the student's. Updates of a batch
-take turns, as in the paper; --config.method.order=parallel makes them at once,
-which runs each network once instead of once for each turn. The control is the
-student alone: plain_cifar.py with --config.student.name=resnet32 and the
-other settings of this file.
+take turns, as in the paper; method.order=parallel makes them at once, which
+runs each network once instead of once for each turn. The control is the student
+alone: plain_cifar.py with student.name=resnet32 and the other settings of this
+file.
 
 The settings are the paper's as we remember them: 200 epochs, Nesterov momentum,
 the rate 0.1 divided by 10 every 60 epochs. The weight decay is the benchmark's,

@@ -4,14 +4,13 @@ Paper: Zhao et al., ICCV 2023, https://arxiv.org/abs/2307.08436.
 
 Command:
 
-  python -m jaxkd.main --config=configs/dot_cifar.py --workdir=runs/dot
-  python -m jaxkd.main --config=configs/dot_cifar.py:vgg13,vgg8 \
-    --workdir=runs/dot_vgg
+  jaxkd train dot_cifar --workdir=runs/dot
+  jaxkd train dot_cifar:vgg13,vgg8 --workdir=runs/dot_vgg
 
-DOT is an optimizer, so it goes with any method, by --config.optimizer.name=dot;
-its delta is 0.075 on CIFAR-100 and Tiny ImageNet, 0.09 on ImageNet. The control
-is kd_cifar.py, which --config.optimizer.delta=0 is, up to rounding. The teacher
-has one loss only, so it is trained by SGD and shared with other runs.
+DOT is an optimizer, so it goes with any method, by optimizer.name=dot; its
+delta is 0.075 on CIFAR-100 and Tiny ImageNet, 0.09 on ImageNet. The control is
+kd_cifar.py, which optimizer.delta=0 is, up to rounding. The teacher has one
+loss only, so it is trained by SGD and shared with other runs.
 
 Cost: one forward pass and two backward passes of the student, where SGD has one
 of each. Not run to its end here.

@@ -6,24 +6,24 @@ towards the end the student learns from the labels alone.
 
 Command:
 
-  python -m jaxkd.main --config=configs/eskd_cifar.py --workdir=runs/eskd
-  python -m jaxkd.main --config=configs/eskd_cifar.py:resnet56,resnet8 \
-    --config.teacher.epochs=60 --workdir=runs/eskd_60
+  jaxkd train eskd_cifar --workdir=runs/eskd
+  jaxkd train eskd_cifar:resnet56,resnet8 teacher.epochs=60 \
+    --workdir=runs/eskd_60
 
 Settings to vary:
-  --config.teacher.epochs=N     a whole, shorter training: its learning rate
-                                falls at the same fractions of N epochs
-  --config.teacher.stop=N       the long training, stopped after N epochs
-                                (with --config.teacher.epochs=0)
-  --config.method.guide_weight.epoch=0.75
-                                when the teacher's weight becomes 0: a fraction
-                                of the training or, from 1 on, an epoch; the
-                                labels' is --config.method.label_weight.epoch
+  teacher.epochs=N    a whole, shorter training: its learning rate falls at the
+                      same fractions of N epochs
+  teacher.stop=N      the long training, stopped after N epochs (with
+                      teacher.epochs=0)
+  method.guide_weight.epoch=0.75
+                      when the teacher's weight becomes 0: a fraction of the
+                      training or, from 1 on, an epoch; the labels' is
+                      method.label_weight.epoch
 
 Choice: half of the epochs for the teacher, and the first decay of the learning
 rate (epoch 150 of 240) for the end of its guidance, at which the labels' weight
 goes from 0.1 to 1, so that the loss stays as large. The paper searches both.
-Controls: kd_cifar.py, with --config.teacher.epochs=120 and without.
+Controls: kd_cifar.py, with teacher.epochs=120 and without.
 
 Cost: that of kd_cifar.py, and half of its teacher. Not run to its end here.
 

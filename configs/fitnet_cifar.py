@@ -6,17 +6,16 @@ Isola, 2020, https://arxiv.org/abs/1910.10699), the same for all pairs.
 
 Command:
 
-  python -m jaxkd.main --config=configs/fitnet_cifar.py --workdir=runs/fitnet
-  python -m jaxkd.main --config=configs/fitnet_cifar.py:vgg13,vgg8 \
-    --workdir=runs/fitnet_vgg
+  jaxkd train fitnet_cifar --workdir=runs/fitnet
+  jaxkd train fitnet_cifar:vgg13,vgg8 --workdir=runs/fitnet_vgg
 
 As in the benchmark, the hint is learned together with the labels. In the paper
 it comes first, and then KD, which is dict(name='pretrained',
 objective='fitnet', training_objective={'kd': 0.9}, label_weight=0.1) as the
 method in a config of your own.
 
-Control: kd_cifar.py and, in the same run, --config.baseline=True, the student
-without a teacher.
+Control: kd_cifar.py and, in the same run, baseline=True, the student without a
+teacher.
 
 Cost: not run to its end here.
 

@@ -8,17 +8,15 @@ https://arxiv.org/abs/1910.10699), the same for all pairs.
 
 Command:
 
-  python -m jaxkd.main --config=configs/fsp_cifar.py --workdir=runs/fsp
-  python -m jaxkd.main --config=configs/fsp_cifar.py:resnet56,resnet20 \
-    --workdir=runs/fsp_resnet20
+  jaxkd train fsp_cifar --workdir=runs/fsp
+  jaxkd train fsp_cifar:resnet56,resnet20 --workdir=runs/fsp_resnet20
 
 It is defined between networks with equal numbers of channels; for others
-(wrn_40_2,wrn_40_1 and all pairs of two families)
---config.method.objective.connect=True adds learned connectors, which neither
-paper nor benchmark has.
+(wrn_40_2,wrn_40_1 and all pairs of two families) method.objective.connect=True
+adds learned connectors, which neither paper nor benchmark has.
 
-Control: kd_cifar.py and, in the same run, --config.baseline=True, the student
-without a teacher.
+Control: kd_cifar.py and, in the same run, baseline=True, the student without a
+teacher.
 
 Cost: 270 epochs. Not run to their end here.
 

@@ -8,12 +8,11 @@ for ResNets and wide ResNets as students; others have the student's.
 
 Command:
 
-  python -m jaxkd.main --config=configs/ft_cifar.py --workdir=runs/ft
-  python -m jaxkd.main --config=configs/ft_cifar.py:vgg13,vgg8 \
-    --workdir=runs/ft_vgg
+  jaxkd train ft_cifar --workdir=runs/ft
+  jaxkd train ft_cifar:vgg13,vgg8 --workdir=runs/ft_vgg
 
-Control: kd_cifar.py and, in the same run, --config.baseline=True, the student
-without a teacher.
+Control: kd_cifar.py and, in the same run, baseline=True, the student without a
+teacher.
 
 Cost: 30 epochs of the paraphraser, and 240. Not run to their end here.
 

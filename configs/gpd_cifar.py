@@ -4,7 +4,7 @@ Paper: Guo et al., ICLR 2025, https://arxiv.org/abs/2410.04140.
 
 Command:
 
-  python -m jaxkd.main --config=configs/gpd_cifar.py --workdir=runs/gpd
+  jaxkd train gpd_cifar --workdir=runs/gpd
 
 The method's settings are those of the authors' code: r = 2, lambda = 3 on a
 soft cross-entropy of smoothing 0.1 and temperature 1, six branches, noise 1e-6,
@@ -13,8 +13,8 @@ result on CIFAR-100, so the rest (schedule, rate, batch, weight decay) is the
 CIFAR-100 distillation benchmark's, and the static objective is its plain KD
 with its weights (0.1 on the labels, 0.9 at temperature 4). DKD instead:
 
-  --config.method.static.name=dkd --config.method.label_weight=1 \
-    --config.method.static_weight=1
+  method.static.name=dkd method.label_weight=1 \
+    method.static_weight=1
 
 The authors' own setting is DKD with alpha = 1, T = 1, weights of 1, and beta =
 0.5 or 2: configs/gpd_imagenet.py. The student moves r^2 times as far as its

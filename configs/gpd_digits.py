@@ -4,7 +4,7 @@ Paper: Guo et al., ICLR 2025, https://arxiv.org/abs/2410.04140.
 
 Command:
 
-  python -m jaxkd.main --config=configs/gpd_digits.py --workdir=runs/gpd_digits
+  jaxkd train gpd_digits --workdir=runs/gpd_digits
 
 Trains a static teacher, the student's twin from labels alone, another twin by
 plain KD from the same teacher, and then the dynamic teacher and the student

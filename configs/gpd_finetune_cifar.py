@@ -4,15 +4,15 @@ Paper: Guo et al., ICLR 2025, https://arxiv.org/abs/2410.04140 (fine-tuning).
 
 Command, with the workdir of an earlier run that has trained the student:
 
-  python -m jaxkd.main --config=configs/gpd_finetune_cifar.py \
-    --workdir=runs/gpd_finetune --config.student.checkpoint=runs/plain
+  jaxkd train gpd_finetune_cifar --workdir=runs/gpd_finetune \
+    student.checkpoint=runs/plain
 
 The student gets branches that do not change its function, the dynamic teacher
 is expanded from it and starts as accurate as it, and both are trained from
 there. As in the authors' code for CNNs, half the epochs at a tenth of the rate,
 which falls once more after 0.6 of them (30 of 50), without warm-up; the rest as
 in configs/gpd_scratch_cifar.py. To compare with: as long a training of the same
-student without a dynamic teacher (--config.baseline=True).
+student without a dynamic teacher (baseline=True).
 
 Cost: a plain step of the dynamic teacher and one of the student.
 Expected: unknown for 120 epochs. Measured: docs/results.md.

@@ -4,30 +4,27 @@ Paper: Guo et al., ICLR 2025, https://arxiv.org/abs/2410.04140.
 
 Command:
 
-  python -m jaxkd.main --config=configs/gpd_imagenet.py:STUDENT,SCENARIO \
-    --workdir=runs/gpd_imagenet --config.data.name=folder:IMAGENET \
-    --config.teacher.checkpoint=TEACHER
+  jaxkd train gpd_imagenet:STUDENT,SCENARIO --workdir=runs/gpd_imagenet \
+    data.name=folder:IMAGENET teacher.checkpoint=TEACHER
 
 STUDENT is resnet18 (teacher imagenet_resnet34), mobilenet_v1 (teacher
 imagenet_resnet50) or rvt_tiny (teacher rvt_small); any other pair by
---config.student.name and --config.teacher.name. SCENARIO is teacher (a static,
-pre-trained one; without a checkpoint it is trained first), scratch, or finetune
-(with --config.student.checkpoint=STUDENT's). IMAGENET is a folder with train/
-and val/; a prepared TFDS set is tfds:imagenet2012.
+student.name and teacher.name. SCENARIO is teacher (a static, pre-trained one;
+without a checkpoint it is trained first), scratch, or finetune (with
+student.checkpoint=STUDENT's). IMAGENET is a folder with train/ and val/; a
+prepared TFDS set is tfds:imagenet2012.
 
 From the authors' code: r = 2, lambda = 3 on a soft cross-entropy of smoothing
 0.1, DKD with alpha = 1, T = 1 and beta = 0.5 (MobileNet: 2), weights of 1,
-noise 1e-6, moving average at 0.99996.
-CNNs: six branches; SGD 0.9 at 0.1, batch 512, weight decay 1e-4 on everything,
-clipping at 5, 100 epochs with a tenth of the rate from 30, 60 and 90 on;
-fine-tuning: 0.01 and 50 epochs.
-RVT: no branches; AdamW at 2e-3, batch 2048, weight decay 0.05 on kernels,
-cosine after 5 epochs of warm-up, 300 epochs, no clipping; fine-tuning: 2e-4 and
-50 epochs.
-Deviations: scaling is 'copy' (--config.method.scaling=official has the authors'
-step sizes). RVT's augmentation (RandAugment, mixup, CutMix, random erasing,
-repeated augmentation, label smoothing) and its 10 epochs at the last rate are
-not implemented, so its published accuracy is not to be expected.
+noise 1e-6, moving average at 0.99996. CNNs: six branches; SGD 0.9 at 0.1, batch
+512, weight decay 1e-4 on everything, clipping at 5, 100 epochs with a tenth of
+the rate from 30, 60 and 90 on; fine-tuning: 0.01 and 50 epochs. RVT: no
+branches; AdamW at 2e-3, batch 2048, weight decay 0.05 on kernels, cosine after
+5 epochs of warm-up, 300 epochs, no clipping; fine-tuning: 2e-4 and 50 epochs.
+Deviations: scaling is 'copy' (method.scaling=official has the authors' step
+sizes). RVT's augmentation (RandAugment, mixup, CutMix, random erasing, repeated
+augmentation, label smoothing) and its 10 epochs at the last rate are not
+implemented, so its published accuracy is not to be expected.
 
 Cost: not run. Forward MACs of an image: resnet18 1.8 G, its dynamic teacher
 7.0 G, the static teacher 3.7 G.

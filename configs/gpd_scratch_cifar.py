@@ -4,12 +4,11 @@ Paper: Guo et al., ICLR 2025, https://arxiv.org/abs/2410.04140 (GPD*).
 
 Command:
 
-  python -m jaxkd.main --config=configs/gpd_scratch_cifar.py \
-    --workdir=runs/gpd_scratch
+  jaxkd train gpd_scratch_cifar --workdir=runs/gpd_scratch
 
 The student and its dynamic teacher learn from the labels (weight 1), and the
 student from the dynamic teacher (lambda = 3). Settings as in
-configs/gpd_cifar.py. To compare with: plain training (--config.baseline=True).
+configs/gpd_cifar.py. To compare with: plain training (baseline=True).
 
 Cost: a plain step of the dynamic teacher and one of the student.
 Expected: unknown for 240 epochs. Measured: docs/results.md.

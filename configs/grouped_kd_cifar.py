@@ -6,10 +6,8 @@ are published.
 
 Command:
 
-  python -m jaxkd.main --config=configs/grouped_kd_cifar.py \
-    --workdir=runs/grouped_kd
-  python -m jaxkd.main --config=configs/grouped_kd_cifar.py:vgg13,vgg8 \
-    --workdir=runs/grouped_kd_vgg
+  jaxkd train grouped_kd_cifar --workdir=runs/grouped_kd
+  jaxkd train grouped_kd_cifar:vgg13,vgg8 --workdir=runs/grouped_kd_vgg
 
 Control: dkd_cifar.py, whose primary class is the label alone.
 

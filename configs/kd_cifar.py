@@ -6,13 +6,12 @@ Krishnan, Isola, 2020, https://arxiv.org/abs/1910.10699).
 
 Command:
 
-  python -m jaxkd.main --config=configs/kd_cifar.py --workdir=runs/kd
+  jaxkd train kd_cifar --workdir=runs/kd
 
-Any pair by --config=configs/kd_cifar.py:TEACHER,STUDENT, which also sets the
+Any pair by jaxkd train kd_cifar:TEACHER,STUDENT, which also sets the
 benchmark's learning rate for the student; the student without a teacher in the
-same run by --config.baseline=True. The benchmark's batch
-statistics are those of one device; here they are those of the whole batch, for
-any number of devices.
+same run by baseline=True. The benchmark's batch statistics are those of one
+device; here they are those of the whole batch, for any number of devices.
 
 Cost: 240 epochs of the default pair have not been run; on 2 CPU cores a step
 takes 1.3 s, an epoch 17 minutes (resnet20 -> resnet8: about 2 minutes). Use an

@@ -4,7 +4,7 @@ Paper: Hinton, Vinyals, Dean, 2015, https://arxiv.org/abs/1503.02531.
 
 Command:
 
-  python -m jaxkd.main --config=configs/kd_digits.py --workdir=runs/kd_digits
+  jaxkd train kd_digits --workdir=runs/kd_digits
 
 Cost: about a minute and a half on 2 CPU cores, most of it compilation.
 Expected: all three networks above 97 % of the 360 test images, of which one is

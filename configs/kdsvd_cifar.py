@@ -6,16 +6,15 @@ as is the reading of a map as a matrix, the same for all pairs.
 
 Command:
 
-  python -m jaxkd.main --config=configs/kdsvd_cifar.py --workdir=runs/kdsvd
-  python -m jaxkd.main --config=configs/kdsvd_cifar.py:resnet56,resnet20 \
-    --workdir=runs/kdsvd_resnet20
+  jaxkd train kdsvd_cifar --workdir=runs/kdsvd
+  jaxkd train kdsvd_cifar:resnet56,resnet20 --workdir=runs/kdsvd_resnet20
 
-RepDistiller's reading is --config.method.objective.reading=channels, for which
-no weight is published. It needs equal numbers of channels
-(resnet56,resnet20), or --config.method.objective.connect=True.
+RepDistiller's reading is method.objective.reading=channels, for which no weight
+is published. It needs equal numbers of channels (resnet56,resnet20), or
+method.objective.connect=True.
 
-Control: kd_cifar.py and, in the same run, --config.baseline=True, the student
-without a teacher.
+Control: kd_cifar.py and, in the same run, baseline=True, the student without a
+teacher.
 
 Cost: not run to its end here.
 

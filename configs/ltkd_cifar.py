@@ -6,18 +6,16 @@ benchmark.
 
 Command:
 
-  python -m jaxkd.main --config=configs/ltkd_cifar.py --workdir=runs/ltkd
-  python -m jaxkd.main --config=configs/ltkd_cifar.py:vgg13,vgg8 \
-    --workdir=runs/ltkd_vgg
+  jaxkd train ltkd_cifar --workdir=runs/ltkd
+  jaxkd train ltkd_cifar:vgg13,vgg8 --workdir=runs/ltkd_vgg
 
 Deviation: CIFAR-100 is balanced, so that head, medium and tail are thirds of
 its classes by their number. Data of your own, whose classes differ:
---config.data.name=folder:PATH with
---config.method.objective.class_counts="(900,300,20)", the training images of
-each class in the order of their names.
+data.name=folder:PATH with method.objective.class_counts="(900,300,20)", the
+training images of each class in the order of their names.
 
-Control: kd_cifar.py and, in the same run, --config.baseline=True, the student
-without a teacher.
+Control: kd_cifar.py and, in the same run, baseline=True, the student without a
+teacher.
 
 Cost: not run to its end here.
 

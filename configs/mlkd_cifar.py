@@ -7,15 +7,14 @@ the same for all pairs.
 
 Command:
 
-  python -m jaxkd.main --config=configs/mlkd_cifar.py --workdir=runs/mlkd
-  python -m jaxkd.main --config=configs/mlkd_cifar.py:vgg13,vgg8 \
-    --workdir=runs/mlkd_vgg
+  jaxkd train mlkd_cifar --workdir=runs/mlkd
+  jaxkd train mlkd_cifar:vgg13,vgg8 --workdir=runs/mlkd_vgg
 
 Deviation: the benchmark's 240 epochs and one view of each image,
 where the published code has 480 epochs and two views.
 
-Control: kd_cifar.py and, in the same run, --config.baseline=True, the student
-without a teacher.
+Control: kd_cifar.py and, in the same run, baseline=True, the student without a
+teacher.
 
 Cost: not run to its end here.
 

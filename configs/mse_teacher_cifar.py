@@ -7,20 +7,20 @@ settings are those of teacher_cifar.py.
 
 Command:
 
-  python -m jaxkd.main --config=configs/mse_teacher_cifar.py --workdir=runs/mse
+  jaxkd train mse_teacher_cifar --workdir=runs/mse
 
 Deviation: squared errors are summed over the classes; the released toy code
 averages them, which at 100 classes makes steps 100 times smaller
-(--config.teacher.reduction=mean, with --config.teacher.scale to make up).
+(teacher.reduction=mean, with teacher.scale to make up).
 
-Other readings of the paper: --config.teacher.loss=square_logits (of the raw
-outputs, which are then read by clipping); --config.teacher.start=RUN, from a
-teacher by cross-entropy; --config.teacher.cross_entropy_epochs=30 with
---config.teacher.blend_epochs=30, from cross-entropy to squared errors.
+Other readings of the paper: teacher.loss=square_logits (of the raw outputs,
+which are then read by clipping); teacher.start=RUN, from a teacher by
+cross-entropy; teacher.cross_entropy_epochs=30 with teacher.blend_epochs=30,
+from cross-entropy to squared errors.
 
 Controls: bounded gradients also over-fit less in an epoch, so compare with
 teachers by cross-entropy that are stopped early (teacher_cifar.py with
---config.teacher.stop=N) or learn at a lower --config.teacher.learning_rate.
+teacher.stop=N) or learn at a lower teacher.learning_rate.
 
 Cost: as teacher_cifar.py.
 

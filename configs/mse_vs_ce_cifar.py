@@ -4,22 +4,22 @@ Paper: Hamidi et al., ECCV 2024, https://arxiv.org/abs/2407.18041.
 
 Command:
 
-  python -m jaxkd.main --config=configs/mse_vs_ce_cifar.py --workdir=runs/mse_ce
+  jaxkd train mse_vs_ce_cifar --workdir=runs/mse_ce
 
 trains both teachers, distils a student from each by the same method with the
 same seed, and prints both with the paired difference over the seeds. The pair
-of networks follows a colon, :TEACHER,STUDENT; other seeds by
---config.study.seeds=(0,1), fewer recipes by --config.study.only="('CE','MSE')".
-All students of a recipe share its teacher. Every recipe is a tree of settings,
-below; another one, also with another method, is one more line there.
+of networks follows a colon, :TEACHER,STUDENT; other seeds by study.seeds=(0,1),
+fewer recipes by study.only="('CE','MSE')". All students of a recipe share its
+teacher. Every recipe is a tree of settings, below; another one, also with
+another method, is one more line there.
 
 The MSE teacher is trained by the Brier score: squared errors of probabilities,
 summed over the classes. At a uniform output of 100 classes its gradient is 50
 times smaller than cross-entropy's, so that it hardly starts at the benchmark's
 rate; the scale of 50 makes up for that. The scale of the paper is unpublished:
 its released code trains by cross-entropy (see mse_teacher_cifar.py). For
-training on from a trained teacher (--config.teacher.start=RUN) it is far too
-large; 2 is not.
+training on from a trained teacher (teacher.start=RUN) it is far too large; 2 is
+not.
 
 'CE, early' (stopped between the first two drops of the rate) and 'CE, low rate'
 are the controls: in the paper's toy a cross-entropy teacher that is stopped

@@ -7,12 +7,11 @@ benchmark's pairs are unpublished.
 
 Command:
 
-  python -m jaxkd.main --config=configs/nkd_cifar.py --workdir=runs/nkd
-  python -m jaxkd.main --config=configs/nkd_cifar.py:vgg13,vgg8 \
-    --workdir=runs/nkd_vgg
+  jaxkd train nkd_cifar --workdir=runs/nkd
+  jaxkd train nkd_cifar:vgg13,vgg8 --workdir=runs/nkd_vgg
 
-Control: kd_cifar.py and, in the same run, --config.baseline=True, the student
-without a teacher.
+Control: kd_cifar.py and, in the same run, baseline=True, the student without a
+teacher.
 
 Cost: not run to its end here.
 

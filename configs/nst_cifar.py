@@ -6,12 +6,11 @@ https://arxiv.org/abs/1910.10699), the same for all pairs.
 
 Command:
 
-  python -m jaxkd.main --config=configs/nst_cifar.py --workdir=runs/nst
-  python -m jaxkd.main --config=configs/nst_cifar.py:vgg13,vgg8 \
-    --workdir=runs/nst_vgg
+  jaxkd train nst_cifar --workdir=runs/nst
+  jaxkd train nst_cifar:vgg13,vgg8 --workdir=runs/nst_vgg
 
-Control: kd_cifar.py and, in the same run, --config.baseline=True, the student
-without a teacher.
+Control: kd_cifar.py and, in the same run, baseline=True, the student without a
+teacher.
 
 Cost: not run to its end here.
 

@@ -7,15 +7,14 @@ any pair is taught at the stages that both networks have.
 
 Command:
 
-  python -m jaxkd.main --config=configs/ofd_cifar.py --workdir=runs/ofd
-  python -m jaxkd.main --config=configs/ofd_cifar.py:vgg13,vgg8 \
-    --workdir=runs/ofd_vgg
+  jaxkd train ofd_cifar --workdir=runs/ofd
+  jaxkd train ofd_cifar:vgg13,vgg8 --workdir=runs/ofd_vgg
 
 Deviation: the teacher stays in eval mode. A teacher without BatchNorm in front
-of its activations needs --config.method.objective.margins=features.
+of its activations needs method.objective.margins=features.
 
-Control: kd_cifar.py and, in the same run, --config.baseline=True, the student
-without a teacher.
+Control: kd_cifar.py and, in the same run, baseline=True, the student without a
+teacher.
 
 Cost: not run to its end here.
 

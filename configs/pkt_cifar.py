@@ -6,12 +6,11 @@ weight are those of the CIFAR-100 distillation benchmark (Tian, Krishnan, Isola,
 
 Command:
 
-  python -m jaxkd.main --config=configs/pkt_cifar.py --workdir=runs/pkt
-  python -m jaxkd.main --config=configs/pkt_cifar.py:vgg13,vgg8 \
-    --workdir=runs/pkt_vgg
+  jaxkd train pkt_cifar --workdir=runs/pkt
+  jaxkd train pkt_cifar:vgg13,vgg8 --workdir=runs/pkt_vgg
 
-Control: kd_cifar.py and, in the same run, --config.baseline=True, the student
-without a teacher.
+Control: kd_cifar.py and, in the same run, baseline=True, the student without a
+teacher.
 
 Cost: not run to its end here.
 

@@ -5,7 +5,7 @@ https://arxiv.org/abs/1910.10699).
 
 Command:
 
-  python -m jaxkd.main --config=configs/plain_cifar.py --workdir=runs/plain
+  jaxkd train plain_cifar --workdir=runs/plain
 
 Cost: on 2 CPU cores resnet8 takes a minute an epoch; larger networks want an
 accelerator.

@@ -7,16 +7,15 @@ labels.
 
 Command:
 
-  python -m jaxkd.main --config=configs/prokd_cifar.py --workdir=runs/prokd
-  python -m jaxkd.main --config=configs/prokd_cifar.py:resnet56,resnet20 \
-    --workdir=runs/prokd_56
+  jaxkd train prokd_cifar --workdir=runs/prokd
+  jaxkd train prokd_cifar:resnet56,resnet20 --workdir=runs/prokd_56
 
 Deviation: teacher and student are trained in the same steps; see
-jaxkd/methods/pro_kd.py for why. Choice: the temperature falls from 4 to 1,
-and the second phase takes 30 epochs at a tenth of the learning rate; the
-paper's values are not in print. --config.epochs=N is the first phase's
-length, which the temperature follows. Checkpoints of a teacher's training are
-followed by the method's argument `checkpoints`.
+jaxkd/methods/pro_kd.py for why. Choice: the temperature falls from 4 to 1, and
+the second phase takes 30 epochs at a tenth of the learning rate; the paper's
+values are not in print. epochs=N is the first phase's length, which the
+temperature follows. Checkpoints of a teacher's training are followed by the
+method's argument `checkpoints`.
 
 Cost: in each step of the first phase, a training step of both networks. Not run
 to its end here.

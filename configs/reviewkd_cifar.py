@@ -7,15 +7,14 @@ of resnet50), the warm-up is that of mdistiller.
 
 Command:
 
-  python -m jaxkd.main --config=configs/reviewkd_cifar.py \
-    --workdir=runs/reviewkd
-  python -m jaxkd.main --config=configs/reviewkd_cifar.py:resnet56,resnet20 \
+  jaxkd train reviewkd_cifar --workdir=runs/reviewkd
+  jaxkd train reviewkd_cifar:resnet56,resnet20 \
     --workdir=runs/reviewkd_resnet20
 
 Pairs that are not below have the weight of the default pair.
 
-Control: kd_cifar.py and, in the same run, --config.baseline=True, the student
-without a teacher.
+Control: kd_cifar.py and, in the same run, baseline=True, the student without a
+teacher.
 
 Cost: not run to its end here.
 

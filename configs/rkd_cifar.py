@@ -6,12 +6,11 @@ https://arxiv.org/abs/1910.10699), the same for all pairs.
 
 Command:
 
-  python -m jaxkd.main --config=configs/rkd_cifar.py --workdir=runs/rkd
-  python -m jaxkd.main --config=configs/rkd_cifar.py:vgg13,vgg8 \
-    --workdir=runs/rkd_vgg
+  jaxkd train rkd_cifar --workdir=runs/rkd
+  jaxkd train rkd_cifar:vgg13,vgg8 --workdir=runs/rkd_vgg
 
-Control: kd_cifar.py and, in the same run, --config.baseline=True, the student
-without a teacher.
+Control: kd_cifar.py and, in the same run, baseline=True, the student without a
+teacher.
 
 Cost: not run to its end here.
 

@@ -4,15 +4,14 @@ Paper: Chen et al., CVPR 2022, https://arxiv.org/abs/2203.14001. Only the
 teacher learns from labels. The student learns to have the features that the
 teacher's classifier reads, and is tested, saved and exported with it and with a
 projector in between: for this pair 214,016 parameters and 13.6 million MACs, or
-70,400 and 4.5 million by --config.method.factor=4.
+70,400 and 4.5 million by method.factor=4.
 
 Command:
 
-  python -m jaxkd.main --config=configs/simkd_cifar.py --workdir=runs/simkd
-  python -m jaxkd.main --config=configs/simkd_cifar.py:vgg13,mobilenet_v2 \
-    --workdir=runs/simkd_mobilenet
+  jaxkd train simkd_cifar --workdir=runs/simkd
+  jaxkd train simkd_cifar:vgg13,mobilenet_v2 --workdir=runs/simkd_mobilenet
 
-Control: --config.method.label_weight=1.0, which adds the labels.
+Control: method.label_weight=1.0, which adds the labels.
 
 Cost: a little above that of kd_cifar.py. Not run to its end here.
 

@@ -4,29 +4,28 @@ Paper: https://arxiv.org/abs/2304.11923, tables 1 and 2.
 
 Command:
 
-  python -m jaxkd.main --config=configs/slkd_cifar.py --workdir=runs/slkd
-  python -m jaxkd.main --config=configs/slkd_cifar.py:wrn_40_2,wrn_40_1 \
-    --workdir=runs/slkd_wrn
+  jaxkd train slkd_cifar --workdir=runs/slkd
+  jaxkd train slkd_cifar:wrn_40_2,wrn_40_1 --workdir=runs/slkd_wrn
 
-The pair follows the colon, TEACHER,STUDENT. With it comes the learning
-rate, which is the student's and its SL-Ts': 0.01 for mobilenet_v2,
-shufflenet_v1 and shufflenet_v2, 0.05 for the others. (A student named by
---config.student.name leaves the rate as it is.) The weights and the temperature
-are the released code's. Variants of the paper:
+The pair follows the colon, TEACHER,STUDENT. With it comes the learning rate,
+which is the student's and its SL-Ts': 0.01 for mobilenet_v2, shufflenet_v1 and
+shufflenet_v2, 0.05 for the others. (A student named by student.name leaves the
+rate as it is.) The weights and the temperature are the released code's.
+Variants of the paper:
 
-  one SL-T                                   --config.method.members=1
-  table 7: SL-Ts, but no teacher             --config.method.use_teacher=False
-  tables 8 and 9: SL-Ts before the student   --config.method.order=batch
-  the same, but trained to their end         --config.method.order=phase
-  the student pulls the SL-Ts (the released code)  --config.method.detach=False
-  over DKD   --config.method.objective.name=dkd --config.method.label_weight=1 \
-    --config.method.guide_weight=1 --config.method.warmup_epochs=20
+  one SL-T                                   method.members=1
+  table 7: SL-Ts, but no teacher             method.use_teacher=False
+  tables 8 and 9: SL-Ts before the student   method.order=batch
+  the same, but trained to their end         method.order=phase
+  the student pulls the SL-Ts (released)     method.detach=False
+  over DKD                                   method.objective.name=dkd \
+    method.label_weight=1 method.guide_weight=1 method.warmup_epochs=20
 
 The student's loss has more weight than KD's, which acts like a higher learning
 rate. The control is KD of the same total weight:
 
-  python -m jaxkd.main --config=configs/kd_cifar.py --workdir=runs/kd_heavy \
-    --config.method.label_weight=1.1 --config.method.guide_weight=1.9
+  jaxkd train kd_cifar --workdir=runs/kd_heavy method.label_weight=1.1 \
+    method.guide_weight=1.9
 
 Cost: 240 epochs have not been run. A step costs as much as its parts: a
 training step of each SL-T and of the student, and the teacher's forward pass.

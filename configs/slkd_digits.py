@@ -4,7 +4,7 @@ Paper: https://arxiv.org/abs/2304.11923.
 
 Command:
 
-  python -m jaxkd.main --config=configs/slkd_digits.py --workdir=runs/slkd
+  jaxkd train slkd_digits --workdir=runs/slkd
 
 Trains a teacher, the student's twin by plain KD from it, and then two
 self-learning teachers and the student together. The weights are those of the

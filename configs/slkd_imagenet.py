@@ -4,9 +4,8 @@ Paper: https://arxiv.org/abs/2304.11923, tables 3 and 4.
 
 Command:
 
-  python -m jaxkd.main --config=configs/slkd_imagenet.py:STUDENT \
-    --workdir=runs/slkd_imagenet --config.data.name=folder:IMAGENET \
-    --config.teacher.checkpoint=TEACHER
+  jaxkd train slkd_imagenet:STUDENT --workdir=runs/slkd_imagenet \
+    data.name=folder:IMAGENET teacher.checkpoint=TEACHER
 
 STUDENT is resnet18 (teacher imagenet_resnet34) or mobilenet_v1 (teacher
 imagenet_resnet50; the released code has no settings for this pair, so it has

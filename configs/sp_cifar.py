@@ -6,12 +6,11 @@ weight are those of the CIFAR-100 distillation benchmark (Tian, Krishnan, Isola,
 
 Command:
 
-  python -m jaxkd.main --config=configs/sp_cifar.py --workdir=runs/sp
-  python -m jaxkd.main --config=configs/sp_cifar.py:vgg13,vgg8 \
-    --workdir=runs/sp_vgg
+  jaxkd train sp_cifar --workdir=runs/sp
+  jaxkd train sp_cifar:vgg13,vgg8 --workdir=runs/sp_vgg
 
-Control: kd_cifar.py and, in the same run, --config.baseline=True, the student
-without a teacher.
+Control: kd_cifar.py and, in the same run, baseline=True, the student without a
+teacher.
 
 Cost: not run to its end here.
 

@@ -6,18 +6,16 @@ temperature are the published ones
 
 Command:
 
-  python -m jaxkd.main --config=configs/standardised_cifar.py \
-    --workdir=runs/standardised
-  python -m jaxkd.main --config=configs/standardised_cifar.py:vgg13,vgg8 \
-    --workdir=runs/standardised_vgg
+  jaxkd train standardised_cifar --workdir=runs/standardised
+  jaxkd train standardised_cifar:vgg13,vgg8 --workdir=runs/standardised_vgg
 
-Any objective of logits can replace KD, by
---config.method.objective.objective.name. The temperatures are those in the
-names of the published logs. (By its configuration vgg13,vgg8 has 2; that of
-resnet50,mobilenet_v2 has a weight of 9, its log one of 1.)
+Any objective of logits can replace KD, by method.objective.objective.name. The
+temperatures are those in the names of the published logs. (By its configuration
+vgg13,vgg8 has 2; that of resnet50,mobilenet_v2 has a weight of 9, its log one
+of 1.)
 
-Control: kd_cifar.py and, in the same run, --config.baseline=True, the student
-without a teacher.
+Control: kd_cifar.py and, in the same run, baseline=True, the student without a
+teacher.
 
 Cost: not run to its end here.
 

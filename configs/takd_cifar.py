@@ -6,9 +6,9 @@ each by KD from the one before it.
 
 Command:
 
-  python -m jaxkd.main --config=configs/takd_cifar.py --workdir=runs/takd
-  python -m jaxkd.main --config=configs/takd_cifar.py:resnet56,resnet8 \
-    --config.method.assistants="('resnet32','resnet14')" --workdir=runs/takd_2
+  jaxkd train takd_cifar --workdir=runs/takd
+  jaxkd train takd_cifar:resnet56,resnet8 \
+    "method.assistants=('resnet32','resnet14')" --workdir=runs/takd_2
 
 Assistants are named from large to small; they have the student's learning rate.
 The control is KD without them: kd_cifar.py with the same pair.

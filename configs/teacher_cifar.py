@@ -6,11 +6,11 @@ after 150, 180 and 210; weight decay 5e-4 on everything.
 
 Command:
 
-  python -m jaxkd.main --config=configs/teacher_cifar.py --workdir=runs/teacher
+  jaxkd train teacher_cifar --workdir=runs/teacher
 
-Any network by --config.teacher.name=NAME; a shorter run by --config.epochs=N
-keeps the shape of the schedule. Later runs find the teacher in the cache, or by
---config.teacher.checkpoint=runs/teacher.
+Any network by teacher.name=NAME; a shorter run by epochs=N keeps the shape of
+the schedule. Later runs find the teacher in the cache, or by
+teacher.checkpoint=runs/teacher.
 
 Cost: not run to its end; on 2 CPU cores resnet20 takes 2 to 5 minutes an epoch.
 Larger networks want an accelerator.

@@ -6,15 +6,14 @@ Isola, 2020, https://arxiv.org/abs/1910.10699), the same for all pairs.
 
 Command:
 
-  python -m jaxkd.main --config=configs/vid_cifar.py --workdir=runs/vid
-  python -m jaxkd.main --config=configs/vid_cifar.py:vgg13,mobilenet_v2 \
-    --workdir=runs/vid_mobilenet
+  jaxkd train vid_cifar --workdir=runs/vid
+  jaxkd train vid_cifar:vgg13,mobilenet_v2 --workdir=runs/vid_mobilenet
 
 Variances are learned, as in the paper and in RepDistiller. (In mdistiller they
 stay at 5.)
 
-Control: kd_cifar.py and, in the same run, --config.baseline=True, the student
-without a teacher.
+Control: kd_cifar.py and, in the same run, baseline=True, the student without a
+teacher.
 
 Cost: not run to its end here.
 

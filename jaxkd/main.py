@@ -7,7 +7,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from jaxkd import disk
-from jaxkd.commands import errors
+from jaxkd.commands import config_files, errors
 
 CONFIG = config_flags.DEFINE_config_file(
   'config',
@@ -56,15 +56,9 @@ DEBUG = flags.DEFINE_bool('debug', False, 'Show where an error comes from.')
 
 def _config():
   """Returns the checked config, after making its devices."""
-  from jaxkd.config import check
-  from jaxkd.training.mesh import check_devices, use_cores
-
   if CONFIG.value is None:
     raise ValueError('--config=FILE is needed, e.g. configs/kd_digits.py')
-  check(CONFIG.value)
-  use_cores(CONFIG.value.batch_size)
-  check_devices()
-  return CONFIG.value
+  return config_files.prepare(CONFIG.value)
 
 
 def _workdir() -> pathlib.Path:
@@ -158,12 +152,7 @@ def _parse(argv: list[str]) -> list[str]:
   try:
     return flags.FLAGS(_expanded(argv))
   except flags.Error as error:
-    hint = ''
-    if 'as a ConfigDict' in str(error):
-      hint = (
-        '. The config file has a mapping there, which only another mapping'
-        " replaces, like \"{'name': 'dkd'}\" or \"{'kd': 0.9, 'crd': 0.8}\""
-      )
+    hint = config_files.hint(error)
     raise ValueError(f'{error}{hint}. (--helpshort lists the flags)') from error
 
 

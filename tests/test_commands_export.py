@@ -208,7 +208,7 @@ def test_an_unknown_format_is_refused_before_anything_is_read(
   nowhere = tmp_path / 'nowhere'
   with pytest.raises(KeyError, match="'.tflite'.* Available: .npz, .onnx, "):
     export.export(nowhere, tmp_path / 'student.tflite')
-  with pytest.raises(KeyError, match="no format of an exported file ''"):
+  with pytest.raises(ValueError, match='no suffix.* name it student.npz'):
     export.export(nowhere, tmp_path / 'student')
   monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
   with pytest.raises(ImportError, match=r"onnxruntime: pip .* 'jaxkd\[onnx\]'"):

@@ -142,7 +142,7 @@ def test_its_tables_are_of_pairs_of_the_benchmark(name):
 def test_its_docstring_is_complete(name):
   text = file(name)['__doc__']
   assert table.paper(name).address in text
-  assert f'--config=configs/{name}_cifar.py ' in text
+  assert f'jaxkd train {name}_cifar ' in text
   for part in ('Command:', 'Cost: ', 'Expected'):
     assert part in text, part
 

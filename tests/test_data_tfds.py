@@ -74,6 +74,15 @@ def test_the_message_for_unprepared_data_explains_how(tmp_path):
     load(tmp_path, 'nonesuch')
 
 
+def test_a_known_data_set_that_is_not_prepared(monkeypatch, tmp_path):
+  """TFDS returns no split of it, without an error."""
+  import tensorflow_datasets
+
+  monkeypatch.setattr(tensorflow_datasets, 'data_source', lambda *_, **__: {})
+  with pytest.raises(FileNotFoundError, match='nonesuch is not prepared in'):
+    load(tmp_path, 'nonesuch')
+
+
 def test_a_split_is_missing(tmp_path):
   write_tfds(tmp_path, 'shapes', {'train': TRAIN}, 8)
   with pytest.raises(ValueError, match='no test .*only train: choose'):

@@ -23,7 +23,7 @@ LEVEL = {
     5: 'methods training',
     6: 'runs',
     8: 'commands',
-    9: 'api main',
+    9: 'api cli main',
   }.items()
   for name in names.split()
 }

@@ -28,7 +28,7 @@ def suggestion(name: str, names: Iterable[str]) -> str:
   names = sorted(names)
   near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
   hint = f'Did you mean {" or ".join(map(repr, near))}? ' if near else ''
-  return f'{hint}Available: {", ".join(names)}'
+  return f'{hint}Available: {", ".join(names) or "none"}'
 
 
 def lookup(kind: str, catalog: Mapping[str, T], name: str) -> T:

@@ -85,7 +85,13 @@ def of(path: pathlib.Path) -> Format:
   Raises:
     ImportError: it needs a library that is absent.
     KeyError: no such format; the message names all.
+    ValueError: the path has no suffix.
   """
+  if not path.suffix:
+    raise ValueError(
+      f'{path} has no suffix, which says the format: name it {path.name}.npz,'
+      f' or with another one of {", ".join(FORMATS)}'
+    )
   form = lookup('format of an exported file', FORMATS, path.suffix)
   absent = [name for name in form.needs if not importlib.util.find_spec(name)]
   if absent:

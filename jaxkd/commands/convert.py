@@ -42,6 +42,16 @@ def main(arguments: list[str] | None = None) -> None:
     description='Converts networks between PyTorch and jaxkd.',
     epilog=EPILOG,
   )
+  add_arguments(parser)
+  parser.add_argument(
+    '--debug', action='store_true', help='show where an error comes from'
+  )
+  flags = parser.parse_args(arguments)
+  errors.run(lambda: print(run(flags)), debug=flags.debug)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  """Adds the arguments of the command to a parser."""
   parser.add_argument('model', help='a name such as resnet32x4')
   parser.add_argument('source', metavar='IN')
   parser.add_argument('target', metavar='OUT')
@@ -71,25 +81,19 @@ def main(arguments: list[str] | None = None) -> None:
       help=f'the {of} of the channels, on a scale of 0 to 1, by which the'
       ' images in the training of a PyTorch network were normalised',
     )
-  parser.add_argument(
-    '--debug', action='store_true', help='show where an error comes from'
+
+
+def run(flags: argparse.Namespace) -> str:
+  """Converts as the arguments say; see `convert`."""
+  return convert(
+    flags.model,
+    disk.expanded(flags.source),
+    disk.expanded(flags.target),
+    flags.image_shape,
+    flags.width,
+    flags.weights,
+    (tuple(flags.mean), tuple(flags.std)),
   )
-  flags = parser.parse_args(arguments)
-
-  def run():
-    print(
-      convert(
-        flags.model,
-        disk.expanded(flags.source),
-        disk.expanded(flags.target),
-        flags.image_shape,
-        flags.width,
-        flags.weights,
-        (tuple(flags.mean), tuple(flags.std)),
-      )
-    )
-
-  errors.run(run, debug=flags.debug)
 
 
 def convert(

@@ -66,6 +66,7 @@ def run(
   *,
   debug: bool = False,
   parsed: Callable[[], bool] = lambda: True,
+  reworded: Callable[[str], str] = str,
 ) -> None:
   """Runs a command; a failure ends in a message and an exit status.
 
@@ -76,6 +77,7 @@ def run(
     command: to be called.
     debug: whether errors are raised, with their traceback.
     parsed: whether the command line could be parsed, asked after an error.
+    reworded: names flags in a message as the command line has them.
   """
   before = _catch_signals()
   try:
@@ -91,6 +93,7 @@ def run(
     if debug:
       raise
     message = explain(error, parsed())
+    message = message and reworded(message)
     status = FAULT if message is None else MISTAKE
     message = f'{message}\n(--debug shows where)' if message else fault(error)
     print(f'\njaxkd: {message}', file=sys.stderr)

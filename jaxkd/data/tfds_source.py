@@ -98,6 +98,8 @@ def _open(source: str, dir: str | None) -> dict[str, Any]:
       download=False,
       decoders={'image': tensorflow_datasets.decode.SkipDecoding()},
     )
+    if not splits:  # of a data set that TFDS knows, like imagenet2012
+      raise ValueError('no split of it is there')
   # Unknown name, other file format, not prepared: TFDS has one class for each.
   except (ValueError, NotImplementedError, AssertionError, OSError) as error:
     where = dir or '~/tensorflow_datasets'

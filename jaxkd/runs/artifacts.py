@@ -79,8 +79,8 @@ def _config_of(workdir: pathlib.Path) -> dict[str, Any]:
   path = workdir / layout.CONFIG
   if not path.exists():
     raise FileNotFoundError(
-      f'no run in {workdir}: {layout.CONFIG} is missing. --workdir is the'
-      ' folder of a run, or an exported file'
+      f'no run in {workdir}: {layout.CONFIG} is missing. Name the folder'
+      ' of a run, or an exported file'
     )
   return folder.read_config(path)
 

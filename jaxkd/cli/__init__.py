@@ -1,0 +1,5 @@
+"""The command `jaxkd`."""
+
+from jaxkd.cli.program import main
+
+__all__ = ['main']
