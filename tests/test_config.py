@@ -401,6 +401,17 @@ def test_a_mapping_that_replaces_a_string_is_a_mapping():
     configs.resolved(config)
 
 
+def test_an_objective_of_the_caller_is_recorded_as_its_name_and_settings():
+  own = objectives.pointwise('own', lambda s, t, batch: s.logits, power=2.0)
+  want = {'name': 'own', 'power': 2.0}
+  config = changed('method', dict(name='distil', objective=own))
+  assert configs.resolved(config)['method']['objective'] == want
+  wrapped = dict(name='standardised', objective=own)
+  config = changed('method', dict(name='distil', objective=wrapped))
+  got = configs.resolved(config)['method']['objective']
+  assert got == {'name': 'standardised', 'objective': want}
+
+
 def test_build_explains_a_batch_that_cannot_be_split():
   with pytest.raises(ValueError, match='30 cannot be split over 4 devices'):
     experiment.build(changed('batch_size', 30))

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import tiny
 
-from jaxkd import checkpoints, methods, models, tree
+from jaxkd import checkpoints, data, methods, models, tree
+from jaxkd import config as configs
 from jaxkd.commands import evaluate, export
 from jaxkd.graph.program import predict
 from jaxkd.models.read_out import READ_OUTS
 from jaxkd.runs import pretrained
 from jaxkd.runs.cache import Cache, settings_of
+from jaxkd.runs.experiment import Source, build
 from jaxkd.runs.run import Run
 from jaxkd.training import log
 from jaxkd.training.checkpoint import Checkpoints
@@ -356,3 +358,30 @@ def test_invalid_settings_are_explained(changes, message):
 def test_settings_that_are_not_used_are_not_checked():
   made = tiny.experiment(teacher__checkpoint='there', teacher__stop=3)
   assert [phase.name for phase in made.phases] == ['distil']
+
+
+@pytest.mark.parametrize('sign', [1, -1], ids=['right', 'wrong'])
+def test_a_right_teacher_is_accepted_on_four_test_images(sign, tmp_path):
+  """Three standard deviations of guessing are more than 50 points there."""
+  label = np.arange(8, dtype=np.int32) % 2
+  image = np.broadcast_to(
+    (200 * label)[:, None, None, None], (8, 4, 4, 1)
+  ).astype(np.uint8)
+  dataset = data.arrays((image, label), (image[:4], label[:4]))
+  head = {'kernel': jnp.tile(jnp.array([[-1.0, 1.0]]) * sign, (16, 1))}
+  head['bias'] = jnp.zeros(2)
+  checkpoints.save_pretrained(
+    tmp_path / 'teacher', 'linear', {'params': {'head': head}}, 2, (4, 4, 1)
+  )
+  config = configs.default()
+  config.data.name, config.batch_size = 'arrays', 4
+  config.student.name = config.teacher.name = 'linear'
+  config.teacher.checkpoint = str(tmp_path / 'teacher')
+  made = build(config, Source(config.data, dataset))
+  networks = pretrained.load_pretrained(made)
+  if sign > 0:
+    results = pretrained.evaluate_pretrained(made, networks)
+    assert results['teacher']['top1'] == 1
+  else:
+    with pytest.raises(ValueError, match='0.00 % on the 4 test images'):
+      pretrained.evaluate_pretrained(made, networks)

@@ -207,8 +207,23 @@ def missing(config: Config) -> list[str]:
 
 
 def as_json(value: Any) -> Any:
-  """Returns a value as it is after JSON: tuples are lists."""
-  return json.loads(json.dumps(value))
+  """Returns a value as it is after JSON: tuples are lists.
+
+  An objective that is not of the catalogue is its name and settings.
+  """
+  return json.loads(json.dumps(_recorded(value)))
+
+
+def _recorded(value: Any) -> Any:
+  """Returns a value whose objectives are mappings, like those of a config."""
+  if isinstance(value, tuple) and hasattr(value, '_fields'):  # an Objective
+    own: Any = value
+    return _recorded({'name': own.name, **own.settings})
+  if isinstance(value, Mapping):
+    return {key: _recorded(each) for key, each in value.items()}
+  if isinstance(value, list | tuple):
+    return [_recorded(each) for each in value]
+  return value
 
 
 def resolved(config: Config) -> dict[str, Any]:
