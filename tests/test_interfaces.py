@@ -182,8 +182,9 @@ class TestClasses:
   def test_a_map_in_a_config_file_has_names_and_indices(
     self, permuted, tmp_path
   ):
+    classes = {'class0': 0, 0: 'class2', 2: 1}
     config = tiny.config(
-      teacher__classes={'class0': 0, 0: 'class2', 2: 1}, **permuted
+      teacher__classes=classes, teacher__allow_guessing=True, **permuted
     )
     store.run(config, tmp_path / 'x.store')
     recipes = {'a': {'teacher': {'classes': {'class0': 0, 0: 1}}}}
