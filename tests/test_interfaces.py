@@ -11,7 +11,8 @@ import pytest
 import tiny
 
 from jaxkd import checkpoints, models, tree
-from jaxkd.commands import evaluate, export, visualize
+from jaxkd import config as configs
+from jaxkd.commands import evaluate, export, store, visualize
 from jaxkd.graph.program import predict
 from jaxkd.interop import files
 from jaxkd.interop.torch import to_state_dict
@@ -169,6 +170,36 @@ class TestClasses:
       'it has no class for class2: probability 0' in capsys.readouterr().out
     )
     assert np.isfinite(summary['networks']['student']['nll'])
+    # Its stored outputs have an infinite result, which JSON does not have.
+    store.run(tiny.config(**classes, **permuted), tmp_path / 'x.store')
+    stored = finish(
+      tmp_path / 'stored', teacher__outputs=str(tmp_path / 'x.store')
+    )
+    for name, want in summary['networks']['teacher'].items():
+      if name in ('top1', 'nll', 'brier'):
+        assert stored['networks']['teacher'][name] == want
+
+  def test_a_map_in_a_config_file_has_names_and_indices(
+    self, permuted, tmp_path
+  ):
+    classes = {'class0': 0, 0: 'class2', 2: 1}
+    config = tiny.config(
+      teacher__classes=classes, teacher__allow_guessing=True, **permuted
+    )
+    store.run(config, tmp_path / 'x.store')
+    recipes = {'a': {'teacher': {'classes': {'class0': 0, 0: 1}}}}
+    with pytest.raises(ValueError, match='both names and numbers as keys'):
+      configs.check(tiny.config(study__recipes=recipes))
+
+  def test_an_evaluation_says_what_differs(self, permuted):
+    config = tiny.config(teacher__classes={'class0': 0}, **permuted)
+    place = pathlib.Path(permuted['teacher__checkpoint'])
+    assert (
+      'teacher: 1 of its 3 classes is 1 of the 3 of the data; the other 2 are'
+      ' left out; it has no class for class1, class2: probability 0'
+    ) in evaluate.run(place, config=config)
+    same = 'its 3 classes are those of the data in another order'
+    assert same in evaluate.run(place, config=tiny.config())
 
   def test_a_study_has_maps_with_any_names(self, permuted, tmp_path):
     config = tiny.config(

@@ -126,6 +126,7 @@ def test_the_command_converts_there_and_back(teacher, tmp_path, suffix, capsys):
     (['resnet8', '{run}', 'out.npz'], 'is a mlp, not a resnet8'),
     (['mlp', '{run}', 'out.xyz'], "no suffix of a state dict '.xyz'"),
     (['mlp', '{there}', 'out.pth'], 'is a folder or an .npz file'),
+    (['mlp', '{page}', 'out', '--mean', '.5', '--std', '.2'], 'is a web page'),
   ],
 )
 def test_mistakes_end_in_a_message(
@@ -133,8 +134,9 @@ def test_mistakes_end_in_a_message(
 ):
   monkeypatch.chdir(tmp_path)
   convert.main(['mlp', str(teacher), 'there.npz'])
+  (tmp_path / 'page.pth').write_text('<!DOCTYPE html><html></html>')
   before = set(tmp_path.iterdir())
-  places = {'run': teacher, 'there': 'there.npz'}
+  places = {'run': teacher, 'there': 'there.npz', 'page': 'page.pth'}
   with pytest.raises(SystemExit, match='1'):
     convert.main([x.format(**places) for x in arguments])
   assert message in capsys.readouterr().err
@@ -200,7 +202,7 @@ def test_the_command_says_which_weights_it_took(
   teacher, averaged, tmp_path, capsys
 ):
   convert.main(['mlp', str(averaged), str(tmp_path / 'default')])
-  assert "both.npz: its averaged weights ('ema.module') are" in (
+  assert "both.npz: its averaged weights 'ema.module' are" in (
     capsys.readouterr().out
   )
   convert.main(['mlp', str(averaged), str(tmp_path / 'raw'), '--weights=raw'])

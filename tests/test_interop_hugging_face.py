@@ -10,9 +10,10 @@ import tiny
 
 from jaxkd import checkpoints, models, tree
 from jaxkd.checkpoints import Kind
-from jaxkd.commands import convert
+from jaxkd.commands import convert, evaluate
 from jaxkd.interop import files, hugging_face
 from jaxkd.interop.torch import to_state_dict
+from jaxkd.runs import folder as run_folder
 from jaxkd.runs.pretrained import load_pretrained
 
 VIT = {  # as transformers writes it, with all that decides the model
@@ -177,6 +178,16 @@ def test_a_folder_is_a_teacher_whose_settings_are_its_own(sharded, tmp_path):
   assert network.card.settings == {'epsilon': 1e-12}
   with pytest.raises(ValueError, match="model 'vit_tiny', the config asks for"):
     load_pretrained(tiny.experiment(**data))
+  second = dict(name='vit_tiny', checkpoint=str(part))
+  method = dict(name='distil', teachers=dict(second=second))
+  several = tiny.experiment(**data, method=method)
+  card = load_pretrained(several)['second'].card
+  assert card.settings == {'epsilon': 1e-12}
+  # Its config.json is not that of a run.
+  results = evaluate.evaluate(part, config=tiny.config(**data)).results
+  assert 0 <= results['top1'] <= 1
+  with pytest.raises(ValueError, match='is not empty and holds no run'):
+    run_folder.check(part, {}, 'run')
 
 
 def test_a_missing_part_is_named(sharded, tmp_path):

@@ -121,6 +121,11 @@ def test_checkpoints_of_sections_and_methods(home, form):
       each.variables['params']['head']['bias'],
       variables['params']['head']['bias'],
     )
+  # Files of outputs and of programs, too, whose content decides what they are.
+  with pytest.raises(FileNotFoundError, match=f'in {home}/x.store'):
+    tiny.build(tiny.config(teacher__outputs=f'{form}/x.store'))
+  (home / 'x.onnx').write_bytes(b'\x08\x0a\x12\x07pytorch\x1a\x05')
+  assert checkpoints.is_function('', f'{form}/x.onnx')
   # A run can be resumed where the home is another one.
   recorded = configs.resolved(experiment.config)
   assert recorded['teacher']['checkpoint'] == path

@@ -18,6 +18,8 @@ from jaxkd.commands import store as command
 from jaxkd.data import augment, batches
 from jaxkd.disk import PARTIAL
 from jaxkd.graph.program import predict
+from jaxkd.problems import CLASSIFICATION
+from jaxkd.runs import pretrained
 from jaxkd.runs.experiment import build
 from jaxkd.runs.run import Run
 from jaxkd.runs.study import Study
@@ -343,6 +345,14 @@ class TestRefusals:
     config = tiny.config(**DATA, cache=str(tmp_path))
     with pytest.raises(ValueError, match='has not been trained'):
       command.run(config, tmp_path / 'x')
+
+  def test_a_teacher_that_guesses(self, folder, tmp_path, monkeypatch):
+    always = dataclasses.replace(CLASSIFICATION, chance=lambda _: (1.0, 0.0))
+    monkeypatch.setattr(pretrained.problems, 'of', lambda _: always)
+    with pytest.raises(ValueError, match='it has nothing to teach'):
+      stored(folder, tmp_path / 'x')
+    assert not list(tmp_path.iterdir())
+    stored(folder, tmp_path / 'x', teacher__allow_guessing=True)
 
   def test_other_outputs_than_the_run_began_with(self, folder, exact, tmp_path):
     shutil.copy(exact, tmp_path / 'x')

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxkd import models
+from jaxkd import disk, models
 from jaxkd.catalog import call
 from jaxkd.checkpoints.card import Card
 from jaxkd.checkpoints.load import Kind, kind_of, load_card
@@ -46,7 +46,7 @@ def is_function(name: str, checkpoint: str = '') -> bool:
   """Returns whether a network is a function, from its name and checkpoint."""
   if name.startswith(PREFIX):
     return True
-  return bool(checkpoint) and kind_of(pathlib.Path(checkpoint)) is Kind.PROGRAM
+  return bool(checkpoint) and kind_of(disk.expanded(checkpoint)) is Kind.PROGRAM
 
 
 def read(
@@ -67,7 +67,7 @@ def read(
     ValueError: it is no function of such images that returns logits.
   """
   if checkpoint:
-    return _of_file(pathlib.Path(checkpoint), image_shape, settings)
+    return _of_file(disk.expanded(checkpoint), image_shape, settings)
   return _of_python(name, image_shape, settings)
 
 

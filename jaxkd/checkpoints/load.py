@@ -137,7 +137,7 @@ def _load_state_dict(
   if not model or shape is None:
     raise ValueError(
       f'{path} does not name its network, as files by --mode=export do:'
-      ' convert it by `python -m jaxkd.commands.convert`'
+      f' convert it by `python -m jaxkd.commands.convert MODEL {path} OUT`'
     )
   try:
     variables, notes = convert(model, state_dict, weights, **settings)

@@ -131,7 +131,8 @@ def convert(
   if not source.exists():
     raise FileNotFoundError(f'no such file: {source}')
   disk.check_writable(target.parent, 'the folder of the output')
-  if checkpoints.kind_of(source) is Kind.STATE_DICT:
+  kind = checkpoints.kind_of(source)
+  if kind is Kind.STATE_DICT:
     rows, columns, channels = image_shape or _image_shape(source, model)
     variables, card = checkpoints.load(
       source, model, (rows, columns, channels), weights, width=width
@@ -140,7 +141,7 @@ def convert(
     card = _normalised(card, *normalisation)
     _save(source, target, variables, card)
   else:
-    if any(normalisation):
+    if any(normalisation) and kind in (None, Kind.NETWORK):
       raise ValueError(
         f'{source} is a network of jaxkd: --mean and --std are for state dicts'
       )

@@ -34,6 +34,7 @@ class Evaluation:
   results: see `Evaluator`.
   guides: by name of each guide, see `Evaluator.compare`.
   reliability: see `jaxkd.metrics.reliability`.
+  differences: between the networks and the data, which are converted; lines.
   """
 
   card: Card
@@ -43,6 +44,7 @@ class Evaluation:
   results: dict[str, float]
   guides: dict[str, dict[str, float]]
   reliability: dict[str, np.ndarray]
+  differences: tuple[str, ...] = ()
 
   def __str__(self) -> str:
     rows = [
@@ -57,9 +59,13 @@ class Evaluation:
         (f'KL({guide} || {name}) (nats)', text.number(result['kl'])),
       ]
     head = (f'{name}, {self.card.model_name}', 'test')
-    return (
-      f'{text.table([head, *rows], right=(1,))}\n\n'
-      f'Measured on {self.images:,} test images of {self.data}.'
+    return '\n'.join(
+      [
+        text.table([head, *rows], right=(1,)),
+        '',
+        f'Measured on {self.images:,} test images of {self.data}.',
+        *self.differences,
+      ]
     )
 
   def to_json(self) -> dict[str, Any]:
@@ -116,7 +122,13 @@ def evaluate(
     )
     for guide, network in guides.items()
   }
-  return _evaluation(card, dataset, test, test.totals(*own), comparisons)
+  differences = [
+    line
+    for network in networks
+    for line in artifacts.differences(network.card, dataset, model)
+  ]
+  totals = test.totals(*own)
+  return _evaluation(card, dataset, test, totals, comparisons, differences)
 
 
 Bound = tuple[nn.Module, Variables]  # a module and its variables
@@ -176,7 +188,9 @@ def _evaluate_function(
     dataset = artifacts.load_data(settings)
   test = artifacts.evaluator(dataset)
   predict = artifacts.predict_for(predict, card, dataset, model)
-  return _evaluation(card, dataset, test, test.totals_of(predict), {})
+  totals = test.totals_of(predict)
+  differences = artifacts.differences(card, dataset, model)
+  return _evaluation(card, dataset, test, totals, {}, differences)
 
 
 def _evaluation(
@@ -185,6 +199,7 @@ def _evaluation(
   test: Evaluator,
   totals: dict[str, np.ndarray],
   guides: dict[str, dict[str, float]],
+  differences: Sequence[str],
 ) -> Evaluation:
   """Returns the results of a network from its sums over the test split."""
   return Evaluation(
@@ -195,6 +210,7 @@ def _evaluation(
     results=test.problem.summary(totals),
     guides=guides,
     reliability=reliability(totals) if set(BINS) <= set(totals) else {},
+    differences=tuple(differences),
   )
 
 
@@ -211,7 +227,7 @@ def draw(evaluation: Evaluation, workdir: pathlib.Path) -> pathlib.Path | None:
   """
   name = evaluation.card.name
   shown = evaluation.reliability and name != ENSEMBLE
-  if not (shown and (workdir / layout.CONFIG).exists()):
+  if not (shown and layout.is_run(workdir)):
     return None
   title = f'{evaluation.card.model_name} on {evaluation.data}'
   picture = workdir / 'reliability.png'

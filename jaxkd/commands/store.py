@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from jaxkd import config as configs
 from jaxkd.checkpoints import Card
 from jaxkd.config import Config
 from jaxkd.data import batches
@@ -17,7 +18,7 @@ from jaxkd.runs import describe, sources
 from jaxkd.runs.cache import Cache, settings_of
 from jaxkd.runs.experiment import Experiment, bound
 from jaxkd.runs.phases import ResolvedPhase
-from jaxkd.runs.pretrained import load_pretrained
+from jaxkd.runs.pretrained import check_results, load_pretrained
 from jaxkd.stores import Header, Rows, Store, check_space, create
 from jaxkd.training import mesh as meshes
 from jaxkd.training import precomputed
@@ -92,17 +93,16 @@ def _teacher(config: Config) -> Teacher:
   """Returns the trained teacher of a config.
 
   Raises:
-    ValueError: it has not been trained, or is stored outputs itself.
+    ValueError: it has not been trained, is no better than guessing, or is
+      stored outputs itself.
   """
   if config.teacher.outputs:
     raise ValueError(
       f'teacher.outputs={config.teacher.outputs!r} is stored already: set it to'
       " '', and teacher.checkpoint to the teacher"
     )
-  config = config.copy_and_resolve_references()
   # By any method: this one has a frozen teacher, and needs only its logits.
-  with config.unlocked():
-    config.method = {'name': 'kd'}
+  config = configs.of_tree({**config.to_dict(), 'method': {'name': 'kd'}})
   config.teacher.cache_outputs = False
   config.baseline = config.kd_baseline = False
   config.student.checkpoint = ''
@@ -126,6 +126,7 @@ def _teacher(config: Config) -> Teacher:
     variables = module_variables(task.program, initial, task.seed)[TEACHER]
     results = test(task.program.modules[TEACHER], variables)
     identity = {**source.network, 'variables': network.card.params_sha256}
+  check_results(experiment, TEACHER, phase, results)
   params, macs = describe.sizes(task.program, TEACHER)
   card = network.card.with_results(results)
   card = card.replace(network=TEACHER, params=params, macs=macs)

@@ -34,6 +34,7 @@ def check(config: Config) -> None:
     ValueError: a value of another type than the tree's, or outside its limits;
       a value that the config file leaves to its user and that is not set.
   """
+  _check_keys(config)
   for key in missing(config):
     raise ValueError(f'this config needs --config.{key}=...')
   _compare(config.to_dict(), default().to_dict(), '')
@@ -45,6 +46,22 @@ def check(config: Config) -> None:
       )
   _check_numbers(config.to_dict(), '')
   _check_tuples(config)
+
+
+def _check_keys(config: Config) -> None:
+  """Checks that the config, which is sorted by its keys, can be read.
+
+  Raises:
+    ValueError: a mapping inside of it has names and numbers as keys.
+  """
+  try:
+    config.to_dict()
+  except TypeError as error:
+    raise ValueError(
+      'a mapping in this config, such as the classes of a teacher, has both'
+      ' names and numbers as keys: write it as a string, like'
+      " classes=\"{'cat': 'animal', 3: 'animal'}\""
+    ) from error
 
 
 def _check_numbers(section: Mapping[str, Any], at: str) -> None:

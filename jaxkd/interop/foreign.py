@@ -115,6 +115,7 @@ def _layout(
       f'{path} takes images of shape {shape}, which does not fit images'
       f' [H, W, C] = {list(image_shape)}'
       + (f' in layout {layout}' if layout else '')
+      + ': set the image_size and channels of the teacher to its own'
     )
   if len(fits) > 1:
     raise ValueError(

@@ -193,7 +193,8 @@ def _choice(exact: Sequence[Weights], model: str, weights: str) -> Weights:
   )
   if not pool:
     raise ValueError(
-      f'there are no weights {weights!r} of a {model}, only: {keys}'
+      f'there are no weights {weights!r} of a {model}, only: {keys}. Name one'
+      f' of them, or {AVERAGE!r} or {RAW!r}'
     )
   if any(not _equal(x, pool[0]) for x in pool[1:]):
     raise ValueError(
@@ -214,9 +215,9 @@ def _notes(chosen: Weights, exact: Sequence[Weights]) -> Iterator[str]:
   """Yields what a user should know of the choice."""
   others = [repr(x.key) for x in exact if x is not chosen]
   if others:
-    kind = 'averaged' if chosen.averaged else 'raw'
+    kind = 'averaged ' if chosen.averaged else ''
     yield (
-      f'its {kind} weights ({chosen.key!r}) are used; it also has'
+      f'its {kind}weights {chosen.key!r} are used; it also has'
       f' {", ".join(others)}, see the setting weights'
     )
   if chosen.left_out:

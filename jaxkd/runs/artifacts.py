@@ -76,13 +76,12 @@ def _result(workdir: pathlib.Path) -> str:
 
 def _config_of(workdir: pathlib.Path) -> dict[str, Any]:
   """Returns the config of a run, as plain values."""
-  path = workdir / layout.CONFIG
-  if not path.exists():
+  if not layout.is_run(workdir):
     raise FileNotFoundError(
       f'no run in {workdir}: {layout.CONFIG} is missing. Name the folder'
       ' of a run, or an exported file'
     )
-  return folder.read_config(path)
+  return folder.read_config(workdir / layout.CONFIG)
 
 
 def data_settings(
@@ -99,8 +98,7 @@ def data_settings(
       precedence; its other settings serve a network that has none.
   """
   section = configs.resolved(config)['data'] if config is not None else {}
-  is_run = (workdir / layout.CONFIG).exists()
-  settings = {} if is_run else card.data_settings or section
+  settings = {} if layout.is_run(workdir) else card.data_settings or section
   settings = settings or _config_of(workdir)['data']
   return {**settings, 'dir': section.get('dir') or settings['dir']}
 
@@ -142,7 +140,7 @@ def settings_outside(
     config: of the command line, whose section `teacher` says how the network is
       connected to the data; or None.
   """
-  if config is None or (workdir / layout.CONFIG).exists():
+  if config is None or layout.is_run(workdir):
     return None
   return sections.model_of_section(configs.resolved(config)['teacher'])
 
@@ -171,6 +169,20 @@ def interface_of(
   )
   assert resolved is not None, 'a network with a card has an interface'
   return resolved
+
+
+def differences(
+  card: Card, dataset: Dataset, model: Model | None = None
+) -> list[str]:
+  """Returns what differs between a saved network and a data set, as lines.
+
+  Args:
+    card: see `interface_of`.
+    dataset: likewise.
+    model: likewise.
+  """
+  lines = interface_of(card, dataset, model).lines
+  return [f'{card.name}: {line}' for line in lines]
 
 
 def connected(
@@ -239,7 +251,7 @@ def first_guide(workdir: pathlib.Path, card: Card) -> SavedNetwork | None:
   Returns:
     None if there is no guide, or the network is the guide itself.
   """
-  if not (workdir / layout.CONFIG).exists():
+  if not layout.is_run(workdir):
     return None
   summary = folder.read_summary(workdir) or {}
   phases = summary.get('phases') or [card.phase]

@@ -248,19 +248,21 @@ def map_text(groups: Groups, count: int, data_names: Sequence[str]) -> str:
     count: of the network's classes.
     data_names: of the data's classes.
   """
-  used = sum(map(len, groups))
-  words = (
-    f'{used:,} of its {count:,} classes are the {len(groups):,} of the data'
-  )
-  if used == count == len(groups) and all(groups):
-    words = f'its {count:,} classes are those of the data in another order'
-  elif used > len(groups):
-    words += ', whose probabilities are sums'
-  if used < count:
-    words += f'; the other {count - used:,} are left out'
+  used, total = sum(map(len, groups)), len(groups)
   empty = [
     name for name, own in zip(data_names, groups, strict=True) if not own
   ]
+  reached = f'{total - len(empty):,} of the ' if empty else 'the '
+  words = (
+    f'{used:,} of its {count:,} classes {"is" if used == 1 else "are"}'
+    f' {reached}{total:,} of the data'
+  )
+  if used == count == total and not empty:
+    words = f'its {count:,} classes are those of the data in another order'
+  elif used > total - len(empty):
+    words += ', whose probabilities are sums'
+  if used < count:
+    words += f'; the other {count - used:,} are left out'
   if empty:
     words += f'; it has no class for {_some(empty)}: probability 0'
   return words

@@ -85,8 +85,8 @@ def check(
   """
   for each in allowed:
     lookup('kind of settings in allow_changed', KINDS, each)
-  path = workdir / layout.CONFIG
-  if path.exists():
+  if layout.is_run(workdir):
+    path = workdir / layout.CONFIG
     old, new = (
       [{k: x for k, x in settings.items() if k != ignored}]
       for settings in (read_config(path), config)

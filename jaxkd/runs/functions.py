@@ -8,7 +8,7 @@ import functools
 import json
 import pathlib
 
-from jaxkd import checkpoints
+from jaxkd import checkpoints, disk
 from jaxkd.checkpoints import Card, Function
 from jaxkd.config import BAYES
 from jaxkd.graph import Model
@@ -66,7 +66,7 @@ def read(model: Model, image_shape: Shape) -> Function:
   height, width, channels = image_shape
   card, changed = None, ()
   if model.checkpoint:
-    path = pathlib.Path(model.checkpoint)
+    path = disk.expanded(model.checkpoint)
     card = checkpoints.card_of_file(path)
     changed = path.stat().st_mtime_ns, path.stat().st_size
   if card and card.image_shape:

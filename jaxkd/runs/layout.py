@@ -3,11 +3,20 @@
 import os
 import pathlib
 
-from jaxkd import disk
+from jaxkd import checkpoints, disk
 from jaxkd.disk import NETWORKS
 
 CONFIG = 'config.json'
 SUMMARY = 'summary.json'  # exists when the run is finished
+
+
+def is_run(workdir: pathlib.Path) -> bool:
+  """Returns whether a folder holds a run or a study.
+
+  A folder of the Hugging Face hub has a file of the same name, but is a network
+  itself.
+  """
+  return (workdir / CONFIG).exists() and not checkpoints.kind_of(workdir)
 
 
 def network(workdir: pathlib.Path, name: str) -> pathlib.Path:

@@ -147,9 +147,29 @@ def evaluate_pretrained(
       initial = {name: networks[name].variables}
       variables = module_variables(task.program, initial, task.seed)[name]
       results[name] = test(task.program.modules[name], variables)
-    _check_defined(experiment, name, task.problem, results[name])
-    _check_accuracy(experiment, name, phase, results[name])
+    check_results(experiment, name, phase, results[name])
   return results
+
+
+def check_results(
+  experiment: Experiment,
+  name: str,
+  phase: ResolvedPhase,
+  result: dict[str, float],
+) -> None:
+  """Checks that a pretrained network has something to teach.
+
+  Args:
+    experiment: on whose data it was evaluated.
+    name: of the network.
+    phase: in which it is frozen.
+    result: of the network, see `Evaluator`.
+
+  Raises:
+    ValueError: it is no better than guessing, or its outputs are NaN.
+  """
+  _check_defined(experiment, name, problems.of(experiment.dataset), result)
+  _check_accuracy(experiment, name, phase, result)
 
 
 def _check_defined(

@@ -1,5 +1,6 @@
 """The config's sections on networks, which only this module reads."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,7 +29,7 @@ def model_of_section(section: Mapping[str, Any]) -> Model:
   model = Model(
     name=section['name'],
     width=section['width'],
-    settings=_settings(section),
+    settings=section.get('settings', {}),
     taps=section.get('taps', {}),
     checkpoint=section['checkpoint'],
     branches=section.get('branches', 1),
@@ -44,14 +45,16 @@ def model_of_section(section: Mapping[str, Any]) -> Model:
     allow_guessing=section.get('allow_guessing', False),
     weights=section.get('weights', ''),
   )
+  return _described(model)
+
+
+def _described(model: Model) -> Model:
+  """Returns a model with what its checkpoint says of it."""
+  path = model.checkpoint or model.start
+  own = checkpoints.hub_settings(path, model.name) if path else {}
+  if own:
+    model = dataclasses.replace(model, settings={**own, **model.settings})
   return functions.described(model)
-
-
-def _settings(section: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns a model's settings; those of a folder of a hub are its own."""
-  path = section['checkpoint'] or section.get('start', '')
-  own = checkpoints.hub_settings(path, section['name']) if path else {}
-  return {**own, **section.get('settings', {})}
 
 
 def model_of(of: str | Model, models: Mapping[str, Model]) -> Model:
@@ -65,7 +68,7 @@ def model_of(of: str | Model, models: Mapping[str, Model]) -> Model:
     KeyError: no such section, with suggestions.
   """
   if isinstance(of, Model):
-    return functions.described(of)
+    return _described(of)
   return lookup('architecture', models, of)
 
 

@@ -8,6 +8,7 @@ function of Python or a program in a file, or a network whose outputs are cached
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 
 import flax.linen as nn
@@ -191,9 +192,10 @@ def evaluate(
     return problem.summary(test.totals_of(source.predict))
   results = Card.from_json(source.card).results
   return {
-    name: float(value)
+    # JSON has no infinity, which a class of probability 0 leads to.
+    name: math.inf if value is None else float(value)
     for name, value in results.items()
-    if name in problem.displays and value is not None
+    if name in problem.displays
   }
 
 

@@ -26,6 +26,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from jaxkd import disk
 from jaxkd.disk import PARTIAL
 from jaxkd.stores.rows import Rows, checksums
 
@@ -94,7 +95,7 @@ class Store:
       FileNotFoundError: there is no such file.
       ValueError: the file is corrupt, or not a store.
     """
-    self.path = path = pathlib.Path(path)
+    self.path = path = disk.expanded(path)
     if not path.is_file():
       partial = path.with_name(path.name + PARTIAL)
       more = (
