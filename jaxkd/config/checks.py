@@ -70,6 +70,8 @@ def _check_tuples(config: Config) -> None:
     ('optimizer.betas', optimizer.betas),
     ('optimizer.rates', optimizer.rates.values()),
     ('schedule.milestones', schedule.milestones),
+    ('teacher.mean', config.teacher.mean),
+    ('teacher.std', config.teacher.std),
   ):
     if not all(map(limits.is_real, values)):
       raise ValueError(f'{name} must have numbers only, got {list(values)}')
