@@ -17,6 +17,7 @@ import tempfile
 import threading
 import traceback
 import types
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -103,6 +104,8 @@ def run(
 
 
 def _interrupted(how: str, number: int) -> None:
+  # What a library was about to write is abandoned, which is no news.
+  warnings.filterwarnings('ignore', 'coroutine', RuntimeWarning)
   print(f'\njaxkd: {how}; the same command resumes it', file=sys.stderr)
   sys.exit(INTERRUPTED + number)
 
