@@ -147,11 +147,22 @@ def _parse(argv: list[str]) -> list[str]:
   """Parses the flags; returns the arguments that are not flags.
 
   Raises:
-    ValueError: a flag that does not exist, or with a value of another type.
+    ValueError: a flag that does not exist, or with a value of another type; a
+      config file that has no get_config(). What it raises is raised as it is.
   """
   try:
     return flags.FLAGS(_expanded(argv))
+  except AttributeError as error:
+    if 'get_config' not in str(error):
+      raise
+    raise ValueError(
+      'the file of --config has no function get_config(), which returns a'
+      ' config like that of jaxkd.config.default()'
+    ) from error
   except flags.Error as error:
+    first = errors.first_of(error)
+    if errors.place_of_user(first):  # an error in the config file
+      raise first from None
     hint = config_files.hint(error)
     raise ValueError(f'{error}{hint}. (--helpshort lists the flags)') from error
 

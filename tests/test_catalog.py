@@ -49,6 +49,23 @@ def test_call_explains_a_missing_setting():
     catalog.call('f', function, {'weight': 2})
 
 
+def test_call_checks_the_types_of_annotations():
+  def function(switch: bool = True, name: str | None = None, size: int = 3):
+    return switch, name, size
+
+  assert catalog.call('thing', function, {'switch': False}) == (False, None, 3)
+  assert catalog.call('thing', function, {'name': None})[1] is None
+  for wrong, words in (
+    ({'switch': 'false'}, 'switch must be True or False'),
+    ({'switch': 1}, 'switch must be True or False'),
+    ({'name': 3}, 'name must be a string'),
+    ({'name': True}, 'name must be a string'),
+    ({'size': True}, 'size must be a whole number'),
+  ):
+    with pytest.raises(ValueError, match=f'thing: {words}, got'):
+      catalog.call('thing', function, wrong)
+
+
 def test_call_does_not_change_the_errors_of_the_function():
   def broken(x):
     raise TypeError('from inside')

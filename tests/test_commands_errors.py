@@ -13,7 +13,7 @@ import time
 import jax
 import pytest
 
-from jaxkd import catalog, disk
+from jaxkd import catalog, config, disk
 from jaxkd.commands import convert, errors
 from jaxkd.training import mesh
 
@@ -54,7 +54,7 @@ FAULTS = {
 @pytest.mark.parametrize('name', sorted(FAULTS))
 def test_an_operation_that_fails_is_a_fault(capsys, name, monkeypatch):
   # This file is a user's; only jaxkd and libraries are on the error's way then.
-  monkeypatch.setattr(errors, '_place_of_user', lambda error: '')
+  monkeypatch.setattr(errors, 'place_of_user', lambda error: '')
   status, text = status_of(FAULTS[name], capsys)
   assert status == 70
   assert f'{name}: ' in text and 'please report it' in text
@@ -67,7 +67,7 @@ def test_an_operation_that_fails_is_a_fault(capsys, name, monkeypatch):
 
 
 def test_a_failed_assertion_is_a_fault(monkeypatch):
-  monkeypatch.setattr(errors, '_place_of_user', lambda error: '')
+  monkeypatch.setattr(errors, 'place_of_user', lambda error: '')
   monkeypatch.setattr(errors, 'PACKAGE', pathlib.Path(__file__).parent)
   for error, want in (
     (AssertionError('no'), None),
@@ -101,7 +101,7 @@ def test_old_libraries_are_named(monkeypatch):
 
   real = importlib.metadata.version
   assert errors._outdated() == []
-  monkeypatch.setattr(errors, '_place_of_user', lambda error: '')
+  monkeypatch.setattr(errors, 'place_of_user', lambda error: '')
   monkeypatch.setattr(importlib.metadata, 'version', version)
   monkeypatch.setattr(
     importlib.metadata,
@@ -185,3 +185,57 @@ def test_a_platform_that_is_not_there_is_explained(monkeypatch, error, capsys):
     f'no device for JAX_PLATFORMS=cuda{" (Una" if str(error) else ":"}'
     in (text)
   )
+
+
+CONFIGS = {  # the file, and what is said about it
+  'return {}["x"]': "KeyError in {}, line 2: 'x'",
+  'return 1 + "a"': 'TypeError in {}, line 2: unsupported operand',
+  'raise ValueError("mine")': 'ValueError in {}, line 2: mine',
+}
+
+
+@pytest.mark.parametrize('body', [*CONFIGS, None])
+def test_a_mistake_in_a_config_file_has_its_place(body, tmp_path, capsys):
+  path = tmp_path / 'mine.py'
+  path.write_text(f'def get_config():\n  {body}\n' if body else 'x = 1\n')
+  words = ['main.py', f'--config={path}', f'--workdir={tmp_path}']
+  script = f'from jaxkd.main import main; main({words!r})'
+  ended = subprocess.run(
+    [sys.executable, '-c', script],
+    capture_output=True,
+    text=True,
+    cwd=ROOT,
+    check=False,
+  )
+  want = CONFIGS[body] if body else r'no function get_config\(\)'
+  assert ended.returncode == 1
+  assert re.search(want.replace('{}', re.escape(str(path))), ended.stderr)
+  assert 'Traceback' not in ended.stderr and ended.stderr.count('\n') < 6
+
+
+def test_a_config_of_another_type_is_refused():
+  with pytest.raises(
+    ValueError, match=r'get_config\(\) must return .* got int'
+  ):
+    config.check(3)
+
+
+def test_code_beside_the_package_is_its_owners(tmp_path, monkeypatch):
+  for folder in ('jaxkd', 'jaxkd_mine', 'venv/lib/site-packages', 'venv'):
+    (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+  monkeypatch.setattr(errors, 'PACKAGE', tmp_path / 'jaxkd')
+  libraries = (tmp_path / 'venv/lib/site-packages',)
+  monkeypatch.setattr(errors, 'LIBRARIES', libraries)
+  for folder, own in (
+    ('jaxkd', False),
+    ('jaxkd_mine', True),
+    ('venv', True),
+    ('venv/lib/site-packages', False),
+  ):
+    path = tmp_path / folder / 'code.py'
+    path.write_text('1 // 0\n')
+    try:
+      exec(compile(path.read_text(), str(path), 'exec'), {})
+    except ZeroDivisionError as error:
+      found = errors.place_of_user(error)
+    assert found.startswith(str(path)) == own, folder

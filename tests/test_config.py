@@ -200,7 +200,11 @@ def test_a_valid_value_is_accepted(name, value):
     ('optimizer.rates', {'student': -1}, 'optimizer.rates.student must be at'),
     ('optimizer.rates', {'student': '1'}, 'optimizer.rates must have numbers'),
     ('schedule.milestones', (0,), r'schedule.milestones\[0\] must be above 0'),
-    ('student.width', 0.0, 'student.width must be above 0, got 0.0'),
+    ('student.width', 0.0, 'student.width must be above 0 and .* got 0.0'),
+    ('student.width', 1e308, 'student.width must be .* at most 10000, got'),
+    ('teacher.mean', ('1',), 'teacher.mean must have numbers only'),
+    ('teacher.std', (None,), 'teacher.std must have numbers only'),
+    ('optimizer.learning_rate', 2.0**128, r'must be below 3.4e\+38, where f'),
   ],
 )
 def test_a_value_outside_of_its_range_is_refused(name, value, message):
@@ -223,7 +227,7 @@ def test_every_number_of_the_tree_has_a_range():
   assert set(limits.SETTINGS) == (set(NUMBERS) | in_free) - NAMES
 
 
-@pytest.mark.parametrize('bad', [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize('bad', [math.nan, math.inf, -math.inf, 2.0**128])
 @pytest.mark.parametrize('name', sorted(set(NUMBERS) - NAMES))
 def test_no_number_of_the_tree_is_nan_or_infinite(name, bad):
   value = (bad,) if isinstance(NUMBERS[name], tuple) else bad

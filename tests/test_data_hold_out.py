@@ -36,6 +36,14 @@ def test_a_number_is_that_of_every_class():
   assert np.bincount(label[held]).tolist() == [4, 4, 4]
 
 
+@pytest.mark.parametrize('part', [0.01, 0.9, 0.999])
+def test_an_extreme_fraction_takes_one_and_leaves_one(part):
+  label = np.repeat(np.arange(3), [2, 3, 4])
+  held = select.held_out(label, 'abc', part, seed=0)
+  taken = np.bincount(label[held], minlength=3).tolist()
+  assert taken == ([1, 1, 1] if part < 0.5 else [1, 2, 3])
+
+
 def test_the_choice_depends_on_its_seed_alone():
   one, same, other = (
     data.load('digits', hold_out=0.1, hold_out_seed=seed) for seed in (1, 1, 2)

@@ -84,6 +84,33 @@ def test_strings_and_lists_are_labels(tmp_path):
     data.load(f'huggingface:{tmp_path / "b"}')
 
 
+def test_hidden_labels_of_another_split_do_not_matter(tmp_path):
+  saved = datasets.DatasetDict(
+    {
+      'train': part(range(6)),
+      'validation': part([6, 7]),
+      'test': part([8], labels=[-1] * 9),
+    }
+  )
+  got = load(tmp_path, saved, test='validation')
+  assert (len(got.train), len(got.test)) == (6, 2)
+  with pytest.raises(ValueError, match='test, row 1: no label'):
+    data.load(f'huggingface:{tmp_path}')
+
+
+def test_a_row_without_an_image_is_unreadable(tmp_path):
+  features = datasets.Features(
+    {'image': datasets.Image(), 'label': datasets.ClassLabel(names=NAMES)}
+  )
+  images = [png(IMAGES[i]) for i in range(6)] + [None]
+  rows = {'image': images, 'label': LABELS[:7]}
+  saved = datasets.Dataset.from_dict(rows, features=features)
+  with pytest.raises(ValueError, match='train, row 7 .*0 bytes'):
+    load(tmp_path, saved)
+  got = data.load(f'huggingface:{tmp_path}', skip_unreadable=True)
+  assert len(got.train) + len(got.test) == 6
+
+
 def test_mistakes_are_explained(tmp_path):
   saved = part(range(9), labels=[*LABELS[:8], -1])
   with pytest.raises(ValueError, match="train, row 9: no label in .*'label'"):
@@ -92,6 +119,10 @@ def test_mistakes_are_explained(tmp_path):
     ValueError, match="no column 'kind', but image .Image., la"
   ):
     data.load(f'huggingface:{tmp_path / "a"}', label='kind')
+  for setting in ('image', 'label'):
+    with pytest.raises(ValueError, match='has no (images|labels), but'):
+      other = {'image': 'label', 'label': 'image'}[setting]
+      data.load(f'huggingface:{tmp_path / "a"}', **{setting: other})
   (tmp_path / 'b').mkdir()
   with pytest.raises(FileNotFoundError, match='save_to_disk of the library'):
     data.load(f'huggingface:{tmp_path / "b"}')

@@ -95,7 +95,7 @@ def test_few_shot_does_not_change_the_validation_examples():
   [
     ('few_shot', 139, "class '8'.*has 138 .*few_shot=139 needs 139.*to 138 or"),
     ('validation', 138, "class '8'.*138 .*=138 needs 139.*to 137 or less"),
-    ('few_shot', -1, 'few_shot=-1 is negative'),
+    ('few_shot', -1, 'few_shot must be a whole number of at least 0, got -1'),
   ],
 )
 def test_too_many_examples_per_class(setting, n, message):

@@ -242,6 +242,7 @@ def test_mistakes_are_reported_together_and_counted(folder):
       "line 1: .*'path' is there twice",
     ),
     ('\n[1]', 'a.jsonl', 'line 2: not a JSON object'),
+    ('[\n  {"path": "a"}\n]', 'a.json', 'begins with a list, .* each line'),
     ('{"path": 1', 'a.jsonl', 'line 1: not JSON'),
     ('PAR1', 'a.parquet', 'cannot be read as Parquet'),
     ('path,label', 'a.xlsx', 'must end in one of .csv'),
@@ -285,6 +286,79 @@ def test_weights_that_are_all_zero_are_refused(folder):
   place = write(folder / 'a.csv', rows(split=SPLITS, weight=[0] * 10))
   with pytest.raises(ValueError, match='all training examples are 0'):
     data.load(place)
+  names = data.load(place, weight='', few_shot=1)
+  kept = {x.tobytes() for x in names.train.image}
+  weight = [float(image.tobytes() not in kept) for image in IMAGES]
+  place = write(folder / 'b.csv', rows(split=SPLITS, weight=weight))
+  with pytest.raises(ValueError, match='all 3 training examples that are left'):
+    data.load(place, few_shot=1)
+
+
+@pytest.mark.parametrize('scale', [1.0, 1e308, 1e-300, 5e-324])
+def test_weights_of_any_magnitude_have_mean_one(folder, scale):
+  weight = [scale, 0, scale, 0, scale, 0, scale, 1, 1, 1]
+  place = write(folder / 'a.csv', rows(split=SPLITS, weight=weight))
+  want = np.array([7 / 4, 0] * 3 + [7 / 4], np.float32)
+  np.testing.assert_allclose(data.load(place).train.weight, want, rtol=1e-6)
+
+
+def test_rows_of_other_splits_may_be_wrong(folder):
+  text = HEAD + GOOD + 'images/5.png,a,val,\n'  # a weight is not needed there
+  unused = 'images/3.png,,test,1\nnone.png,a,test,1\n'
+  got = load(folder, text + unused, test='val')
+  assert len(got.test) == 1
+  with pytest.raises(ValueError, match='2 rows that cannot be used'):
+    load(folder, text + unused)
+
+
+@pytest.mark.parametrize('name', ['~', '~.png', '~none.png', '~$a.png', '$A'])
+def test_a_name_of_a_file_is_not_a_home_or_a_variable(folder, name):
+  write_image(folder / '0.png', IMAGES[9])
+  (folder / '0.png').rename(folder / './' / name)
+  path = f'./{name}' if name == '~' else name
+  got = load(folder, HEAD + GOOD + f'{path},a,test,1\n')
+  np.testing.assert_array_equal(got.test.image[-1], IMAGES[9])
+
+
+@pytest.mark.parametrize('name', ['x' * 300 + '.png', 'a\0b.png', '0.png/b'])
+def test_an_impossible_name_is_named_by_its_line(folder, name):
+  write_image(folder / '0.png', IMAGES[0])
+  row = {'path': name, 'label': 'a'}
+  with pytest.raises(ValueError, match='line 1: (?s:.*) (is not|cannot be)'):
+    load(folder, json.dumps(row), 'a.jsonl')
+
+
+@pytest.mark.parametrize(
+  ('settings', 'message'),
+  [
+    ({'classes': ('ant', 'bee', 'ant')}, "classes has 'ant' more than once"),
+    ({'classes': 'ant,bee,cat'}, 'classes must be a list .* got .ant,bee,cat'),
+    ({'classes': 3}, 'classes must be a list'),
+    ({'label': (), 'problem': 'multi_label'}, 'label must name at least one'),
+    (
+      {'label': ['red', 'red'], 'problem': 'multi_label'},
+      "label has 'red' more than once",
+    ),
+    ({'test': 'train'}, "data.test='train' is the training split"),
+    ({'test': 'Training'}, "data.test='training' is no split"),
+    ({'skip_unreadable': 'no'}, 'skip_unreadable must be True or False'),
+    ({'exif': 'false'}, "exif must be True or False, got 'false'"),
+    ({'background': 3}, 'background must be a string'),
+    ({'few_shot': 1.5}, 'few_shot must be a whole number'),
+    ({'validation': 0.5}, 'validation must be a whole number'),
+  ],
+)
+def test_wrong_settings_are_explained(folder, settings, message):
+  place = write(folder / 'a.csv', rows(split=SPLITS, red=[0] * 10))
+  with pytest.raises(ValueError, match=message):
+    data.load(place, **settings)
+
+
+def test_a_class_without_training_images_is_noted(folder):
+  place = write(folder / 'a.csv', rows(split=SPLITS))
+  got = data.load(place, classes=['ant', 'bee', 'cat', 'dog'])
+  assert "1 of 4 classes have no training image, such as 'dog'." in got.notes
+  assert not data.load(place).notes
 
 
 def test_an_image_in_both_splits_is_noted(folder):
@@ -330,6 +404,14 @@ def test_labels_are_sets_in_cells_lists_or_columns(folder, form):
   assert any('1 of 7 training images have no label' in x for x in got.notes)
 
 
+@pytest.mark.parametrize('label', [{'a': 1}, [['a'], 'b'], [{'a': 1}]])
+def test_a_label_is_text_or_a_number(folder, label):
+  row = {'path': 'images/0.png', 'label': label}
+  for settings in ({'problem': 'multi_label'}, {}):
+    with pytest.raises(ValueError, match='line 1: .*(neither text nor|list)'):
+      load(folder, json.dumps(row), 'a.jsonl', **settings)
+
+
 def test_a_list_needs_the_problem_to_be_named(folder):
   table = rows(split=SPLITS, label=[sorted(x) for x in SETS])
   place = write(folder / 'labels.jsonl', table)
@@ -342,6 +424,12 @@ def test_a_list_needs_the_problem_to_be_named(folder):
 
 
 def test_a_column_of_a_class_holds_zero_or_one(folder):
+  marks = [0, 1, '1.0', '0.0', 'True', 'false', 0, 0, 0, 0]
+  table = rows(split=SPLITS, red=marks)
+  got = data.load(
+    write(folder / 'a.csv', table), label=['red'], problem='multi_label'
+  )
+  assert got.train.label[:, 0].tolist() == [0, 1, 1, 0, 1, 0, 0]
   table = rows(split=SPLITS, red=[0, 1, 2] + [0] * 7)
   place = write(folder / 'labels.csv', table)
   with pytest.raises(

@@ -246,7 +246,10 @@ def test_unknown_names_get_suggestions():
     ),
     (lambda: models.build('resnet8', 10, width=0.03), 'no channel of 16'),
     (lambda: models.build('wrn_16_2', 10, width=0.03), 'no channel of 16'),
-    (lambda: models.build('vgg8', 10, width=0), 'width must be above 0, got 0'),
+    (
+      lambda: models.build('vgg8', 10, width=0),
+      'width must be above 0 and at most 10000, got 0',
+    ),
     (lambda: models.build('mlp', 10, width=0.005), 'no channel of 64'),
     (lambda: ConvNeXt((1,), (4, 4), 10), r'got \(4, 4\) for .* \(1,\)'),
     (

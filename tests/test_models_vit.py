@@ -251,7 +251,11 @@ def test_a_small_patch_is_for_small_images(name, image):
     ('vit_tiny', {'width': 0.5}, r'width 0.5 .* heads \(3,\) .* of 1 / 3'),
     ('deit_small', {'width': 1.25}, r'width 1.25 .* heads \(6,\) .* of 1 / 6'),
     ('rvt_tiny', {'width': 0.1}, r'width 0.1 .* heads \(6, 12\) .* of 1 / 6'),
-    ('rvt_small', {'width': 0}, 'width must be above 0, got 0'),
+    (
+      'rvt_small',
+      {'width': 0},
+      'width must be above 0 and at most 10000, got 0',
+    ),
     ('vit_tiny', {'patch': 0}, 'patch must be at least 1, got 0'),
     ('rvt_tiny', {'patch': 2}, 'a multiple of 4, got 2'),
     ('rvt_tiny', {'patch': 0}, 'patch must be at least 1, got 0'),

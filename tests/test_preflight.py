@@ -1,5 +1,6 @@
 """What can be checked before the first step is checked there."""
 
+import contextlib
 import functools
 import pathlib
 
@@ -157,3 +158,16 @@ def test_each_seed_has_its_own_draws(seed):
   # As `train_together` passes it.
   got = traced(np.array([seed])[0])
   np.testing.assert_array_equal(got, number(seed=seed))
+
+
+def test_a_network_larger_than_the_memory_is_refused(tmp_path, monkeypatch):
+  run = Run(tiny.experiment(student__width=10000), tmp_path / 'run')
+  message = "network 'student' has .* GiB of parameters, and the memory is"
+  with pytest.raises(ValueError, match=message):
+    run.finish()
+  assert not (tmp_path / 'run').exists()
+  fits = {'w': jax.ShapeDtypeStruct((100,), 'float32')}
+  for memory, refused in ((0, False), (400, False), (399, True)):
+    monkeypatch.setattr(preflight, 'memory_bytes', lambda n=memory: n)
+    with pytest.raises(ValueError) if refused else contextlib.nullcontext():
+      preflight.check_memory('student', fits)

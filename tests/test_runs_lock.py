@@ -210,3 +210,23 @@ def test_a_run_that_has_ended_meanwhile_is_not_repeated(tmp_path):
   (tmp_path / 'run/config.json').write_text(json.dumps(job._config))
   (tmp_path / 'run/summary.json').write_text('{"networks": {}}')
   assert job.finish() == {'networks': {}}
+
+
+def test_a_lock_that_its_holder_removes_is_not_taken(tmp_path, monkeypatch):
+  path, kernel = tmp_path / lock.NAME, lock._lock
+  removed = []
+
+  def ends_just_now(place, file):
+    # The holder ends after this process has opened its file.
+    if not removed:
+      removed.append(place.unlink())
+    return kernel(place, file)
+
+  monkeypatch.setattr(lock, '_lock', ends_just_now)
+  with locked(tmp_path):
+    assert removed
+    assert json.loads(path.read_text())['pid'] == os.getpid()
+    if lock.fcntl is not None:
+      with pytest.raises(LockedError), locked(tmp_path):
+        pass
+  assert not path.exists()

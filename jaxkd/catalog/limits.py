@@ -18,6 +18,8 @@ SEED = '[0, 4294967295]'
 EPOCHS = '[1, 1000000]'
 POSITIVE, AT_LEAST_0, AT_LEAST_1 = '(0, inf)', '[0, inf)', '[1, inf)'
 BELOW_1, FRACTION = '[0, 1)', '[0, 1]'
+WIDTH = '(0, 10000]'
+GREATEST = 2.0**128  # from here on, float32 has infinity
 
 SETTINGS = {
   'seed': SEED,
@@ -30,10 +32,10 @@ SETTINGS = {
   'data.hold_out_seed': SEED,
   'data.image_size': AT_LEAST_0,
   'data.channels': '[0, 3]',
-  'student.width': POSITIVE,
+  'student.width': WIDTH,
   'student.branches': '[1, 6]',  # as many as reparam.branches has
   'student.image_size': AT_LEAST_0,
-  'teacher.width': POSITIVE,
+  'teacher.width': WIDTH,
   'teacher.image_size': AT_LEAST_0,
   'teacher.channels': '[0, 3]',
   'teacher.mean': '(-inf, inf)',
@@ -159,7 +161,7 @@ ARGUMENTS = {
   'warmup_epochs': AT_LEAST_0,
   'weight': AT_LEAST_0,
   'white': AT_LEAST_0,
-  'width': POSITIVE,
+  'width': WIDTH,
   'cc.width': AT_LEAST_1,
 }
 
@@ -219,7 +221,7 @@ def check(name: str, value: Any, within: Interval) -> None:
     within: its range.
 
   Raises:
-    ValueError: a number outside of its range, NaN, or infinite.
+    ValueError: a number outside of its range, NaN, or infinite, in float32 too.
   """
   if isinstance(value, Mapping):
     for key, each in value.items():
@@ -229,6 +231,11 @@ def check(name: str, value: Any, within: Interval) -> None:
       check(f'{name}[{place}]', each, within)
   elif is_real(value) and value not in within:
     raise ValueError(f'{name} must be {within}, got {value!r}')
+  elif is_real(value) and abs(value) >= GREATEST:
+    raise ValueError(
+      f'{name} must be below {GREATEST:.1e}, where float32 has infinity, got'
+      f' {value!r}'
+    )
 
 
 def is_real(value: Any) -> bool:

@@ -83,8 +83,8 @@ def call(kind: str, function: Callable[..., T], arguments: dict[str, Any]) -> T:
     arguments: keyword arguments.
 
   Raises:
-    ValueError: a setting is unknown (with suggestions) or missing, or a number
-      is outside of its range in `limits.ARGUMENTS`.
+    ValueError: a setting is unknown (with suggestions) or missing, of another
+      type than its annotation, or outside of its range in `limits.ARGUMENTS`.
   """
   parameters = inspect.signature(function).parameters
   owner = getattr(getattr(function, 'func', function), '__name__', '')
@@ -97,28 +97,33 @@ def call(kind: str, function: Callable[..., T], arguments: dict[str, Any]) -> T:
     if is_required(parameter) and name not in arguments:
       raise ValueError(f'{kind} needs the setting {name!r}')
   for name, value in arguments.items():
-    _check_number(f'{kind}: {name}', value, parameters[name].annotation)
+    _check_type(f'{kind}: {name}', value, parameters[name].annotation)
     within = limits.range_of(owner, name) or limits.interval('(-inf, inf)')
     limits.check(f'{kind}: {name}', value, within)
   return function(**arguments)
 
 
-NUMBERS = {
-  int: ('a whole number', numbers.Integral),
+# By annotation: what messages call it, and what is accepted.
+TYPES = {
+  bool: ('True or False', bool),  # 'false' would be true
   float: ('a number', numbers.Real),
+  int: ('a whole number', numbers.Integral),
+  str: ('a string', str),
 }
 
 
-def _check_number(name: str, value: Any, annotation: Any) -> None:
-  """Raises ValueError for a value that a number's annotation excludes."""
+def _check_type(name: str, value: Any, annotation: Any) -> None:
+  """Raises ValueError for a value that an annotation of `TYPES` excludes."""
   union = isinstance(annotation, types.UnionType)
   kinds = typing.get_args(annotation) if union else (annotation,)
   wanted = [x for x in kinds if x is not type(None)]
-  if len(wanted) > 1 or wanted[0] not in NUMBERS or hasattr(value, 'shape'):
+  if len(wanted) > 1 or wanted[0] not in TYPES or hasattr(value, 'shape'):
     return  # an array's numbers may be traced
-  words, kind = NUMBERS[wanted[0]]
-  none = value is None and len(kinds) > 1
-  if not none and (isinstance(value, bool) or not isinstance(value, kind)):
+  if value is None and len(kinds) > 1:
+    return
+  words, kind = TYPES[wanted[0]]
+  number = isinstance(value, bool) and kind is not bool
+  if number or not isinstance(value, kind):
     raise ValueError(f'{name} must be {words}, got {value!r}')
 
 

@@ -17,6 +17,7 @@ import tempfile
 import threading
 import traceback
 import types
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -28,7 +29,9 @@ SIGNALS = ('SIGTERM', 'SIGHUP')  # besides Ctrl-C; Windows lacks the second
 PACKAGE = pathlib.Path(__file__).parents[1]
 # The Python and the libraries that are installed.
 LIBRARIES = tuple(
-  {os.path.realpath(path) for path in sysconfig.get_paths().values()}
+  pathlib.Path(os.path.realpath(path))
+  for name, path in sysconfig.get_paths().items()
+  if name.endswith(('lib', 'stdlib'))  # data is the folder around them
 )
 OTHER_PLACE = 'Choose a place that you may write to, or change its permissions'
 SPACE = (
@@ -104,6 +107,8 @@ def run(
 
 
 def _interrupted(how: str, number: int) -> None:
+  # What a library was about to write is abandoned, which is no news.
+  warnings.filterwarnings('ignore', 'coroutine', RuntimeWarning)
   print(f'\njaxkd: {how}; the same command resumes it', file=sys.stderr)
   sys.exit(INTERRUPTED + number)
 
@@ -138,7 +143,8 @@ def explain(error: BaseException, parsed: bool = True) -> str | None:
   Returns:
     None if it is a fault of jaxkd.
   """
-  if isinstance(error, KeyError | TypeError) and not parsed:
+  place = place_of_user(error)
+  if isinstance(error, KeyError | TypeError) and not (parsed or place):
     return (
       f'--config... names a section that the config does not have: {error}. A'
       ' new one is set as a whole, like'
@@ -152,7 +158,6 @@ def explain(error: BaseException, parsed: bool = True) -> str | None:
     return f'a JSON file is damaged: {error}'
   if isinstance(error, EXPLAINED) and _raised_here(_innermost(error)):
     return str(error)
-  place = _place_of_user(error)
   if place:
     return f'{type(error).__name__} in {place}: {error}'
   if not parsed:
@@ -199,13 +204,23 @@ def _raised_here(place: types.TracebackType | None) -> bool:
   return dis.opname[code.co_code[place.tb_lasti]] == 'RAISE_VARARGS'
 
 
-def _place_of_user(error: BaseException) -> str:
+def first_of(error: BaseException) -> BaseException:
+  """Returns the error in whose handling, in several steps, an error was raised.
+
+  It is the error itself if there was none before.
+  """
+  while error.__context__ is not None:
+    error = error.__context__
+  return error
+
+
+def place_of_user(error: BaseException) -> str:
   """Returns the last place in the user's own code on an error's way; or ''."""
   own = ''
   for frame in traceback.extract_tb(error.__traceback__):
-    path = os.path.realpath(frame.filename)
-    theirs = (str(PACKAGE), *LIBRARIES)
-    if not path.startswith(theirs) and os.path.exists(path):
+    path = pathlib.Path(os.path.realpath(frame.filename))
+    theirs = any(map(path.is_relative_to, (PACKAGE, *LIBRARIES)))
+    if not theirs and path.exists():
       own = f'{frame.filename}, line {frame.lineno}'
   return own
 

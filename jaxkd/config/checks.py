@@ -31,9 +31,15 @@ def check(config: Config) -> None:
 
   Raises:
     KeyError: a key that is missing from the tree or from the config.
-    ValueError: a value of another type than the tree's, or outside its limits;
-      a value that the config file leaves to its user and that is not set.
+    ValueError: not a ConfigDict; a value of another type than the tree's, or
+      outside its limits; a value that the config file leaves to its user and
+      that is not set.
   """
+  if not hasattr(config, 'to_dict'):
+    raise ValueError(
+      'get_config() must return a config like that of jaxkd.config.default(),'
+      f' got {type(config).__name__}'
+    )
   _check_keys(config)
   for key in missing(config):
     raise ValueError(f'this config needs --config.{key}=...')
@@ -81,6 +87,8 @@ def _check_tuples(config: Config) -> None:
     ('optimizer.betas', optimizer.betas),
     ('optimizer.rates', optimizer.rates.values()),
     ('schedule.milestones', schedule.milestones),
+    ('teacher.mean', config.teacher.mean),
+    ('teacher.std', config.teacher.std),
   ):
     if not all(map(limits.is_real, values)):
       raise ValueError(f'{name} must have numbers only, got {list(values)}')

@@ -11,6 +11,8 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from jaxkd import catalog, disk
 from jaxkd.data import (
   cifar,
@@ -212,6 +214,13 @@ def load(
     dataset = select.validation(dataset, validation)
   if few_shot:
     dataset = select.few_shot(dataset, few_shot)
+  weight = dataset.train.weight
+  if weight is not None and not np.any(weight):
+    raise ValueError(
+      f'the weights of all {len(weight)} training examples that are left are 0:'
+      ' give some of them a positive one, choose another subset, or set'
+      " data.settings.weight='' to ignore the column"
+    )
   return _augmented(dataset, augment)
 
 

@@ -153,8 +153,11 @@ def unit_mean(weight: np.ndarray) -> np.ndarray:
   Args:
     weight: [N], finite and at least 0; if all are 0, they stay so.
   """
-  mean = np.mean(weight, dtype=np.float64)
-  return np.asarray(weight / mean if mean else weight, np.float32)
+  greatest = np.max(weight, initial=0)
+  if not greatest:
+    return np.asarray(weight, np.float32)
+  share = np.asarray(weight, np.float64) / greatest  # whose sum is finite
+  return np.asarray(share / np.mean(share), np.float32)
 
 
 def digest(*parts: np.ndarray | str) -> str:

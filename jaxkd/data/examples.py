@@ -5,7 +5,7 @@ Tables and Hugging Face data sets are brought into this form.
 
 import collections
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +23,9 @@ HELD_OUT = 0.2  # of each class, where there is no test split
 PROBLEMS = {'classification': False, 'multi_label': True}
 
 
+ByIndex = Mapping[int, str]  # what is wrong with some examples
+
+
 @dataclasses.dataclass(frozen=True)
 class Examples:
   """Examples of all splits, in the order of their source.
@@ -34,6 +37,8 @@ class Examples:
   identity: of each image, its name and size in bytes.
   splits: of each example, the name of its split; None if it has none.
   weights: [N], finite and at least 0; None if all examples count alike.
+  mistakes: what is wrong with images and labels, an error if they are used.
+  training_mistakes: likewise, if they are in the training split.
   class_names: of all classes, in their order; () takes those of the labels,
     sorted.
   """
@@ -46,6 +51,8 @@ class Examples:
   splits: list[str] | None = None
   weights: np.ndarray | None = None
   class_names: tuple[str, ...] = ()
+  mistakes: tuple[ByIndex, ...] = ()
+  training_mistakes: ByIndex = dataclasses.field(default_factory=dict)
 
 
 class Options(NamedTuple):
@@ -89,6 +96,7 @@ def dataset_of(examples: Examples, options: Options) -> Dataset:
   several = lookup('problem', PROBLEMS, options.problem)
   train, tests, notes = _divide(examples, options.test)
   kept = np.concatenate([train, tests])
+  _check(examples, train, kept)
   names = _class_names(examples, train)
   label = _encode(examples, names, several, kept)
   if options.hold_out or not len(tests):
@@ -111,11 +119,22 @@ def dataset_of(examples: Examples, options: Options) -> Dataset:
     channels=options.channels,
     memory=options.memory,
     identity='\n'.join(examples.identity[i] for i in (*train, *tests)),
-    notes=notes + _remarks(examples, label, train, tests),
+    notes=notes + _remarks(examples, label, names, train, tests),
     rules=options.rules,
     skip_unreadable=options.skip_unreadable,
     problem=options.problem,
   )
+
+
+def _check(examples: Examples, train: np.ndarray, kept: np.ndarray) -> None:
+  """Raises ValueError for mistakes in examples that are used."""
+  mistakes = Mistakes(examples.name)
+  parts = [(kept, found) for found in examples.mistakes]
+  for index, found in (*parts, (train, examples.training_mistakes)):
+    for i in index.tolist():
+      if i in found:
+        mistakes.add(examples.places[i], found[i])
+  mistakes.check()
 
 
 def _divide(
@@ -146,9 +165,14 @@ def _divide(
         ' test split by data.test',
       )
   mistakes.check()
+  if test in TRAIN_NAMES:
+    raise ValueError(
+      f'data.test={test!r} is the training split: set it to another one, or to'
+      " '' and data.hold_out to a part of it"
+    )
   test = test or next((name for name in TEST_NAMES if name in counts), '')
   of_split = np.array(splits)
-  train = everything[np.isin(of_split, TRAIN_NAMES) & (of_split != test)]
+  train = everything[np.isin(of_split, TRAIN_NAMES)]
   if not len(train):
     raise ValueError(
       f'{examples.name} has no example of the split train, only'
@@ -226,10 +250,24 @@ def _hold_out(
 
 
 def _remarks(
-  examples: Examples, label: np.ndarray, train: np.ndarray, tests: np.ndarray
+  examples: Examples,
+  label: np.ndarray,
+  names: tuple[str, ...],
+  train: np.ndarray,
+  tests: np.ndarray,
 ) -> tuple[str, ...]:
   """Returns notes on what may be meant so, or may be a mistake."""
   notes = ()
+  if label.ndim > 1:
+    counts = np.sum(label[train], axis=0, dtype=int)
+  else:
+    counts = np.bincount(label[train], minlength=len(names))
+  absent = np.flatnonzero(counts == 0)
+  if absent.size:
+    notes += (
+      f'{absent.size} of {len(names)} classes have no training image, such as'
+      f' {names[absent[0]]!r}.',
+    )
   if label.ndim > 1 and (bare := int(np.sum(~np.any(label[train], axis=1)))):
     notes += (f'{bare} of {len(train)} training images have no label.',)
   twice = {examples.identity[i] for i in train}

@@ -107,7 +107,7 @@ def _lower(suffixes: Sequence[str]) -> tuple[str, ...]:
   """Returns suffixes in lower case, each with its dot."""
   if isinstance(suffixes, str):
     suffixes = (suffixes,)
-  return tuple('.' + suffix.lower().lstrip('.') for suffix in suffixes)
+  return tuple('.' + str(x).lower().lstrip('.') for x in suffixes)
 
 
 def _find(

@@ -14,7 +14,7 @@ from jaxkd.data.assemble import MEMORY
 from jaxkd.data.base import Dataset
 from jaxkd.data.decode import File, Rules
 from jaxkd.data.examples import PROBLEMS, Examples, Options, dataset_of
-from jaxkd.data.records import Mistakes
+from jaxkd.data.records import text
 
 ALL = 'train'  # the split of a folder that is not divided
 CHUNK = 1000  # rows in memory at once
@@ -72,15 +72,16 @@ def _examples(
   for setting, column in (('image', image), ('label', label)):
     if column not in features:
       raise ValueError(_no_column(name, column, setting, features))
-  places, labels, splits, identity = [], [], [], []
-  mistakes = Mistakes(name)
+  _check_types(name, image, label, features)
+  places, labels, splits, identity, mistakes = [], [], [], [], {}
   for split, part in parts.items():
     where = [f'{split}, row {i + 1}' for i in range(len(part))]
-    labels += _labels(part, label, where, problem, mistakes)
+    more, wrong = _labels(part, label, problem)
+    mistakes |= {len(labels) + i: what for i, what in wrong.items()}
+    labels += more
     identity += [f'{part._fingerprint} {i}' for i in range(len(part))]
     places += where
     splits += [split] * len(part)
-  mistakes.check()
   encoded = [_undecoded(part, image) for part in parts.values()]
   starts = np.cumsum([0, *map(len, encoded)])
 
@@ -95,6 +96,7 @@ def _examples(
     identity=identity,
     splits=splits if tuple(parts) != (ALL,) else None,
     class_names=_names(features[label]),
+    mistakes=(mistakes,),
   )
 
 
@@ -139,6 +141,23 @@ def _no_column(name: str, column: str, setting: str, features: Any) -> str:
   )
 
 
+def _check_types(name: str, image: str, label: str, features: Any) -> None:
+  """Raises ValueError for columns that cannot be images or labels."""
+  if type(features[image]).__name__ != 'Image' and (
+    getattr(features[image], 'dtype', '') != 'string'  # paths
+  ):
+    raise ValueError(
+      f'{name}: the column {image!r} has no images, but {features[image]}: set'
+      ' --config.data.settings.image to another one'
+    )
+  inner = getattr(features[label], 'feature', features[label])
+  if type(inner).__name__ not in ('ClassLabel', 'Value'):
+    raise ValueError(
+      f'{name}: the column {label!r} has no labels, but {features[label]}: set'
+      ' --config.data.settings.label to another one'
+    )
+
+
 def _names(feature: Any) -> tuple[str, ...]:
   """Returns the classes of a ClassLabel or of a list of them, or ()."""
   inner = getattr(feature, 'feature', feature)
@@ -146,28 +165,27 @@ def _names(feature: Any) -> tuple[str, ...]:
 
 
 def _labels(
-  part: Any, column: str, where: list[str], problem: str, mistakes: Mistakes
-) -> list[list[str]]:
-  """Returns the labels of each row of a split."""
+  part: Any, column: str, problem: str
+) -> tuple[list[list[str]], dict[int, str]]:
+  """Returns the labels of each row of a split, and what is wrong with some."""
   names = _names(part.features[column])
   several = PROBLEMS.get(problem, False)
-  labels = []
-  for place, value in zip(where, _column(part, column), strict=True):
+  labels, mistakes = [], {}
+  for i, value in enumerate(_column(part, column)):
     if isinstance(value, list) and not several:
-      mistakes.add(
-        place,
+      mistakes[i] = (
         f'the label {value} is a list: an image has several labels with'
-        ' --config.data.settings.problem=multi_label',
+        ' --config.data.settings.problem=multi_label'
       )
     values = value if isinstance(value, list) else [value]
     own = []
     for x in values:
       if x is None or x == '' or (names and x == -1):  # -1 marks hidden labels
-        mistakes.add(place, f'no label in the column {column!r}')
+        mistakes[i] = f'no label in the column {column!r}'
       else:
-        own.append(names[x] if names else str(x))
+        own.append(names[x] if names else text(x))
     labels.append(own)
-  return labels
+  return labels, mistakes
 
 
 def _column(part: Any, column: str) -> Iterable[Any]:
@@ -190,7 +208,7 @@ def _file(
 ) -> File:
   """Returns image i of all splits: its bytes, or the file that it names."""
   k = int(np.searchsorted(starts, i, 'right')) - 1
-  value = parts[k][int(i - starts[k])][column]
-  if value['bytes'] is not None:
-    return place, io.BytesIO(value['bytes'])
-  return value['path'], pathlib.Path(value['path'])
+  value = parts[k][int(i - starts[k])][column] or {}  # None: no image
+  if value.get('bytes') is None and value.get('path'):
+    return value['path'], pathlib.Path(value['path'])
+  return place, io.BytesIO(value.get('bytes') or b'')

@@ -5,6 +5,7 @@ CSV and TSV by Python's csv module, JSON lines, and Parquet by pyarrow.
 
 import csv
 import json
+import math
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -27,6 +28,15 @@ class Record(NamedTuple):
   values: Mapping[str, Any]
 
 
+def text(value: Any) -> str:
+  """Returns a cell as text without spaces around it, '' for an empty one."""
+  if value is None or (isinstance(value, float) and math.isnan(value)):
+    return ''
+  if isinstance(value, float) and value.is_integer():
+    value = int(value)
+  return str(value).strip()
+
+
 class Mistakes:
   """Mistakes in the rows of a file, reported together."""
 
@@ -46,9 +56,9 @@ class Mistakes:
     lines = self._found[:SHOWN]
     if count > SHOWN:
       lines.append(f'... and {count - SHOWN} more')
-    text = '\n'.join(f'  {line}' for line in lines)
+    shown = '\n'.join(f'  {line}' for line in lines)
     rows = 'a row' if count == 1 else f'{count} rows'
-    raise ValueError(f'{self._file} has {rows} that cannot be used:\n{text}')
+    raise ValueError(f'{self._file} has {rows} that cannot be used:\n{shown}')
 
 
 def read(path: pathlib.Path, delimiter: str = '') -> list[Record]:
@@ -144,6 +154,12 @@ def _check_names(path: pathlib.Path, where: str, names: Iterable[str]) -> None:
 def _json_lines(path: pathlib.Path) -> list[Record]:
   """Reads one JSON object from each line."""
   records, mistakes = [], Mistakes(str(path))
+  if next(iter(_lines(path)), '').lstrip().startswith('['):
+    raise ValueError(
+      f'{path} begins with a list, and a table has one JSON object in each line'
+      ', such as {"path": "a.png", "label": "cat"}, without commas between the'
+      ' lines'
+    )
   for number, line in enumerate(_lines(path), 1):
     if not line.strip():
       continue

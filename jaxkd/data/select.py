@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jaxkd.catalog import check_whole
 from jaxkd.data.base import Dataset, digest
 from jaxkd.data.batches import permutation
 from jaxkd.data.stratify import several_labels
@@ -167,8 +168,7 @@ def _require(dataset: Dataset, setting: str, n: int, needed: int) -> None:
       f' {dataset.name!r} have several labels each: set it to 0 (a part of the'
       ' training split is held out by data.hold_out)'
     )
-  if n < 0:
-    raise ValueError(f'data.{setting}={n} is negative: use 0 to switch it off')
+  check_whole('data', setting, n, least=0)
   counts = np.bincount(dataset.train.label, minlength=dataset.num_classes)
   k = int(np.argmin(counts))
   if counts[k] < needed:

@@ -1,10 +1,12 @@
 """Tables of images: paths and labels, and maybe splits and weights."""
 
+import collections
 import io
 import json
 import math
 import os
 import pathlib
+import stat
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,10 +17,18 @@ from jaxkd.data import records
 from jaxkd.data.assemble import MEMORY
 from jaxkd.data.base import Dataset
 from jaxkd.data.decode import File, Rules
-from jaxkd.data.examples import PROBLEMS, Examples, Options, dataset_of
-from jaxkd.data.records import Mistakes, Record
+from jaxkd.data.examples import PROBLEMS, ByIndex, Examples, Options, dataset_of
+from jaxkd.data.records import Record, text
 
 SEVERAL = 'multi_label'
+MARKS = {
+  '1': True,
+  '1.0': True,
+  'true': True,
+  '0': False,
+  '0.0': False,
+  'false': False,
+}
 
 
 def table(
@@ -67,19 +77,43 @@ def table(
     KeyError: no such problem or column.
     ValueError: rows that cannot be used, by their lines: a missing file, an
       unknown split, an empty label, a weight that is negative or not finite.
+      What is not used, in rows of another split, may be wrong.
   """
   lookup('problem', PROBLEMS, problem)
   file = pathlib.Path(source).expanduser()
   rows = records.read(file, delimiter)
   columns = _columns(file, rows, path, label, split, weight)
   root, several = pathlib.Path(dir or file.parent), problem == SEVERAL
-  names = tuple(map(str, classes or (() if isinstance(label, str) else label)))
+  names = _given('classes', classes or ())
+  if not isinstance(label, str):
+    names = names or _given('label', label)
   options = problem, test, image_size, channels, memory
   rules = Rules(exif, white, background, max_pixels)
   return dataset_of(
     _examples(source, rows, columns, root, several, separator, names),
     Options(*options, hold_out, hold_out_seed, rules, skip_unreadable),
   )
+
+
+def _given(setting: str, names: Sequence[str]) -> tuple[str, ...]:
+  """Returns a setting's list of names as text.
+
+  Raises:
+    ValueError: it is no list, or a name is in it twice.
+  """
+  if not isinstance(names, list | tuple):
+    raise ValueError(
+      f'data.settings.{setting} must be a list of names like'
+      f" ('cat', 'dog'), got {names!r}"
+    )
+  found = tuple(map(text, names))
+  double = [name for name, n in collections.Counter(found).items() if n > 1]
+  if double:
+    raise ValueError(
+      f'data.settings.{setting} has {double[0]!r} more than once: name each one'
+      ' once'
+    )
+  return found
 
 
 class Columns(NamedTuple):
@@ -103,6 +137,8 @@ def _columns(
   weight: str | None,
 ) -> Columns:
   """Returns the columns that are used; raises KeyError if one is missing."""
+  if not label:
+    raise ValueError('data.settings.label must name at least one column')
   known = list(dict.fromkeys(name for row in rows for name in row.values))
   for setting, name in [
     ('path', path),
@@ -129,21 +165,24 @@ def _examples(
   separator: str,
   class_names: tuple[str, ...],
 ) -> Examples:
-  """Returns the rows as examples, if none of them has a mistake."""
-  mistakes, split = Mistakes(source), columns.split
-  found = _files(rows, columns.path, root, mistakes)
-  labels = _labels(rows, columns.label, several, separator, mistakes)
-  weights = _weights(rows, columns.weight, mistakes) if columns.weight else None
-  mistakes.check()
+  """Returns the rows as examples."""
+  split = columns.split
+  images, bad_files = _files(rows, columns.path, root)
+  labels, bad_labels = _labels(rows, columns.label, several, separator)
+  weights, bad_weights = None, {}
+  if columns.weight:
+    weights, bad_weights = _weights(rows, columns.weight)
   return Examples(
     name=f'table:{source}',
     places=[row.where for row in rows],
     labels=labels,
-    fetch=lambda index: [_opened(found[i]) for i in index],
-    identity=[_identity(*image) for image in found],
-    splits=[_text(row.values.get(split)) for row in rows] if split else None,
+    fetch=lambda index: [_opened(images[i]) for i in index],
+    identity=[f'{image.name} {image.size}' for image in images],
+    splits=[text(row.values.get(split)) for row in rows] if split else None,
     weights=weights,
     class_names=class_names,
+    mistakes=(bad_files, bad_labels),
+    training_mistakes=bad_weights,
   )
 
 
@@ -170,63 +209,59 @@ def _missing(
   )
 
 
-def _text(value: Any) -> str:
-  """Returns a cell as text without spaces around it, '' for an empty one."""
-  if value is None or (isinstance(value, float) and math.isnan(value)):
-    return ''
-  if isinstance(value, float) and value.is_integer():
-    value = int(value)
-  return str(value).strip()
+class Image(NamedTuple):
+  """An encoded image: a name for messages, what it is, and its bytes."""
 
-
-Image = tuple[str, pathlib.Path | bytes]  # a name, and where it is
+  name: str
+  content: pathlib.Path | bytes
+  size: int
 
 
 def _files(
-  rows: Sequence[Record], column: str, root: pathlib.Path, mistakes: Mistakes
-) -> list[Image]:
-  """Returns the image of each row: a file, which must be there.
+  rows: Sequence[Record], column: str, root: pathlib.Path
+) -> tuple[list[Image], ByIndex]:
+  """Returns the image of each row, a file, and what is wrong with some.
 
   In Parquet, a cell may also hold an encoded image, as bytes or as
   {'bytes': ...}.
   """
-  root, found = root.expanduser(), []
-  for row in rows:
+  root, images, mistakes = root.expanduser(), [], {}
+  for i, row in enumerate(rows):
     value = row.values.get(column)
     if isinstance(value, Mapping) and value.get('bytes') is not None:
       value = value['bytes']
     elif isinstance(value, Mapping):
       value = value.get('path')
     if isinstance(value, bytes):
-      found.append((f'the image of {row.where}', value))
+      images.append(Image(f'the image of {row.where}', value, len(value)))
       continue
-    name = _text(value)
-    place = root / pathlib.Path(name).expanduser()
+    name = text(value)
+    # A name that begins with ~ and is no user's home is that of a file.
+    place, size = root / os.path.expanduser(name), 0
+    try:
+      status = os.stat(place)
+    except (OSError, ValueError) as error:  # ValueError: a zero byte
+      missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+      what = 'is not there' if missing else f'cannot be read ({error})'
+    else:
+      what = '' if stat.S_ISREG(status.st_mode) else 'is not a file'
+      if stat.S_ISDIR(status.st_mode):
+        what = 'is a folder'
+      size = status.st_size
     if not name:
-      mistakes.add(row.where, f'the column {column!r} is empty')
-    elif not os.path.isfile(place):
-      what = 'is a folder' if place.is_dir() else 'is not there'
-      mistakes.add(
-        row.where,
-        f'{place} {what} (paths are relative to data.dir, or else to the'
-        ' table)',
+      mistakes[i] = f'the column {column!r} is empty'
+    elif what:
+      mistakes[i] = (
+        f'{place} {what} (paths are relative to data.dir, or else to the table)'
       )
-    found.append((str(place), place))
-  return found
+    images.append(Image(str(place), place, size))
+  return images, mistakes
 
 
 def _opened(image: Image) -> File:
-  name, content = image
-  if isinstance(content, bytes):
-    return name, io.BytesIO(content)
-  return name, content
-
-
-def _identity(name: str, content: pathlib.Path | bytes) -> str:
-  """Returns the name and the size of an image."""
-  if isinstance(content, bytes):
-    return f'{name} {len(content)}'
-  return f'{name} {content.stat().st_size}'
+  if isinstance(image.content, bytes):
+    return image.name, io.BytesIO(image.content)
+  return image.name, image.content
 
 
 def _labels(
@@ -234,9 +269,8 @@ def _labels(
   column: str | Sequence[str],
   several: bool,
   separator: str,
-  mistakes: Mistakes,
-) -> list[list[str]]:
-  """Returns the labels of each row.
+) -> tuple[list[list[str]], ByIndex]:
+  """Returns the labels of each row, and what is wrong with some.
 
   With several labels for an image, a cell has any number of them, separated or
   as a list; or each column is a class, with 1 where an image has it and 0
@@ -248,74 +282,70 @@ def _labels(
         f'label={list(column)} are several columns: set'
         f' --config.data.settings.problem={SEVERAL}'
       )
-    return [_marked(row, column, mistakes) for row in rows]
-  labels = []
-  for row in rows:
+    return _marked(rows, column)
+  labels, mistakes = [], {}
+  for i, row in enumerate(rows):
     value = row.values.get(column)
-    if several:
-      names = _list_of(value, separator)
-    else:
-      names = [_text(value)]
-      if isinstance(value, list):
-        mistakes.add(
-          row.where,
-          f'the label {value} is a list: an image has several labels with'
-          f' --config.data.settings.problem={SEVERAL}',
-        )
-      elif not names[0]:
-        mistakes.add(row.where, f'the column {column!r} is empty')
+    values = _list_of(value, separator) if several else [value]
+    if isinstance(value, list) and not several:
+      mistakes[i] = (
+        f'the label {value} is a list: an image has several labels with'
+        f' --config.data.settings.problem={SEVERAL}'
+      )
+    elif any(isinstance(x, list | Mapping | bytes) for x in values):
+      mistakes[i] = f'the label {value} is neither text nor a number'
+    names = list(filter(None, map(text, values)))
+    if not (names or several):
+      mistakes[i] = f'the column {column!r} is empty'
     labels.append(names)
-  return labels
+  return labels, mistakes
 
 
-def _list_of(value: Any, separator: str) -> list[str]:
+def _list_of(value: Any, separator: str) -> list[Any]:
   """Returns the labels of a cell: a list, one written in JSON, or text."""
-  text = '' if isinstance(value, list) else _text(value)
-  if text.startswith('['):
+  if isinstance(value, list):
+    return value
+  if isinstance(value, Mapping):
+    return [value]
+  cell = text(value)
+  if cell.startswith('['):
     try:
-      value = json.loads(text)
+      return json.loads(cell)
     except ValueError:
       pass  # a label that begins with a bracket
-  if isinstance(value, list):
-    names = map(_text, value)
-  else:
-    names = (x.strip() for x in text.split(separator or None))
-  return [name for name in names if name]
+  return [x.strip() for x in cell.split(separator or None)]
 
 
 def _marked(
-  row: Record, columns: Sequence[str], mistakes: Mistakes
-) -> list[str]:
-  """Returns the columns of classes in which a row has 1."""
-  marks = {'1': True, 'true': True, '0': False, 'false': False}
-  labels = []
-  for name in columns:
-    text = _text(row.values.get(name)).lower()
-    if text not in marks:
-      mistakes.add(
-        row.where, f'the column {name!r} must be 0 or 1, got {text!r}'
-      )
-    elif marks[text]:
-      labels.append(name)
-  return labels
+  rows: Sequence[Record], columns: Sequence[str]
+) -> tuple[list[list[str]], ByIndex]:
+  """Returns the columns of classes in which each row has 1, and mistakes."""
+  labels, mistakes = [], {}
+  for i, row in enumerate(rows):
+    cells = {name: text(row.values.get(name)) for name in columns}
+    marks = {name: MARKS.get(cell.lower()) for name, cell in cells.items()}
+    for name, mark in marks.items():
+      if mark is None:
+        mistakes.setdefault(
+          i, f'the column {name!r} must be 0 or 1, got {cells[name]!r}'
+        )
+    labels.append([name for name, mark in marks.items() if mark])
+  return labels, mistakes
 
 
-def _weights(
-  rows: Sequence[Record], column: str, mistakes: Mistakes
-) -> np.ndarray:
-  """Returns the weight of each row, float64 [N]."""
-  weights = []
-  for row in rows:
-    text = _text(row.values.get(column))
+def _weights(rows: Sequence[Record], column: str) -> tuple[np.ndarray, ByIndex]:
+  """Returns the weight of each row, float64 [N], and mistakes."""
+  weights, mistakes = [], {}
+  for i, row in enumerate(rows):
+    cell = text(row.values.get(column))
     try:
-      value = float(text)
+      value = float(cell)
     except ValueError:
       value = math.nan
     if not (math.isfinite(value) and value >= 0):
-      mistakes.add(
-        row.where,
-        f'the weight must be a number of at least 0, got {text!r} in the column'
-        f' {column!r}',
+      mistakes[i] = (
+        f'the weight must be a number of at least 0, got {cell!r} in the column'
+        f' {column!r}'
       )
     weights.append(value)
-  return np.array(weights)
+  return np.array(weights), mistakes

@@ -6,8 +6,11 @@ phase begins that it concerns: a teacher may have been trained for days by then.
 """
 
 import functools
+import math
+import os
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,7 +20,7 @@ from jaxkd.checkpoints import SavedNetwork
 from jaxkd.config import BAYES
 from jaxkd.data.base import Dataset
 from jaxkd.runs.experiment import Experiment
-from jaxkd.training.phase import module_variables
+from jaxkd.training.phase import initial_key, module_variables
 
 
 def check(experiment: Experiment, networks: Mapping[str, SavedNetwork]) -> None:
@@ -115,15 +118,53 @@ def _is_sound(name: str, array: np.ndarray) -> bool:
 def _check_fit(
   experiment: Experiment, networks: Mapping[str, SavedNetwork]
 ) -> None:
-  """Checks that networks fit every phase that they start in, from shapes."""
+  """Checks that networks fit every phase that they start in, from shapes.
+
+  Their arrays have to fit into the memory, too.
+  """
   initial = {name: network.variables for name, network in networks.items()}
   shapes = jax.eval_shape(lambda x: x, initial)
   for phase in experiment.phases:
     fit = functools.partial(module_variables, phase.program, seed=phase.seed)
     jax.eval_shape(fit, shapes)
+    for name in phase.program.init_modules:
+      init = functools.partial(phase.program.init_network, name)
+      check_memory(name, jax.eval_shape(init, initial_key(phase.seed)))
     # From then on they are what this phase has made of them.
     trained = phase.graph.trained
     shapes = {n: x for n, x in shapes.items() if n not in trained}
+
+
+def check_memory(name: str, variables: Any) -> None:
+  """Refuses a network that is larger than the memory of a device.
+
+  Args:
+    name: of the network.
+    variables: the shapes of its arrays.
+
+  Raises:
+    ValueError: with its size, of which training needs several times as much.
+  """
+  memory = memory_bytes()
+  needed = sum(math.prod(x.shape) * 4 for x in jax.tree.leaves(variables))
+  if memory and needed > memory:
+    raise ValueError(
+      f'the network {name!r} has {needed / 2**30:,.1f} GiB of parameters, and'
+      f' the memory is {memory / 2**30:,.1f} GiB: make it narrower, by'
+      ' --config.student.width or --config.teacher.width, or choose another'
+      ' model'
+    )
+
+
+def memory_bytes() -> int:
+  """Returns the memory of a device, or of the machine; 0 if it is unknown."""
+  stats = jax.devices()[0].memory_stats() or {}
+  if 'bytes_limit' in stats:
+    return stats['bytes_limit']
+  try:
+    return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+  except (AttributeError, ValueError):  # not on Windows
+    return 0
 
 
 def checkpoint_paths(experiment: Experiment) -> dict[str, str]:
