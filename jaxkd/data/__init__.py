@@ -214,6 +214,12 @@ def load(
     dataset = select.validation(dataset, validation)
   if few_shot:
     dataset = select.few_shot(dataset, few_shot)
+  _check_weights(dataset)
+  return _augmented(dataset, augment)
+
+
+def _check_weights(dataset: Dataset) -> None:
+  """Refuses training examples that all have the weight 0."""
   weight = dataset.train.weight
   if weight is not None and not np.any(weight):
     raise ValueError(
@@ -221,7 +227,6 @@ def load(
       ' give some of them a positive one, choose another subset, or set'
       " data.settings.weight='' to ignore the column"
     )
-  return _augmented(dataset, augment)
 
 
 def _read(
