@@ -214,13 +214,7 @@ def load(
     dataset = select.validation(dataset, validation)
   if few_shot:
     dataset = select.few_shot(dataset, few_shot)
-  weight = dataset.train.weight
-  if weight is not None and not np.any(weight):
-    raise ValueError(
-      f'the weights of all {len(weight)} training examples that are left are 0:'
-      ' give some of them a positive one, choose another subset, or set'
-      " data.settings.weight='' to ignore the column"
-    )
+  _check_weights(dataset.train)
   return _augmented(dataset, augment)
 
 
@@ -261,6 +255,16 @@ def _read(
   if hold_out and not divides:
     dataset = select.hold_out(dataset, hold_out, seed)
   return dataset
+
+
+def _check_weights(train: Split) -> None:
+  """Raises ValueError if no example of a subset counts."""
+  if train.weight is not None and not np.any(train.weight):
+    raise ValueError(
+      f'the weights of all {len(train)} training examples that are left are 0:'
+      ' give some of them a positive one, choose another subset, or set'
+      " data.settings.weight='' to ignore the column"
+    )
 
 
 def _augmented(dataset: Dataset, augment: str) -> Dataset:

@@ -77,7 +77,6 @@ def table(
     KeyError: no such problem or column.
     ValueError: rows that cannot be used, by their lines: a missing file, an
       unknown split, an empty label, a weight that is negative or not finite.
-      What is not used, in rows of another split, may be wrong.
   """
   lookup('problem', PROBLEMS, problem)
   file = pathlib.Path(source).expanduser()
@@ -85,8 +84,7 @@ def table(
   columns = _columns(file, rows, path, label, split, weight)
   root, several = pathlib.Path(dir or file.parent), problem == SEVERAL
   names = _given('classes', classes or ())
-  if not isinstance(label, str):
-    names = names or _given('label', label)
+  names = names or (() if isinstance(label, str) else _given('label', label))
   options = problem, test, image_size, channels, memory
   rules = Rules(exif, white, background, max_pixels)
   return dataset_of(
