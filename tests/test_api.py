@@ -359,6 +359,21 @@ class TestFunctional:
     alone, _ = after_a_step(1, initial)
     np.testing.assert_allclose(kernels[1], alone['head']['kernel'], rtol=1e-5)
 
+  def test_a_donated_state_leaves_the_callers_arrays(self):
+    variables = models.build('linear', 3).init(
+      jax.random.key(1), jnp.zeros((1, *SHAPE))
+    )
+    _, state, step = jaxkd.functional(
+      'linear',
+      'linear',
+      num_classes=3,
+      image_shape=SHAPE,
+      initial={'teacher': variables},
+      optimizer=optax.sgd(0.1),
+    )
+    jax.jit(step, donate_argnums=0)(state, next(self.batches()))
+    assert np.all(np.isfinite(jax.tree.leaves(variables)[0]))
+
   def test_a_frozen_teacher_needs_variables(self):
     with pytest.raises(
       KeyError, match="'teacher' is frozen and has no variables"

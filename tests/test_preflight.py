@@ -1,6 +1,7 @@
 """What can be checked before the first step is checked there."""
 
 import contextlib
+import dataclasses
 import functools
 import pathlib
 
@@ -171,3 +172,12 @@ def test_a_network_larger_than_the_memory_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(preflight, 'memory_bytes', lambda n=memory: n)
     with pytest.raises(ValueError) if refused else contextlib.nullcontext():
       preflight.check_memory('student', fits)
+
+
+def test_a_single_class_is_refused():
+  dataset = tiny.experiment().dataset
+  one = dataclasses.replace(dataset, class_names=('cat',))
+  with pytest.raises(ValueError, match="has only the class 'cat', so that"):
+    preflight.check_data(one, 8)
+  several = dataclasses.replace(one, problem='multi_label')
+  preflight.check_data(several, 8)

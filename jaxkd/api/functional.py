@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from jaxkd import config as configs
@@ -104,7 +105,9 @@ def _initial(
   """Returns the variables of checkpoints, and those of the caller."""
   pretrained = load_pretrained(experiment)
   own = {name: network.variables for name, network in pretrained.items()}
-  return module_variables(program, {**own, **given}, seed=0)
+  variables = module_variables(program, {**own, **given}, seed=0)
+  # Copies, since a caller may donate the state, but not the caller's arrays.
+  return jax.tree.map(jnp.copy, variables)
 
 
 def _experiment(

@@ -84,7 +84,7 @@ def table(
   columns = _columns(file, rows, path, label, split, weight)
   root, several = pathlib.Path(dir or file.parent), problem == SEVERAL
   names = _given('classes', classes or ())
-  names = names or _given('label', () if isinstance(label, str) else label)
+  names = names or (() if isinstance(label, str) else _given('label', label))
   options = problem, test, image_size, channels, memory
   rules = Rules(exif, white, background, max_pixels)
   return dataset_of(

@@ -44,13 +44,19 @@ def check_data(dataset: Dataset, batch_size: int) -> None:
   """Refuses data that cannot be trained on.
 
   Raises:
-    ValueError: fewer training images than a batch; numbers that are not finite.
+    ValueError: fewer training images than a batch; a single class; numbers that
+      are not finite.
   """
   images = len(dataset.train)
   if batch_size > images:
     raise ValueError(
       f'batch_size={batch_size} must be at most the {images:,} training images'
       f' of {dataset.name}: set --config.batch_size={images} or less'
+    )
+  if dataset.problem == 'classification' and dataset.num_classes < 2:
+    raise ValueError(
+      f'{dataset.name} has only the class {dataset.class_names[0]!r}, so that'
+      ' there is nothing to learn: add images of another one'
     )
   splits = {
     'training': dataset.train,
