@@ -117,6 +117,11 @@ class TestPython:
     assert 8 not in foreign_teachers.CALLS  # only the test split's batches
     close(tmp_path / 'a', tmp_path / 'b', 0)
 
+  def test_its_size_is_unknown(self):
+    lines = tiny.experiment(teacher__name=HERE + 'traced').describe()
+    (line,) = (x for x in lines.splitlines() if 'foreign_teachers' in x)
+    assert line.split()[-2:] == ['-', '-']
+
   def test_outputs_of_a_function_are_those_of_its_source(self, monkeypatch):
     networks = []
     for source in ('one', 'other'):
