@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import tiny
 
-from jaxkd import checkpoints
+from jaxkd import checkpoints, models
 from jaxkd.checkpoints import FUNCTION, read_function
 from jaxkd.commands import evaluate, export
 from jaxkd.commands import store as command
 from jaxkd.data import augment
 from jaxkd.interop import foreign
+from jaxkd.runs import functions
 from jaxkd.runs.experiment import build
 from jaxkd.runs.run import Run
 
@@ -115,6 +116,21 @@ class TestPython:
     finish(tmp_path / 'b', **settings)
     assert 8 not in foreign_teachers.CALLS  # only the test split's batches
     close(tmp_path / 'a', tmp_path / 'b', 0)
+
+  def test_its_size_is_unknown(self):
+    lines = tiny.experiment(teacher__name=HERE + 'traced').describe()
+    (line,) = (x for x in lines.splitlines() if 'foreign_teachers' in x)
+    assert line.split()[-2:] == ['-', '-']
+
+  def test_outputs_of_a_function_are_those_of_its_source(self, monkeypatch):
+    networks = []
+    for source in ('one', 'other'):
+      monkeypatch.setattr(models, 'source_digest', lambda _, x=source: x)
+      functions._read.cache_clear()
+      made = tiny.experiment(teacher__name=HERE + 'on_host')
+      networks.append(made.phases[0].sources['teacher'].network)
+    functions._read.cache_clear()
+    assert networks[0] != networks[1]
 
   @pytest.mark.parametrize(
     ('changes', 'message'),

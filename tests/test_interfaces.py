@@ -373,7 +373,7 @@ class TestInput:
         dict(mean=(float('nan'),), std=(1.0,)),
         r'teacher.mean\[0\] must be fin',
       ),
-      (dict(mean=('x',), std=(1.0,)), 'must be a finite number'),
+      (dict(mean=('x',), std=(1.0,)), 'teacher.mean must have numbers only'),
       (dict(channels=2), 'takes 2 channels, the images have 1'),
       (dict(image_size=-1), 'teacher.image_size must be at least 0'),
     ],

@@ -288,6 +288,21 @@ def test_views_that_are_not_numbered_are_not_cached():
     precomputed.check_cacheable(dataset, flipped)
 
 
+def test_every_part_of_the_view_tells_stores_apart():
+  dataset, source = data(), precomputed.Source()
+  view, mine = dataset.view, precomputed.data_entries(dataset, source)
+  for changes in (
+    dict(mean=(0.25,)),
+    dict(std=(0.125,)),
+    dict(pad=view.pad + 1),
+    dict(flip=not view.flip),
+    dict(scale=1.0),
+  ):
+    other = dataclasses.replace(view, **changes)
+    other = dataclasses.replace(dataset, view=other)
+    assert precomputed.data_entries(other, source) != mine, changes
+
+
 class TestRefusals:
   """A mistake is named before anything is computed."""
 

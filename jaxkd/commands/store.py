@@ -173,10 +173,11 @@ def _cost(header: Header) -> str:
   """Returns what a file holds and how large it is, as text."""
   rows, one = header.rows, header.rows.record.itemsize
   shape = ' x '.join(map(str, rows.shape))
+  views = '1 view' if header.slots == 1 else f'{header.slots} views'
   kept = f'the {rows.top} largest of {shape}' if rows.top else shape
   return (
-    f'{header.slots} views of {header.examples:,} images, {kept} logits in'
-    f' {rows.dtype}, {one:,} bytes for each: {header.size:,} bytes'
+    f'{views} of {header.examples:,} images, {kept} logits in {rows.dtype},'
+    f' {one:,} bytes for each: {header.size:,} bytes'
   )
 
 

@@ -24,6 +24,13 @@ def row_name(network: Mapping[str, Any]) -> str:
   return model_name(network['model'], *map(network.get, keys))
 
 
+def size_cells(params: int, macs: int) -> tuple[str, str]:
+  """Returns parameters and MACs as text; '-' of a function, unknown."""
+  if not params and not macs:
+    return '-', '-'
+  return f'{params:,}', f'{macs / 1e6:,.1f} M'
+
+
 def sizes(program: Program, name: str) -> tuple[int, int]:
   """Returns a network's parameters and MACs per image."""
   module = program.modules[name]
@@ -51,8 +58,7 @@ def phase_text(number: int, phase: ResolvedPhase) -> str:
         name,
         model_name(phase.models[name].name, **_particulars(module)),
         f'frozen: {source}' if source else role(network),
-        f'{parameters:,}',
-        f'{macs / 1e6:,.1f} M',
+        *size_cells(parameters, macs),
       )
     )
   transfers = [('guide', '', 'learner', 'weight', 'objective')]

@@ -130,8 +130,7 @@ def result_table(summary: Mapping[str, Any]) -> str:
       name,
       describe.row_name(network),
       *(display.show(network.get(key)) for key, display in displays.items()),
-      f'{network["params"]:,}',
-      f'{network["macs"] / 1e6:,.1f} M',
+      *describe.size_cells(network['params'], network['macs']),
     )
     for name, network in summary['networks'].items()
   ]
