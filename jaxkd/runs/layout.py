@@ -3,7 +3,7 @@
 import os
 import pathlib
 
-from jaxkd import checkpoints, disk
+from jaxkd import disk
 from jaxkd.disk import NETWORKS
 
 CONFIG = 'config.json'
@@ -16,6 +16,9 @@ def is_run(workdir: pathlib.Path) -> bool:
   A folder of the Hugging Face hub has a file of the same name, but is a network
   itself.
   """
+  # Imported here, since `jaxkd doctor` also works where JAX does not.
+  from jaxkd import checkpoints
+
   return (workdir / CONFIG).exists() and not checkpoints.kind_of(workdir)
 
 
