@@ -28,10 +28,6 @@ class Network:
     predict: the function of normalised images, float32 [B, H, W, C], that
       returns logits, float32 [B, K].
     dataset: the data that it was trained on, if they are in memory.
-
-  >>> import jaxkd
-  >>> network = jaxkd.load_network('runs/mine')  # doctest: +SKIP
-  >>> network(images).argmax(-1)  # doctest: +SKIP
   """
 
   def __init__(

@@ -17,13 +17,7 @@ from jaxkd.training import log
 
 
 class Result:
-  """The result of a run: its networks, its metrics, and its folder.
-
-  >>> import jaxkd
-  >>> result = jaxkd.load('runs/mine')  # doctest: +SKIP
-  >>> result.student.top1  # doctest: +SKIP
-  0.9861
-  """
+  """The result of a run: its networks, its metrics, and its folder."""
 
   def __init__(
     self, workdir: str | os.PathLike[str], dataset: Dataset | None = None

@@ -62,10 +62,6 @@ def distill(
   Raises:
     KeyError: an unknown name, with suggestions.
     ValueError: a setting that does not fit; a folder of another run.
-
-  >>> import jaxkd
-  >>> result = jaxkd.distill('mlp', 'mlp', 'digits', epochs=1)  # doctest: +SKIP
-  >>> result.student.top1  # doctest: +SKIP
   """
   others |= {'epochs': epochs, 'batch_size': batch_size, 'seed': seed}
   experiment = experiment_of(
