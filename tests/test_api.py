@@ -90,6 +90,20 @@ def test_the_same_call_finds_the_finished_run(result):
   assert jaxkd.load(result.workdir).summary == result.summary
 
 
+def test_paths_from_python_are_expanded(result, monkeypatch):
+  monkeypatch.setenv('HOME', str(result.workdir.parent))
+  monkeypatch.setenv('RUN', result.workdir.name)
+  assert jaxkd.load('~/$RUN').workdir == result.workdir
+  network = jaxkd.load_network('~/$RUN/networks/student')
+  assert network.top1 == result.student.top1
+  section = settings.network('teacher', '~/$RUN', None)
+  assert section['checkpoint'] == str(result.workdir)
+
+
+def test_a_network_of_a_result_is_read_once(result):
+  assert result.student is result['student'] is result.networks['student']
+
+
 def test_a_result_shows_its_networks_and_epochs(result):
   assert result.networks.keys() == {'teacher', 'student'}
   assert result.network.card.name == 'student'

@@ -1,5 +1,6 @@
 """Folders of the Hugging Face hub: configurations, processors and weights."""
 
+import argparse
 import functools
 import json
 
@@ -10,6 +11,7 @@ import tiny
 
 from jaxkd import checkpoints, models, tree
 from jaxkd.checkpoints import Kind
+from jaxkd.cli.arguments import data_config
 from jaxkd.commands import convert, evaluate
 from jaxkd.interop import files, hugging_face
 from jaxkd.interop.torch import to_state_dict
@@ -157,6 +159,13 @@ def test_the_command_converts_a_folder(sharded, network, tmp_path, capsys):
   with pytest.raises(SystemExit, match='1'):
     convert.main(['vit_small', str(sharded), str(tmp_path / 'y.npz')])
   assert 'vit is a vit_tiny, not a vit_small' in capsys.readouterr().err
+
+
+def test_the_console_command_takes_a_folder_for_no_run(sharded):
+  arguments = argparse.Namespace(
+    run=str(sharded), config='kd_digits', settings=['data.few_shot=2']
+  )
+  assert data_config(arguments).data.few_shot == 2
 
 
 def test_a_folder_is_a_teacher_whose_settings_are_its_own(sharded, tmp_path):

@@ -1,7 +1,6 @@
 """Evaluation of any network on any data, in one call."""
 
 import os
-import pathlib
 from typing import Any
 
 from jaxkd import config as configs
@@ -30,7 +29,8 @@ def evaluate(
 
   Raises:
     FileNotFoundError: there is no network.
-    ValueError: the data it was trained on are not known, or have other classes.
+    ValueError: nothing names the data that it was trained on, or data of other
+      classes.
   """
   if isinstance(network, Result):
     network = network.network
@@ -54,11 +54,11 @@ def _dataset(network: Network, data: Any) -> Dataset:
   if network.dataset is not None:
     return network.dataset
   run = network.path.parent.parent  # of RUN/networks/NAME
-  place = run if (run / layout.CONFIG).exists() else network.path
+  place = run if layout.is_run(run) else network.path
   try:
     return artifacts.load_data(artifacts.data_settings(place, network.card))
   except FileNotFoundError as error:
-    if pathlib.Path(place, layout.CONFIG).exists():
+    if layout.is_run(place):
       raise
     raise ValueError(
       f'{network.path} does not say which data it was trained on: pass data='

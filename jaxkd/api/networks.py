@@ -2,7 +2,6 @@
 
 import functools
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxkd import checkpoints
+from jaxkd import checkpoints, disk
 from jaxkd.data.base import Dataset
 from jaxkd.types import Variables
 
@@ -43,8 +42,8 @@ class Network:
       metrics: on the test split, where they are newer than those on the card.
       dataset: the data that it was trained on, if they are in memory.
     """
-    self.path = pathlib.Path(path)
-    self.predict, self.card = checkpoints.load_function(path)
+    self.path = disk.expanded(path)
+    self.predict, self.card = checkpoints.load_function(self.path)
     self.metrics = {**self.card.results, **(metrics or {})}
     self.dataset = dataset
 

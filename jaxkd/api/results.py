@@ -1,12 +1,12 @@
 """A finished run, as Python sees it."""
 
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from jaxkd import disk
 from jaxkd.api.networks import Network
 from jaxkd.catalog import UnknownNameError, suggestion
 from jaxkd.checkpoints.load import RESULTS
@@ -31,8 +31,9 @@ class Result:
     Raises:
       FileNotFoundError: there is no finished run.
     """
-    self.workdir = pathlib.Path(workdir)
+    self.workdir = disk.expanded(workdir)
     self._dataset = dataset
+    self._read: dict[str, Network] = {}
     summary = folder.read_summary(self.workdir)
     if summary is None:
       raise FileNotFoundError(
@@ -69,8 +70,10 @@ class Result:
         f'{self.workdir} has trained no network {name!r}.'
         f' {suggestion(name, trained)}'
       )
-    metrics = self.summary['networks'].get(name)
-    return Network(path, _metrics(metrics), self._dataset)
+    if name not in self._read:  # whose arrays are read once
+      metrics = self.summary['networks'].get(name)
+      self._read[name] = Network(path, _metrics(metrics), self._dataset)
+    return self._read[name]
 
   @property
   def student(self) -> Network:
@@ -113,7 +116,7 @@ class Result:
       ValueError: read back, the file does not give the same logits.
     """
     return export.export(
-      self.workdir, pathlib.Path(path), network, self._dataset
+      self.workdir, disk.expanded(path), network, self._dataset
     )
 
   def __repr__(self) -> str:

@@ -10,7 +10,7 @@ import flax.linen as nn
 from flax import nnx
 from ml_collections import ConfigDict
 
-from jaxkd import checkpoints, models
+from jaxkd import checkpoints, disk, models
 from jaxkd import data as datasets
 from jaxkd.api.networks import Network
 from jaxkd.catalog import UnknownNameError, suggestion
@@ -122,7 +122,7 @@ def _is_architecture(name: str) -> bool:
 
 def _of_path(role: str, value: PathLike) -> dict[str, Any]:
   """Returns the settings of a checkpoint's path."""
-  path = pathlib.Path(value).expanduser()
+  path = disk.expanded(value)
   if not path.exists():
     raise UnknownNameError(
       f'{role}={os.fspath(value)!r} is neither a path nor an architecture.'
@@ -196,8 +196,8 @@ def data(value: Any) -> tuple[dict[str, Any], Dataset | None]:
     return {'name': dataset.name}, dataset
   if isinstance(value, str | os.PathLike):
     text = os.fspath(value)
-    known = text.partition(':')[0] in datasets.CATALOG
-    if not known and pathlib.Path(text).expanduser().is_dir():
+    is_name = text.partition(':')[0] in datasets.CATALOG
+    if not is_name and disk.expanded(text).is_dir():
       text = f'folder:{text}'
     return {'name': text}, None
   raise ValueError(

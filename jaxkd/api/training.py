@@ -2,20 +2,18 @@
 
 import copy
 import os
-import pathlib
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxkd import config as configs
+from jaxkd import disk
 from jaxkd.api import settings
 from jaxkd.api.results import Result
 from jaxkd.config import Config
 from jaxkd.runs.experiment import Experiment, Source, build
 from jaxkd.runs.run import Run
-from jaxkd.training.loop import Epoch
-
-Callback = Callable[[Epoch], bool | None]
+from jaxkd.training.loop import Callback
 
 
 def distill(
@@ -94,8 +92,9 @@ def train(
     ValueError: a setting that does not fit; a folder of another run.
   """
   others = {'method': 'plain', **others}
-  experiment = experiment_of(None, network, data, **others)
-  return _finish(experiment, workdir, callbacks)
+  return distill(
+    None, network, data, workdir=workdir, callbacks=callbacks, **others
+  )
 
 
 def experiment_of(
@@ -137,7 +136,7 @@ def _finish(
   """Runs or resumes an experiment, and returns its result."""
   if workdir is None:
     workdir = tempfile.mkdtemp(prefix='jaxkd-')
-  run = Run(experiment, pathlib.Path(workdir), callbacks)
+  run = Run(experiment, disk.expanded(workdir), callbacks)
   if run.summary is None:
     run.finish()
   return Result(workdir, experiment.source.loaded)

@@ -84,7 +84,7 @@ def data_config(args: argparse.Namespace) -> Any:
   mesh.check_devices()
   if not (args.config or args.settings):
     return None
-  is_run = (disk.expanded(args.run) / layout.CONFIG).exists()
+  is_run = layout.is_run(disk.expanded(args.run))
   others = [x for x in args.settings if not x.startswith('data.dir=')]
   if is_run and others:
     raise ValueError(

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxkd import disk
 from jaxkd.data.assemble import MEMORY
 from jaxkd.data.base import Dataset
 from jaxkd.data.decode import File, Rules
@@ -53,7 +54,7 @@ def huggingface(
     ValueError: no such column, or not the only one of its type; a label that is
       missing.
   """
-  parts = _load(pathlib.Path(source).expanduser())
+  parts = _load(disk.expanded(source))
   options = problem, test, image_size, channels, memory
   rules = Rules(exif, white, background, max_pixels)
   return dataset_of(

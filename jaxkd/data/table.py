@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxkd import disk
 from jaxkd.catalog import UnknownNameError, lookup, suggestion
 from jaxkd.data import records
 from jaxkd.data.assemble import MEMORY
@@ -79,16 +80,16 @@ def table(
       unknown split, an empty label, a weight that is negative or not finite.
   """
   lookup('problem', PROBLEMS, problem)
-  file = pathlib.Path(source).expanduser()
+  file = disk.expanded(source)
   rows = records.read(file, delimiter)
   columns = _columns(file, rows, path, label, split, weight)
-  root, several = pathlib.Path(dir or file.parent), problem == SEVERAL
+  root = disk.expanded(dir) if dir else file.parent
   names = _given('classes', classes or ())
   names = names or (() if isinstance(label, str) else _given('label', label))
   options = problem, test, image_size, channels, memory
   rules = Rules(exif, white, background, max_pixels)
   return dataset_of(
-    _examples(source, rows, columns, root, several, separator, names),
+    _examples(source, rows, columns, root, problem, separator, names),
     Options(*options, hold_out, hold_out_seed, rules, skip_unreadable),
   )
 
@@ -159,13 +160,14 @@ def _examples(
   rows: Sequence[Record],
   columns: Columns,
   root: pathlib.Path,
-  several: bool,
+  problem: str,
   separator: str,
   class_names: tuple[str, ...],
 ) -> Examples:
   """Returns the rows as examples."""
   split = columns.split
   images, bad_files = _files(rows, columns.path, root)
+  several = problem == SEVERAL
   labels, bad_labels = _labels(rows, columns.label, several, separator)
   weights, bad_weights = None, {}
   if columns.weight:
@@ -223,7 +225,7 @@ def _files(
   In Parquet, a cell may also hold an encoded image, as bytes or as
   {'bytes': ...}.
   """
-  root, images, mistakes = root.expanduser(), [], {}
+  images, mistakes = [], {}
   for i, row in enumerate(rows):
     value = row.values.get(column)
     if isinstance(value, Mapping) and value.get('bytes') is not None:

@@ -158,8 +158,8 @@ def write_onnx(
   path.write_bytes(onnx(net, variables, tuple(card['image_shape']), texts))
 
 
-def read_onnx(path: pathlib.Path) -> tuple[Predict, dict[str, Any]]:
-  """Reads a file of `write_onnx`: returns a function, on the CPU, and the card.
+def onnx_session(path: pathlib.Path) -> Any:
+  """Returns an ONNX model, to be run on the CPU by ONNX Runtime.
 
   Raises:
     ImportError: the library is absent.
@@ -167,11 +167,21 @@ def read_onnx(path: pathlib.Path) -> tuple[Predict, dict[str, Any]]:
   """
   runtime = library()
   try:
-    session = runtime.InferenceSession(path, providers=['CPUExecutionProvider'])
+    return runtime.InferenceSession(path, providers=['CPUExecutionProvider'])
   except Exception as error:  # its errors have no class in common
     raise ValueError(
       f'{path} is corrupt, or not an .onnx file: {error}'
     ) from error
+
+
+def read_onnx(path: pathlib.Path) -> tuple[Predict, dict[str, Any]]:
+  """Reads a file of `write_onnx`: returns a function, on the CPU, and the card.
+
+  Raises:
+    ImportError: the library is absent.
+    ValueError: the file is corrupt, or of another kind.
+  """
+  session = onnx_session(path)
   texts = session.get_modelmeta().custom_metadata_map
   if CARD not in texts:
     raise ValueError(

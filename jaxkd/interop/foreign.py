@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxkd.catalog import lookup
-from jaxkd.interop.export import PROGRAM, Predict, library
+from jaxkd.interop.export import PROGRAM, Predict, onnx_session
 from jaxkd.types import Array
 
 Shape = tuple[int, int, int]
@@ -56,13 +56,7 @@ def onnx(
     ValueError: the file is corrupt; its input is not such images; it is not
       clear which output are the logits.
   """
-  runtime = library()
-  try:
-    session = runtime.InferenceSession(path, providers=['CPUExecutionProvider'])
-  except Exception as error:  # its errors have no class in common
-    raise ValueError(
-      f'{path} is corrupt, or not an .onnx file: {error}'
-    ) from error
+  session = onnx_session(path)
   inputs = session.get_inputs()
   if len(inputs) != 1 or len(inputs[0].shape) != 4:
     shapes = {each.name: each.shape for each in inputs}

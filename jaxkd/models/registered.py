@@ -16,10 +16,10 @@ def register(make: Callable[..., Any], name: str) -> str:
     make: as for an import path, see `models.imported`.
     name: a Python identifier, for people.
   """
+  for key, other in _REGISTERED.items():
+    if other is make:
+      return f'{PREFIX}:{key}'
   key = name if name not in _REGISTERED else f'{name}_{uuid.uuid4().hex[:6]}'
-  for known, registered in _REGISTERED.items():
-    if registered is make:
-      key = known
   _REGISTERED[key] = make
   return f'{PREFIX}:{key}'
 
