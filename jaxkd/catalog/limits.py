@@ -169,7 +169,7 @@ ARGUMENTS = {
 class Interval(NamedTuple):
   """Numbers between two ends; `str` describes them in a message.
 
-  low, high: the ends; infinite where there is none.
+  low, high: the bounds; infinite if the interval is unbounded on that side.
   with_low, with_high: whether the interval contains them.
 
   >>> str(interval('[0, 1)')), str(interval('(0, inf)'))

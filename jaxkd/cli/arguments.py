@@ -63,7 +63,7 @@ def network(parser: argparse.ArgumentParser, more: str = '') -> None:
 
 
 def elsewhere(parser: argparse.ArgumentParser) -> None:
-  """Adds the settings of data and network, for what is not a run."""
+  """Adds the settings of data and network, for networks outside of runs."""
   settings(parser)
   parser.add_argument(
     '--config',
@@ -75,7 +75,7 @@ def elsewhere(parser: argparse.ArgumentParser) -> None:
 
 
 def data_config(args: argparse.Namespace) -> Any:
-  """Returns the config of `elsewhere`; None if nothing is given."""
+  """Returns the config of the options of `elsewhere`, or None without any."""
   from jaxkd import config as configs
   from jaxkd.commands import config_files
   from jaxkd.runs import layout

@@ -183,10 +183,9 @@ def load(
       choosing hyper-parameters; held out before the few-shot subset is taken.
     channels: of the images, for loaders that can choose: 3 for RGB, 1 for grey.
     test: the name of the test split, for loaders that can choose.
-    hold_out: a part of the training split that replaces the test split, or is
-      one where there is none: below 1 a fraction of each class, else a number
-      of examples of each class, see `select.held_out`; 0 holds out nothing
-      where there is a test split.
+    hold_out: a part of the training split that serves as the test split: below
+      1 a fraction of each class, else a number of examples of each class, see
+      `select.held_out`; 0 holds out nothing if the data have a test split.
     hold_out_seed: of the choice of that part.
     **settings: further arguments of the loader.
 
