@@ -160,6 +160,24 @@ def test_a_missing_setting_is_named(name):
       losses.alpha_beta(LEARNER.logits, GUIDE.logits, 0.2, 0.9, 1.5),
     ),
     (
+      {'name': 'ekd', 'log_prior': -0.5, 'temperature': 1.5},
+      losses.ekd(LEARNER.logits, GUIDE.logits, -0.5, 1.5),
+    ),
+    (
+      {'name': 'pld', 'temperature': 1.5},
+      losses.pld(LEARNER.logits, GUIDE.logits, LABELS, 1.5),
+    ),
+    (
+      {
+        'name': 'rld',
+        'alpha': 0.2,
+        'beta': 0.9,
+        'temperature': 1.5,
+        'confidence_temperature': 2.5,
+      },
+      losses.rld(LEARNER.logits, GUIDE.logits, LABELS, 0.2, 0.9, 1.5, 2.5),
+    ),
+    (
       {'name': 'nkd', 'gamma': 0.2, 'temperature': 1.5},
       losses.nkd(LEARNER.logits, GUIDE.logits, LABELS, 0.2, 1.5),
     ),
@@ -269,8 +287,11 @@ def test_settings_reach_the_loss(spec, want):
     ('comparative', ()),
     ('dist', ()),
     ('dkd', (LABELS,)),
+    ('ekd', ()),
     ('mlkd', ()),
     ('nkd', (LABELS,)),
+    ('pld', (LABELS,)),
+    ('rld', (LABELS,)),
     ('soft_cross_entropy', ()),
   ],
 )

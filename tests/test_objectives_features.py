@@ -8,15 +8,17 @@ import numpy as np
 import optax
 import pytest
 import tiny
-from objective_inputs import KEY, draw, outputs_of, pairs, parameters
+from objective_inputs import KEY, NOW, draw, outputs_of, pairs, parameters
 
 from jaxkd import objectives, tree
 from jaxkd.graph import Graph, Learner, Transfer
 from jaxkd.graph.program import bind
 from jaxkd.models.resnet import BASIC, ResNet
 from jaxkd.models.vit import ViT
+from jaxkd.objectives.vkd import Orthogonal
 from jaxkd.training import state as states
 from jaxkd.training.step import make_step
+from jaxkd.types import Outputs
 
 # Measured in mdistiller (https://github.com/megvii-research/mdistiller), whose
 # counts have the scale and bias of BatchNorm in them.
@@ -171,3 +173,36 @@ def test_the_method_kd_is_distillation_by_the_objective_kd():
     ('labels', 0.1, 'cross_entropy()'),
     ('teacher', 0.9, 'kd(temperature=2.0)'),
   ]
+
+
+@pytest.mark.parametrize(('width', 'features'), [(3, 5), (5, 3), (4, 4)])
+def test_the_projection_of_vkd_is_orthogonal(width, features):
+  module = Orthogonal(features)
+  x = jax.random.normal(KEY, (7, width))
+  params = module.init(jax.random.key(1), x)
+  # After a step of any size, too.
+  params = jax.tree.map(lambda a: 3 * a + draw(*a.shape), params)
+  kernel = np.asarray(module.apply(params, jnp.eye(width)), np.float64)
+  gram = kernel @ kernel.T if width <= features else kernel.T @ kernel
+  np.testing.assert_allclose(gram, np.eye(min(width, features)), atol=1e-6)
+  slope = jax.grad(lambda p: jnp.sum(module.apply(p, x) ** 3))(params)
+  assert np.all(np.isfinite(slope['params']['matrix']))
+  assert np.any(slope['params']['matrix'] != 0)
+
+
+def test_vkd_is_the_smooth_difference_of_projected_and_normalised_features():
+  learner, guide = (
+    Outputs(jnp.zeros((6, 2)), {'pooled': draw(6, width, seed=width)})
+    for width in (3, 5)
+  )
+  objective = objectives.vkd()
+  params, memory = objective.init(KEY, learner=learner, guide=guide, examples=9)
+  got, _ = objective.loss(params, memory, learner=learner, guide=guide, **NOW)
+  source, target = (np.float64(x.taps['pooled']) for x in (learner, guide))
+  q, r = np.linalg.qr(np.float64(params['matrix']))
+  q = q * np.sign(np.diagonal(r))
+  target = target - target.mean(-1, keepdims=True)
+  target /= np.sqrt(target.var(-1, keepdims=True) + 1e-5)
+  gap = np.abs(source @ q.T - target)
+  want = np.where(gap < 1, gap**2 / 2, gap - 0.5).mean(-1)
+  np.testing.assert_allclose(got, want, rtol=2e-5)

@@ -98,6 +98,20 @@ def test_permuted_logits_keep_the_largest_and_move_the_others():
     step(objectives.permuted(), {}, {}, guide=None)
 
 
+def test_reordered_is_another_objective_of_sorted_logits():
+  sorted_logits = losses.reordered(GUIDE.logits, LABELS)
+  assert np.any(sorted_logits != GUIDE.logits)
+  for inner in (objectives.kd(), objectives.dkd(), objectives.fitnet('stage1')):
+    params, memory = initial(inner)
+    got, _ = step(objectives.reordered(inner), params, memory)
+    want, _ = step(
+      inner, params, memory, guide=GUIDE.replace(logits=sorted_logits)
+    )
+    np.testing.assert_array_equal(got, want)
+  with pytest.raises(ValueError, match='labels have none'):
+    step(objectives.reordered(), {}, {}, guide=None)
+
+
 def test_reverse_keeps_the_value_and_reverses_the_gradient():
   value, slope = jax.value_and_grad(reverse)(jnp.float32(0.7), 0.25)
   assert (value, slope) == (np.float32(0.7), -0.25)

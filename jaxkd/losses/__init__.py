@@ -8,6 +8,7 @@ and none applies a weight or stops gradients: that is left to the caller.
 from jaxkd.losses.binary import binary_cross_entropy, binary_kd
 from jaxkd.losses.contrastive import crd_nce
 from jaxkd.losses.correlations import comparative, dist, mlkd, pearson
+from jaxkd.losses.dirichlet import ekd
 from jaxkd.losses.divergences import alpha_beta
 from jaxkd.losses.features import (
   activation_boundary,
@@ -18,6 +19,7 @@ from jaxkd.losses.features import (
   nst,
   ofd,
   ofd_margin,
+  smooth_l1,
   vid,
   vid_log_scale,
 )
@@ -35,6 +37,7 @@ from jaxkd.losses.logits import (
   square_logits,
   standardise,
 )
+from jaxkd.losses.orders import pld, reordered
 from jaxkd.losses.ranks import cmkd, soft_ranks
 from jaxkd.losses.relations import (
   correlation_congruence,
@@ -45,7 +48,7 @@ from jaxkd.losses.relations import (
 )
 from jaxkd.losses.sizes import adaptive_average_pool
 from jaxkd.losses.stages import fsp, svd_channels, svd_rows
-from jaxkd.losses.targets import dkd, nkd
+from jaxkd.losses.targets import dkd, nkd, rld
 
 __all__ = [
   'activation_boundary',
@@ -62,6 +65,7 @@ __all__ = [
   'cross_entropy',
   'dist',
   'dkd',
+  'ekd',
   'factor',
   'fsp',
   'grouped_kd',
@@ -77,13 +81,17 @@ __all__ = [
   'ofd_margin',
   'pearson',
   'pkt',
+  'pld',
   'primary_classes',
+  'reordered',
   'rkd_angle',
   'rkd_distance',
+  'rld',
   'soft_cross_entropy',
   'soft_ranks',
   'sp',
   'square_logits',
+  'smooth_l1',
   'standardise',
   'svd_channels',
   'svd_rows',

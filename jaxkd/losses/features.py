@@ -37,6 +37,28 @@ def hint(student: Array, teacher: Array) -> Array:
   return jnp.mean(jnp.square(flat(student) - flat(teacher)), axis=1)
 
 
+def smooth_l1(student: Array, teacher: Array) -> Array:
+  """Smooth L1 loss: d² / 2 for differences d below 1, |d| - 1/2 above.
+
+  Args:
+    student: features [B, ...] in the teacher's shape.
+    teacher: features [B, ...].
+
+  Returns:
+    Averaged over all axes but B: [B].
+
+  References:
+    Girshick, ICCV 2015, https://arxiv.org/abs/1504.08083, eq. 3.
+
+  >>> smooth_l1(jnp.zeros((1, 2)), jnp.array([[1.0, 3.0]]))
+  Array([1.5], dtype=float32)
+  """
+  chex.assert_equal_shape([student, teacher])
+  size = jnp.abs(flat(student) - flat(teacher))
+  loss = jnp.where(size < 1, jnp.square(size) / 2, size - 0.5)
+  return jnp.mean(loss, axis=1)
+
+
 def _attention_map(x: Array) -> Array:
   """Returns the normalised attention map of a map [B, ..., C]: [B, HW]."""
   return unit(flat(jnp.mean(jnp.square(at_least_float32(x)), axis=-1)))

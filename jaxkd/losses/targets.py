@@ -5,7 +5,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxkd.losses.groups import grouped_kl, log_soft_grouped
-from jaxkd.losses.temperature import check_classes, check_temperature
+from jaxkd.losses.temperature import (
+  check_classes,
+  check_positive,
+  check_temperature,
+  kl,
+)
 from jaxkd.types import Array
 
 
@@ -114,3 +119,65 @@ def nkd(
   # Classes outside the group are 0 in both: -exp(0) * 0 adds nothing.
   others = -jnp.exp(others_p[..., 1, :]) * others_q[..., 1, :]
   return target + gamma * temperature**2 * jnp.sum(others, axis=-1)
+
+
+def rld(
+  student: Array,
+  teacher: Array,
+  labels: Array,
+  alpha: float = 1.0,
+  beta: float = 8.0,
+  temperature: float = 4.0,
+  confidence_temperature: float = 1.0,
+) -> Array:
+  """Refined logit distillation: alpha SCD + beta MCD.
+
+  With p and q the probabilities of teacher and student and y the label,
+    SCD = T'² KL((max p, 1 - max p) ‖ (q_y, 1 - q_y)) at the temperature T',
+  the sample's confidence: the student is as sure of the label as the teacher is
+  of its own prediction; and
+    MCD = T² KL(p' ‖ q') at the temperature T,
+  the masked correlation, where p' and q' are distributions over the classes
+  whose teacher logit is below that of y. Without any such class, MCD is 0.
+
+  Args:
+    student: logits [..., K], with K at least 2.
+    teacher: logits [..., K]; the caller decides whether gradients flow here.
+    labels: class indices, integers [...].
+    alpha: weight of SCD.
+    beta: weight of MCD.
+    temperature: T > 0 of MCD, in units of logits.
+    confidence_temperature: T' > 0 of SCD, likewise.
+
+  Returns:
+    Loss in nats, one per example: [...]; float32 or better.
+
+  Raises:
+    ValueError: a single class, or a temperature that is not positive.
+
+  References:
+    Sun et al., ICCV 2025, https://arxiv.org/abs/2408.07703. Where the code
+    (https://github.com/zju-SWJ/RLD) sets excluded logits to -1e9, they are left
+    out of the sums here.
+
+  >>> z = jnp.array([[2.0, 1.0, 0.0]])
+  >>> rld(z, z, jnp.array([0]))
+  Array([0.], dtype=float32)
+  """
+  chex.assert_equal_shape([student, teacher])
+  check_temperature('rld', temperature)
+  check_positive('rld', 'confidence_temperature', confidence_temperature)
+  check_classes('rld', student)
+  predicted = jnp.argmax(teacher, axis=-1)
+  log_p, log_q = (
+    log_soft_grouped(
+      z, _target_and_others(z, target), 2, confidence_temperature
+    )[0]
+    for z, target in ((teacher, predicted), (student, labels))
+  )
+  confidence = confidence_temperature**2 * kl(log_p, log_q)
+  of_label = jnp.take_along_axis(teacher, labels[..., None], axis=-1)
+  groups = jnp.where(teacher < of_label, 1, 0)
+  parts = grouped_kl(student, teacher, groups, 2, temperature)
+  correlation = temperature**2 * parts.within[..., 1]
+  return alpha * confidence + beta * correlation

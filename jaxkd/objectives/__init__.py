@@ -29,6 +29,7 @@ from jaxkd.objectives.cross_entropy import cross_entropy
 from jaxkd.objectives.ctkd import ctkd
 from jaxkd.objectives.dist import dist
 from jaxkd.objectives.dkd import dkd
+from jaxkd.objectives.ekd import ekd
 from jaxkd.objectives.fitnet import fitnet
 from jaxkd.objectives.fsp import fsp
 from jaxkd.objectives.ft import ft
@@ -43,9 +44,12 @@ from jaxkd.objectives.nst import nst
 from jaxkd.objectives.ofd import ofd
 from jaxkd.objectives.permuted import permuted
 from jaxkd.objectives.pkt import pkt
+from jaxkd.objectives.pld import pld
+from jaxkd.objectives.reordered import reordered
 from jaxkd.objectives.reviewkd import reviewkd
 from jaxkd.objectives.revised import revised
 from jaxkd.objectives.rkd import rkd
+from jaxkd.objectives.rld import rld
 from jaxkd.objectives.selected import selected
 from jaxkd.objectives.simkd import simkd
 from jaxkd.objectives.soft_cross_entropy import soft_cross_entropy
@@ -53,6 +57,7 @@ from jaxkd.objectives.sp import sp
 from jaxkd.objectives.square_logits import square_logits
 from jaxkd.objectives.standardised import standardised
 from jaxkd.objectives.vid import vid
+from jaxkd.objectives.vkd import vkd
 from jaxkd.objectives.weighted import weighted
 
 CATALOG = {
@@ -71,6 +76,7 @@ CATALOG = {
   'ctkd': ctkd,
   'dist': dist,
   'dkd': dkd,
+  'ekd': ekd,
   'fitnet': fitnet,
   'fsp': fsp,
   'ft': ft,
@@ -85,9 +91,12 @@ CATALOG = {
   'ofd': ofd,
   'permuted': permuted,
   'pkt': pkt,
+  'pld': pld,
+  'reordered': reordered,
   'reviewkd': reviewkd,
   'revised': revised,
   'rkd': rkd,
+  'rld': rld,
   'selected': selected,
   'simkd': simkd,
   'soft_cross_entropy': soft_cross_entropy,
@@ -95,6 +104,7 @@ CATALOG = {
   'square_logits': square_logits,
   'standardised': standardised,
   'vid': vid,
+  'vkd': vkd,
   'weighted': weighted,
 }
 
