@@ -254,9 +254,7 @@ def _instruction(line: str) -> Instruction | None:
     names, attributes = (), f'{operands}){attributes}'
   else:
     names = tuple(re.findall(r'%([\w.-]+)', operands))
-  return Instruction(
-    match[2], shape, opcode, names, attributes, bool(match[1])
-  )
+  return Instruction(match[2], shape, opcode, names, attributes, bool(match[1]))
 
 
 def _closing(text: str, end: str) -> int:
