@@ -184,7 +184,7 @@ class Program:
     ]
 
   def calls(self, target: str, computation: str = '') -> list[Instruction]:
-    """Returns the calls of library functions whose names start with `target`."""
+    """Returns calls of library functions whose names start with `target`."""
     return [
       x
       for _, x in self.kernels(computation or self.body)

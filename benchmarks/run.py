@@ -106,20 +106,29 @@ class Steps:
 class Case(Steps):
   """The training of one pair of models by one method."""
 
-  def __init__(self, pair: str, method: str, sizes: Sizes):
+  def __init__(
+    self,
+    pair: str,
+    method: str,
+    sizes: Sizes,
+    branches: int = 1,
+    dtype: str = 'float32',
+  ):
     """Prepares the steps; nothing is compiled.
 
     Args:
       pair: 'TEACHER:STUDENT', two names of models.
-      method: the name of a method.
+      method: the name of a method, or of an objective.
       sizes: of data and batches.
+      branches: number of branches of the student's convolutions.
+      dtype: compute type of the networks.
 
     Raises:
       KeyError: an unknown model or method, with suggestions.
       ValueError: a malformed pair, or impossible sizes.
     """
     self.pair, self.method, self.sizes = pair, method, sizes
-    task = last_task(pair, method, sizes)
+    task = last_task(pair, method, sizes, branches, dtype)
     super().__init__(feed_of(task, sizes.chunk), functools.partial(start, task))
 
   @property
@@ -134,6 +143,7 @@ def last_task(
   sizes: Sizes,
   branches: int = 1,
   dtype: str = 'float32',
+  settings: Mapping[str, Any] | None = None,
 ) -> Task:
   """Returns the task of the last phase of a method, on all devices.
 
@@ -144,6 +154,7 @@ def last_task(
     sizes: of data and batches.
     branches: number of branches of the student's convolutions.
     dtype: compute type of the networks.
+    settings: others of the config, by name with dots.
   """
   teacher, colon, student = pair.partition(':')
   if not colon:
@@ -171,6 +182,7 @@ def last_task(
     train_size=examples * -(-sizes.num_classes // examples),
     test_size=1,
   )
+  config.update_from_flattened_dict(settings or {})
   experiment = bound(config)
   meshes.check_batch_size(meshes.make_mesh(), sizes.batch)
   return experiment.phases[-1].task(experiment.dataset)
@@ -189,7 +201,7 @@ def method_of(name: str, num_classes: int) -> dict[str, Any]:
 
 
 def by_objective(name: str, num_classes: int) -> dict[str, Any]:
-  """Returns the method that distils by an objective, at its published weight."""
+  """Returns the method that distils by an objective, at its weight."""
   published = objectives.PUBLISHED.get(name)
   return dict(
     name='distil',

@@ -42,8 +42,9 @@ class Call(NamedTuple):
   run: Callable[[State], tuple[State, Metrics]]
 
 
-# On accelerators up to this many steps go in one call, so that small networks do
-# not wait for Python. (On CPU, XLA runs a convolution in a loop 20 times slower.)
+# On accelerators up to this many steps go in one call, so that small networks
+# do not wait for Python. (On CPU, XLA runs a convolution in a loop 20 times
+# slower.)
 CHUNK = 100
 
 
@@ -228,6 +229,15 @@ class Feed:
   ) -> jax.stages.Lowered:
     """Returns the program of a call, lowered for the devices of a mesh.
 
+    See `trace`.
+    """
+    return self.trace(mesh, state, steps, size).lower()
+
+  def trace(
+    self, mesh: Mesh, state: State, steps: int, size: int
+  ) -> jax.stages.Traced:
+    """Returns the program of a call, traced, for the devices of a mesh.
+
     Only shapes and types are used, and no device: neither the state nor the
     split has to be on one, and those of the mesh may be descriptions of devices
     (`jax.experimental.topologies`).
@@ -261,7 +271,7 @@ class Feed:
       batches.stored_split(self.dataset.train),
     )
     epoch = jax.ShapeDtypeStruct((), np.int32)
-    return jitted.lower(state, stored, examples, logits, epoch)
+    return jitted.trace(state, stored, examples, logits, epoch)
 
   def _loaded_spec(self, size: int) -> dict[str, jax.ShapeDtypeStruct]:
     """Returns shapes and types of a batch as `batches.prefetch` yields it."""
