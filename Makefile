@@ -14,13 +14,17 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet \
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 \
   --dist worksteal
 
+ACCELERATORS ?= $(VENV)-accelerators
+WHEELS := jax-cuda12-plugin==0.10.2 jax-cuda12-pjrt==0.10.2 libtpu==0.0.42.1
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo docs test slow test-all lint types format clean
+.PHONY: help demo docs test slow test-all test-accelerators lint types format \
+  clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' \
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' \
 	  $(MAKEFILE_LIST)
 
 demo: $(VENV)/installed ## gap preserving distillation on digits (RUN=folder)
@@ -34,9 +38,23 @@ test: lint types ## check the format, the lint rules and the types; run the test
 
 slow: $(VENV)/installed-dev ## run the tests that `make test` leaves out
 	$(PYTEST) -m slow
+	$(MAKE) test-accelerators
 
 test-all: lint types ## check as `make test` does; run all tests
 	$(PYTEST)
+	$(MAKE) test-accelerators
+
+# The compilers of accelerators, without which their programs cannot be looked
+# at; no accelerator. Elsewhere than in $(VENV), whose JAX would look for one.
+# One process: each program is compiled once for all tests.
+test-accelerators: ## compile training for H100 and TPU v5e; check the programs
+	@if $(MAKE) --no-print-directory $(ACCELERATORS)/installed; then \
+	  JAX_PLATFORMS=cpu XLA_FLAGS= $(ACCELERATORS)/bin/python -m pytest -rs \
+	  tests/test_accelerators.py; \
+	else \
+	  echo 'skipped: the wheels that compile for accelerators cannot be' \
+	  'installed here ($(WHEELS))'; \
+	fi
 
 lint: $(VENV)/installed-dev ## check the format and the lint rules
 	$(BIN)/ruff format --check
@@ -66,6 +84,15 @@ $(VENV)/installed-dev: pyproject.toml setup.py $(CONSTRAINTS) | $(BIN)/python
 $(VENV)/installed-docs: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 	$(PIP_INSTALL) --editable '.[docs]'
 	@touch $(VENV)/installed $@
+
+$(ACCELERATORS)/installed: pyproject.toml setup.py constraints.txt
+	$(PYTHON) -m venv $(ACCELERATORS)
+	$(ACCELERATORS)/bin/python -m pip install --quiet \
+	  --disable-pip-version-check --constraint constraints.txt \
+	  --editable . pytest pytest-xdist hypothesis
+	$(ACCELERATORS)/bin/python -m pip install --quiet \
+	  --disable-pip-version-check --no-deps $(WHEELS)
+	@touch $@
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

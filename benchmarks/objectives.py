@@ -25,6 +25,7 @@ import jax
 from benchmarks.run import (
   Sizes,
   Steps,
+  by_objective,
   last_task,
   measure,
   positive,
@@ -57,14 +58,7 @@ def method(name: str, num_classes: int) -> dict[str, Any]:
     KeyError: no such objective, with suggestions.
   """
   lookup('objective', objectives.CATALOG, name)
-  objective = objectives.example(name, num_classes)
-  published = objectives.PUBLISHED.get(name)
-  distil = dict(
-    name='distil',
-    objective=objective,
-    guide_weight=published.weight if published else 1.0,
-  )
-  return METHODS.get(name, distil)
+  return METHODS.get(name) or by_objective(name, num_classes)
 
 
 class Guided(Steps):

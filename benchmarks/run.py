@@ -24,7 +24,7 @@ from typing import Any, Protocol
 import jax
 
 from jaxkd import config as configs
-from jaxkd import models
+from jaxkd import methods, models, objectives
 from jaxkd.catalog import lookup
 from jaxkd.runs.experiment import bound
 from jaxkd.text import table
@@ -32,6 +32,7 @@ from jaxkd.training import mesh as meshes
 from jaxkd.training import state as states
 from jaxkd.training.feed import CHUNK, Call, Feed
 from jaxkd.training.phase import Task, feed_of, initial_key
+from jaxkd.types import Array
 
 CALLS = 20  # default number of timed calls of each case
 WARM_UP = 2  # calls before the first timed one
@@ -105,20 +106,29 @@ class Steps:
 class Case(Steps):
   """The training of one pair of models by one method."""
 
-  def __init__(self, pair: str, method: str, sizes: Sizes):
+  def __init__(
+    self,
+    pair: str,
+    method: str,
+    sizes: Sizes,
+    branches: int = 1,
+    dtype: str = 'float32',
+  ):
     """Prepares the steps; nothing is compiled.
 
     Args:
       pair: 'TEACHER:STUDENT', two names of models.
-      method: the name of a method.
+      method: the name of a method, or of an objective.
       sizes: of data and batches.
+      branches: number of branches of the student's convolutions.
+      dtype: compute type of the networks.
 
     Raises:
       KeyError: an unknown model or method, with suggestions.
       ValueError: a malformed pair, or impossible sizes.
     """
     self.pair, self.method, self.sizes = pair, method, sizes
-    task = last_task(pair, method, sizes)
+    task = last_task(pair, method, sizes, branches, dtype)
     super().__init__(feed_of(task, sizes.chunk), functools.partial(start, task))
 
   @property
@@ -132,14 +142,19 @@ def last_task(
   method: str | Mapping[str, Any],
   sizes: Sizes,
   branches: int = 1,
+  dtype: str = 'float32',
+  settings: Mapping[str, Any] | None = None,
 ) -> Task:
   """Returns the task of the last phase of a method, on all devices.
 
   Args:
     pair: 'TEACHER:STUDENT', two names of models.
-    method: its name, or a mapping of 'name' and arguments.
+    method: its name or that of an objective, or a mapping of 'name' and
+      arguments.
     sizes: of data and batches.
     branches: number of branches of the student's convolutions.
+    dtype: compute type of the networks.
+    settings: others of the config, by name with dots.
   """
   teacher, colon, student = pair.partition(':')
   if not colon:
@@ -152,10 +167,13 @@ def last_task(
   examples = sizes.batch * sizes.chunk  # of a call
   config = configs.default()
   config.batch_size = sizes.batch
+  config.compute_dtype = dtype
   config.teacher.name = teacher
   config.student.name = student
   config.student.branches = branches
-  config.method = dict(name=method) if isinstance(method, str) else method
+  if isinstance(method, str):
+    method = method_of(method, sizes.num_classes)
+  config.method = method
   config.data.name = 'synthetic'
   config.data.image_size = sizes.image_size
   config.data.settings = dict(
@@ -164,29 +182,57 @@ def last_task(
     train_size=examples * -(-sizes.num_classes // examples),
     test_size=1,
   )
+  config.update_from_flattened_dict(settings or {})
   experiment = bound(config)
   meshes.check_batch_size(meshes.make_mesh(), sizes.batch)
   return experiment.phases[-1].task(experiment.dataset)
 
 
+def method_of(name: str, num_classes: int) -> dict[str, Any]:
+  """Returns a method by its name, or the one that distils by an objective.
+
+  Args:
+    name: of a method, or of an objective.
+    num_classes: K.
+  """
+  if name in methods.CATALOG or name not in objectives.CATALOG:
+    return dict(name=name)
+  return by_objective(name, num_classes)
+
+
+def by_objective(name: str, num_classes: int) -> dict[str, Any]:
+  """Returns the method that distils by an objective, at its weight."""
+  published = objectives.PUBLISHED.get(name)
+  return dict(
+    name='distil',
+    objective=objectives.example(name, num_classes),
+    guide_weight=published.weight if published else 1.0,
+  )
+
+
 def start(task: Task) -> states.State:
   """Returns the state before the first step, with random frozen networks."""
 
-  @functools.partial(jax.jit, out_shardings=meshes.whole(task.mesh))
-  def init(key):
-    frozen = {
-      name: task.program.init_network(name, key)
-      for name in task.program.graph.frozen
-    }
-    return states.init(
-      task.program,
-      task.optimizer,
-      key,
-      frozen,
-      examples=len(task.dataset.train),
-    )
-
+  init = jax.jit(
+    functools.partial(initial_state, task),
+    out_shardings=meshes.whole(task.mesh),
+  )
   return init(initial_key(task.seed))
+
+
+def initial_state(task: Task, key: Array) -> states.State:
+  """Returns this state; to be jitted."""
+  frozen = {
+    name: task.program.init_network(name, key)
+    for name in task.program.graph.frozen
+  }
+  return states.init(
+    task.program,
+    task.optimizer,
+    key,
+    frozen,
+    examples=len(task.dataset.train),
+  )
 
 
 def measure(

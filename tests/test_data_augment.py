@@ -136,6 +136,43 @@ def test_sharding_does_not_change_views_or_move_pixels():
   assert 'all-gather' not in program and 'all-reduce' not in program
 
 
+def crops(n, dtype, pad=2):
+  """Images of extreme and random values, with every kind of view."""
+  rng = np.random.default_rng(1)
+  if dtype == np.uint8:
+    image = rng.integers(0, 256, (n, 5, 9, 3), np.uint8)
+  else:
+    exponent = rng.integers(-30, 31, (n, 5, 9, 3))
+    image = np.ldexp(rng.normal(size=exponent.shape), exponent).astype(dtype)
+  dy, dx = rng.integers(0, 2 * pad + 1, (2, n)).astype(np.int32)
+  return image, dy, dx, rng.integers(0, 2, n).astype(bool)
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.float32])
+def test_a_crop_by_products_has_the_bits_of_a_crop_by_gather(dtype):
+  image, dy, dx, flip = crops(60, dtype)
+  rows = dy[:, None] + np.arange(5, dtype=np.int32)
+  x = np.arange(9, dtype=np.int32)
+  columns = dx[:, None] + np.where(flip[:, None], x[::-1], x)
+  gathered = augment.crop_by_gather(image, rows, columns, pad=2)
+  products = augment.crop_by_products(image, rows, columns, pad=2)
+  assert products.dtype == gathered.dtype == dtype
+  np.testing.assert_array_equal(products, gathered)
+  np.testing.assert_array_equal(augment.crop(image, dy, dx, flip, 2), gathered)
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.float32, np.int32])
+def test_pixels_are_gathered_except_on_tpus(dtype):
+  image, dy, dx, flip = crops(4, np.uint8)
+  f = jax.jit(functools.partial(augment.crop, pad=2))
+  for platform in ('cpu', 'cuda', 'tpu'):
+    lowered = jax.export.export(f, platforms=[platform])
+    program = lowered(image.astype(dtype), dy, dx, flip).mlir_module()
+    by_products = platform == 'tpu' and dtype != np.int32
+    assert program.count('stablehlo.dot_general') == 2 * by_products
+    assert ('stablehlo.gather' in program) != by_products
+
+
 def test_wrong_channel_count_is_refused():
   with pytest.raises(AssertionError):
     augment.eval_view(jnp.zeros((2, 4, 4, 1), jnp.uint8), view=SMALL)

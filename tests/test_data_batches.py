@@ -97,10 +97,11 @@ def test_example_seeds_follow_splitmix64():
 
 
 def test_gather_picks_images_labels_and_keeps_the_index():
-  image = np.random.default_rng(0).integers(0, 256, (9, 4, 4, 3), np.uint8)
+  image = np.random.default_rng(0).integers(0, 256, (9, 4, 5, 3), np.uint8)
   label = np.arange(9, dtype=np.int32)[::-1].copy()
   index = jnp.array([3, 0, 8, 3], jnp.int32)
-  raw = jax.jit(data.gather)({'image': image, 'label': label}, index)
+  stored = data.stored_split(data.Split(label, image))
+  raw = jax.jit(data.gather)(stored, index)
   assert {k: v.dtype.name for k, v in raw.items()} == {
     'image': 'uint8',
     'label': 'int32',
@@ -109,6 +110,14 @@ def test_gather_picks_images_labels_and_keeps_the_index():
   np.testing.assert_array_equal(raw['image'], image[[3, 0, 8, 3]])
   np.testing.assert_array_equal(raw['label'], label[[3, 0, 8, 3]])
   np.testing.assert_array_equal(raw['index'], index)
+
+
+def test_a_stored_split_has_a_row_for_each_image_and_copies_nothing():
+  image = np.zeros((9, 4, 5, 3), np.uint8)
+  stored = data.stored_split(data.Split(np.zeros(9, np.int32), image))
+  assert stored.rows['image'].shape == (9, 60)
+  assert np.shares_memory(stored.rows['image'], image)
+  assert data.stored_split(lazy_split(3)) is None
 
 
 def lazy_split(n: int, delay: float = 0.0, broken: int = -1) -> data.Split:

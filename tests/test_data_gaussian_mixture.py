@@ -237,16 +237,16 @@ def test_few_shot_and_validation_take_examples_with_their_posteriors():
 @pytest.mark.parametrize('augment', ['default', *data.AUGMENTATIONS])
 def test_real_numbers_are_not_transformed(augment):
   dataset = data.load('gaussian_mixture', augment=augment, **SIZES, **SMALL)
-  arrays = mesh.put_split(dataset.train, mesh.make_mesh())
+  stored = mesh.put_split(dataset.train, mesh.make_mesh())
   index = np.array([3, 0, 39, 3], np.int32)
 
   @jax.jit
-  def views(arrays, index):
-    raw = data.gather(arrays, index)
+  def views(stored, index):
+    raw = data.gather(stored, index)
     train = data.train_view(raw['image'], index, 0, seed=0, view=dataset.view)
     return raw, train, data.eval_view(raw['image'], view=dataset.view)
 
-  raw, train, test = views(arrays, index)
+  raw, train, test = views(stored, index)
   for image in (raw['image'], train, test):
     assert image.dtype == np.float32
     np.testing.assert_array_equal(image, dataset.train.image[index])
@@ -268,8 +268,8 @@ def test_only_splits_with_a_posterior_have_it_on_the_devices():
   dataset = mixture(**SIZES, **SMALL)
   unknown = data.Split(dataset.test.label, dataset.test.image)
   devices = mesh.make_mesh()
-  assert set(mesh.put_split(unknown, devices)) == {'image', 'label'}
-  assert 'posterior' in mesh.put_split(dataset.test, devices)
+  assert set(mesh.put_split(unknown, devices).rows) == {'image', 'label'}
+  assert 'posterior' in mesh.put_split(dataset.test, devices).rows
 
 
 def test_networks_are_trained_and_evaluated_on_real_numbers(tmp_path):

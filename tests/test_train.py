@@ -3,6 +3,8 @@
 import dataclasses
 
 import chex
+import hypothesis
+import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,9 +14,10 @@ import tiny
 from test_methods import start
 
 from jaxkd.data.base import Split
+from jaxkd.training import evaluation
 from jaxkd.training import mesh as meshes
 from jaxkd.training.evaluation import Evaluator
-from jaxkd.training.feed import Feed
+from jaxkd.training.feed import Feed, chunk_of
 from jaxkd.training.step import ema_decay
 
 
@@ -84,6 +87,51 @@ def test_chunks_and_resumption_show_the_same_batches(recorder, chunk):
   for done in (0, 1, 4, 5):
     part = epoch_of(chunked, 1, done)
     chex.assert_trees_all_equal(part, whole[done:])
+
+
+@hypothesis.given(st.integers(0, 2000), st.integers(1, 120))
+def test_an_epoch_is_few_calls(full, most):
+  chunk = chunk_of(full, most)
+  assert 1 <= chunk <= max(most, 1)
+  if full <= most:
+    assert chunk == max(full, 1)
+  else:
+    calls = -(-full // chunk)
+    assert calls <= 2 * -(-full // most)
+    divides = [n for n in range(-(-most // 2), most + 1) if full % n == 0]
+    assert full % chunk == 0 or not divides
+
+
+def test_the_calls_of_cifar_are_one_program_and_the_rest():
+  assert chunk_of(781, 100) == 71
+
+
+def test_a_call_is_lowered_from_shapes_alone(feed, first_state, monkeypatch):
+  shapes = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), first_state
+  )
+  untouched = dataclasses.replace(feed, chunk=2)
+  monkeypatch.setattr(meshes, 'put_split', None)  # nothing is on a device
+  assert untouched.programs == [(2, 8), (1, 8), (1, 4)]
+  for steps, size in untouched.programs:
+    lowered = untouched.lower(feed.mesh, shapes, steps, size).as_text()
+    assert lowered == feed.lower(feed.mesh, first_state, steps, size).as_text()
+
+
+def test_a_call_is_lowered_for_other_devices(feed, first_state):
+  mesh = meshes.make_mesh(jax.devices()[:2])
+  lowered = feed.lower(mesh, first_state, 1, 8)
+  assert 'mhlo.num_partitions = 2' in lowered.as_text()
+  assert feed.mesh.size == 1
+
+
+def test_accelerators_take_as_many_steps_in_a_call_as_fit(feed, monkeypatch):
+  feed = dataclasses.replace(feed, chunk=None)
+  assert feed.programs == [(1, 8), (1, 4)]
+  monkeypatch.setattr(meshes, 'platform', lambda mesh: 'gpu')
+  assert feed.programs == [(5, 8), (1, 4)]
+  groups = [call.steps for call in feed.calls(0, 2)]
+  assert groups == [3, 1]
 
 
 def test_epochs_differ_in_order_and_views(recorder):
@@ -192,6 +240,37 @@ def test_evaluation_counts_every_example_once(task, devices):
   nll = -log_p[np.arange(len(hits)), dataset.test.label]
   np.testing.assert_allclose(got['top1'], hits.mean(), rtol=1e-6)
   np.testing.assert_allclose(got['nll'], nll.mean(), rtol=1e-4)
+
+
+@pytest.mark.parametrize('devices', [1, 4])
+def test_evaluation_in_one_call_has_the_results_of_batches(
+  task, devices, monkeypatch
+):
+  mesh = meshes.make_mesh(jax.devices()[:devices])
+  module = task.program.modules['student']
+  one, other = (
+    task.program.init_network('student', jax.random.key(n)) for n in range(2)
+  )
+  dataset = task.dataset
+  monkeypatch.setattr(evaluation, 'BATCH', 3)
+  evaluator = Evaluator(dataset.test, dataset.view, task.problem, mesh)
+
+  def results():
+    return (
+      evaluator(module, one),
+      evaluator.compare(module, one, module, other, temperature=2.0),
+      evaluator.outputs(module, one, 17)._asdict(),
+    )
+
+  by_batch = results()
+  calls = []
+  loop = evaluation._loop
+  monkeypatch.setattr(
+    evaluation, '_loop', lambda *x: (calls.append(x), loop(*x))[1]
+  )
+  monkeypatch.setattr(meshes, 'platform', lambda mesh: 'gpu')
+  chex.assert_trees_all_close(results(), by_batch, rtol=1e-5, atol=1e-6)
+  assert len(calls) == 3
 
 
 def test_an_indivisible_batch_size_is_refused(task):

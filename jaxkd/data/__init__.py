@@ -1,9 +1,10 @@
 """Data sets: `load` by name, batches by index, views on the device.
 
 `load` reads a data set; `order`, `train_batches` and `eval_batches` return the
-indices of each batch; `gather` picks its examples out of arrays on the device,
-or `prefetch` decodes them on the host; `train_view` and `eval_view` turn their
-pixels into a network's input, inside the jitted step.
+indices of each batch; `gather` picks its examples out of a split on the device,
+which `stored_split` lays out, or `prefetch` decodes them on the host;
+`train_view` and `eval_view` turn their pixels into a network's input, inside
+the jitted step.
 """
 
 import dataclasses
@@ -35,11 +36,13 @@ from jaxkd.data.augment import (
 )
 from jaxkd.data.base import Dataset, Split, View
 from jaxkd.data.batches import (
+  StoredSplit,
   eval_batches,
   example_seeds,
   gather,
   order,
   prefetch,
+  stored_split,
   train_batches,
 )
 
@@ -49,6 +52,7 @@ __all__ = [
   'Dataset',
   'Spec',
   'Split',
+  'StoredSplit',
   'View',
   'arrays',
   'eval_batches',
@@ -59,6 +63,7 @@ __all__ = [
   'order',
   'prefetch',
   'spec',
+  'stored_split',
   'train_batches',
   'train_view',
   'view_count',

@@ -6,12 +6,14 @@ black, hence -mean/std and not 0 after normalisation. Real-valued data are
 divided by a scale of their own.
 """
 
+import functools
 import zlib
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from jaxkd.data.base import View
 from jaxkd.types import Array
@@ -101,6 +103,10 @@ def train_view(
 def crop(image: Array, dy: Array, dx: Array, flip: Array, pad: int) -> Array:
   """Zero-pads, crops at (dy, dx) to the original size, mirrors where `flip`.
 
+  A gather of pixels is slow on TPUs. There, a view of uint8 or real numbers is
+  two products with matrices of zeros and ones, which have the same bits. The
+  choice is made when a program is lowered.
+
   Args:
     image: [B, H, W, C], any dtype.
     dy: int32 [B], in 0..2*pad.
@@ -112,18 +118,71 @@ def crop(image: Array, dy: Array, dx: Array, flip: Array, pad: int) -> Array:
     [B, H, W, C].
   """
   _, height, width, _ = image.shape
-  around = ((0, 0), (pad, pad), (pad, pad), (0, 0))
   x = np.arange(width, dtype=np.int32)
+  columns = dx[:, None] + jnp.where(flip[:, None], x[None, ::-1], x[None])
+  rows = dy[:, None] + np.arange(height, dtype=np.int32)[None]
+  gathered = functools.partial(crop_by_gather, pad=pad)
+  if image.dtype != np.uint8 and not jnp.issubdtype(image.dtype, np.floating):
+    return gathered(image, rows, columns)
+  return lax.platform_dependent(
+    image,
+    rows,
+    columns,
+    tpu=functools.partial(crop_by_products, pad=pad),
+    default=gathered,
+  )
 
-  def one(image, dy, dx, flip):
-    rows = dy + np.arange(height, dtype=np.int32)
-    columns = dx + jnp.where(flip, x[::-1], x)
+
+def crop_by_gather(
+  image: Array, rows: Array, columns: Array, *, pad: int
+) -> Array:
+  """Picks rows and columns of each image inside a border of zeros.
+
+  Args:
+    image: [B, H, W, C].
+    rows: int32 [B, H'], counted from the border's first row.
+    columns: int32 [B, W'], likewise.
+    pad: width of the border.
+
+  Returns:
+    [B, H', W', C].
+  """
+  around = ((0, 0), (pad, pad), (pad, pad), (0, 0))
+
+  def one(image, rows, columns):
     # One gather: a slice followed by a select costs half as much again.
     return image.at[rows[:, None], columns[None, :]].get(
       mode='promise_in_bounds'
     )
 
-  return jax.vmap(one)(jnp.pad(image, around), dy, dx, flip)
+  return jax.vmap(one)(jnp.pad(image, around), rows, columns)
+
+
+def crop_by_products(
+  image: Array, rows: Array, columns: Array, *, pad: int
+) -> Array:
+  """Does the same as `crop_by_gather`, as two matrix products.
+
+  Each sum has one term, or none for a pixel of the border. Whole numbers up to
+  255 are exact in bfloat16; other real numbers are exact in the highest
+  precision, which splits them into parts.
+  """
+  exact = image.dtype == np.uint8
+  dtype = jnp.bfloat16 if exact else jnp.promote_types(image.dtype, np.float32)
+  precision = None if exact else lax.Precision.HIGHEST
+  product = functools.partial(
+    jnp.einsum, precision=precision, preferred_element_type=dtype
+  )
+
+  def picks(where: Array, size: int) -> Array:
+    of = np.arange(pad, pad + size, dtype=np.int32)
+    return (where[:, :, None] == of[None, None]).astype(dtype)
+
+  _, height, width, _ = image.shape
+  x = image.astype(dtype)
+  x = product('byh,bhwc->bywc', picks(rows, height), x)
+  x = product('bxw,bywc->byxc', picks(columns, width), x)
+  return x.astype(image.dtype)
 
 
 def eval_view(

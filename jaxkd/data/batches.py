@@ -7,10 +7,13 @@ which may change between releases.
 """
 
 import collections
+import dataclasses
 import zlib
 from collections.abc import Iterable, Iterator
 from concurrent import futures
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -81,22 +84,52 @@ def eval_batches(
     yield np.where(real, index, np.int32(0)), real.astype(np.float32)
 
 
-def gather(arrays: dict[str, Array], index: Array) -> dict[str, Array]:
-  """Picks a batch out of arrays on the device.
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class StoredSplit:
+  """A split in memory, as devices store it: a row of numbers for each image.
+
+  A TPU lays [N, H, W, C] out with the examples innermost, and lays the whole
+  split out anew in every call that gathers a batch of it. Rows stay as they
+  are.
+
+  rows: 'image' uint8 or float32 [N, H W C], 'label' int32 [N], and any further
+    arrays by example, see `Split.rows`.
+  image_shape: (H, W, C).
+  """
+
+  rows: dict[str, Any]
+  image_shape: tuple[int, int, int] = dataclasses.field(
+    metadata=dict(static=True)
+  )
+
+
+def stored_split(split: Split) -> StoredSplit | None:
+  """Returns a split's arrays as devices store them; None if not in memory."""
+  if split.image is None:
+    return None
+  image = split.image.reshape(len(split), -1)
+  return StoredSplit({'image': image, **split.rows}, split.shape)
+
+
+def gather(stored: StoredSplit, index: Array) -> dict[str, Array]:
+  """Picks a batch out of a split on the device.
 
   Args:
-    arrays: 'image' uint8 or float32 [N, H, W, C], 'label' int32 [N], and
-      any further arrays by example, see `Split.rows`.
+    stored: of N examples.
     index: int32 [B].
 
   Returns:
-    The rows `index` of every array, and 'index' int32 [B].
+    The rows `index` of every array, 'image' [B, H, W, C] among them, and
+    'index' int32 [B].
   """
   picked = {
     name: jnp.take(array, index, axis=0, mode='clip')
-    for name, array in arrays.items()
+    for name, array in stored.rows.items()
   }
-  return {**picked, 'index': index}
+  shape = (*index.shape, *stored.image_shape)
+  image = picked['image'].reshape(shape)
+  return {**picked, 'image': image, 'index': index}
 
 
 def prefetch(

@@ -19,6 +19,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from jaxkd.models.grouped import grouped
 from jaxkd.models.layers import (
   BatchNorm,
   fan_in_uniform,
@@ -147,11 +148,9 @@ def apply_stages(
 class GroupedConv(nn.Module):
   """1 x 1 convolution whose groups contain their channels of all replicas.
 
-  It is one matrix product per group: on a CPU (64 images, sizes of V1), one
-  batched product takes 1.6 times as long, and the gradient of XLA's grouped
-  convolution takes 2 to 14 times as long as that. With more replicas, groups
-  become larger, not more: r g groups would make r networks that are connected
-  only in the head. (Not called `groups`: those of `Conv` are contiguous.)
+  With more replicas, groups become larger, not more: r g groups would make r
+  networks that are connected only in the head. (Not called `groups`: those of
+  `Conv` are contiguous.)
 
   Attributes:
     features: output channels of all replicas.
@@ -171,14 +170,9 @@ class GroupedConv(nn.Module):
     r, g = self.replicas, self.num_groups
     shape = (1, 1, x.shape[-1] // g, self.features)
     kernel = self.param('kernel', fan_in_uniform, shape, jnp.float32)
-    kernel = kernel.astype(self.dtype).reshape(shape[2], r, g, -1)
-    x = by_replica(x.astype(self.dtype), r, g, -1)
-    positions = x.shape[:-3]
-    maps = [
-      jnp.tensordot(x[..., i, :].reshape(*positions, -1), kernel[:, :, i], 1)
-      for i in range(g)
-    ]
-    return jnp.stack(maps, axis=-2).reshape(*positions, self.features)
+    kernel = kernel.astype(self.dtype).reshape(r, shape[2] // r, r, g, -1)
+    y = grouped(by_replica(x.astype(self.dtype), r, g, -1), kernel)
+    return y.reshape(*x.shape[:-1], self.features)
 
 
 class UnitV1(nn.Module):

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.sharding import Mesh
 
 from jaxkd import metrics
@@ -69,9 +70,8 @@ class Evaluator:
 
     With them are the problem's `rows` of the whole split.
     """
-    return self._totals(
-      partial(_measured, module, self.problem, self.view, variables)
-    )
+    static = module, self.problem, self.view
+    return self._totals(self._map(_measured, static, variables))
 
   def totals_of(
     self, predict: Callable[[np.ndarray], np.ndarray]
@@ -82,19 +82,18 @@ class Evaluator:
       predict: images [B, H, W, C] -> logits [B, K], in NumPy.
     """
 
-    def measured(
-      stored: dict[str, Array], examples: Any, mask: Array
-    ) -> Measured:
-      raw = jax.device_get(_gather(stored, examples))
+    def measured(examples: Any, mask: Array) -> Measured:
+      raw = jax.device_get(_gather(self._stored, examples))
       batch = self.problem.eval_view(raw, mask, self.view)
       logits = predict(np.asarray(batch['image']))
       return _measured_logits(self.problem, logits, batch)
 
-    return self._totals(measured)
+    pairs = self._batches(len(self.split))
+    return self._totals([measured(*pair) for pair in pairs])
 
-  def _totals(self, measured: Callable[..., Measured]) -> dict[str, np.ndarray]:
+  def _totals(self, results: list[Measured]) -> dict[str, np.ndarray]:
     """Returns sums and rows of the split from those of its batches."""
-    sums, rows = zip(*self._map(measured), strict=True)
+    sums, rows = zip(*results, strict=True)
     size = len(self.split)
     return {**metrics.totals(sums, size), **metrics.gathered(rows, size)}
 
@@ -119,16 +118,9 @@ class Evaluator:
       For classification 'agreement', the fraction of equal answers, and 'kl',
       KL(other || network) in nats.
     """
-    sums = self._map(
-      partial(
-        _agreement,
-        (module, other_module),
-        self.problem,
-        self.view,
-        (variables, other_variables),
-        temperature,
-      )
-    )
+    static = (module, other_module), self.problem, self.view
+    both = (variables, other_variables), jnp.float32(temperature)
+    sums = self._map(_agreement, static, both)
     return self.problem.summary(metrics.totals(sums, len(self.split)))
 
   def outputs(
@@ -150,8 +142,8 @@ class Evaluator:
       KeyError: the network has no such tap, with suggestions.
     """
     size = min(examples, len(self.split))
-    run = partial(_outputs, module, self.problem, self.view, taps, variables)
-    parts = jax.device_get(self._map(run, size))
+    static = module, self.problem, self.view, taps
+    parts = jax.device_get(self._map(_outputs, static, variables, size))
     whole, labels = jax.tree.map(lambda *x: np.concatenate(x)[:size], *parts)
     return Examples(whole.logits, labels, whole.taps)
 
@@ -162,31 +154,75 @@ class Evaluator:
     return self.outputs(module, variables, examples, taps=()).logits
 
   def _map(
-    self, function: Callable[..., Any], examples: int | None = None
+    self,
+    function: Callable[..., Any],
+    static: tuple[Any, ...],
+    arguments: Any,
+    examples: int | None = None,
   ) -> list[Any]:
-    """Returns function(stored, examples, mask) of each batch.
+    """Returns the results of a function of each batch.
 
-    All are dispatched before the first is waited for, but not on CPUs: their
+    A stored split is one call on accelerators. On CPUs, where XLA runs a
+    convolution in a loop 20 times slower, a batch is, and is waited for: their
     devices share one pool of threads, in which two batches that both need all
     devices can deadlock.
 
     Args:
-      function: of the stored split, a batch of indices into it or else of
-        loaded examples, and the batch's mask.
+      function: (*static, arguments, stored split, a batch of indices into it or
+        else of loaded examples, mask).
+      static: hashable.
+      arguments: a tree of arrays.
       examples: of the split, from the first on; None takes all.
     """
+    count = examples or len(self.split)
+    cpu = meshes.platform(self.mesh) == 'cpu'
+    if self._stored and not cpu:
+      return self._in_one_call(function, static, arguments, count)
     results = []
-    for batch, mask in self._batches(examples or len(self.split)):
-      results.append(function(self._stored, batch, mask))
-      if jax.default_backend() == 'cpu':
+    for batch, mask in self._batches(count):
+      results.append(
+        _call(function, static, arguments, self._stored, batch, mask)
+      )
+      if cpu:
         jax.block_until_ready(results[-1])
     return results
 
-  def _batches(self, examples: int) -> Iterator[tuple[Any, Array]]:
-    """Yields the batches that hold the first examples, and their masks."""
+  def _in_one_call(
+    self,
+    function: Callable[..., Any],
+    static: tuple[Any, ...],
+    arguments: Any,
+    examples: int,
+  ) -> list[Any]:
+    """Returns what `_map` does, from a loop over the batches of the split."""
+    pairs, size = self._pairs(examples)
+    sharding = meshes.batch_split(self.mesh, size, axis=1)
+    stacked = jax.tree.map(lambda *x: np.stack(x), *pairs)
+    results = jax.device_get(
+      _loop(
+        function,
+        static,
+        arguments,
+        self._stored,
+        jax.device_put(stacked, sharding),
+      )
+    )
+    return [
+      jax.tree.map(lambda x, n=n: x[n], results) for n in range(len(pairs))
+    ]
+
+  def _pairs(
+    self, examples: int
+  ) -> tuple[list[tuple[np.ndarray, np.ndarray]], int]:
+    """Returns indices and masks of the batches, and the size of a batch."""
     size, devices = len(self.split), self.mesh.size
     batch = min(BATCH, -(-size // devices)) * devices
     pairs = list(batches.eval_batches(size, batch))[: -(-examples // batch)]
+    return pairs, batch
+
+  def _batches(self, examples: int) -> Iterator[tuple[Any, Array]]:
+    """Yields the batches that hold the first examples, and their masks."""
+    pairs, batch = self._pairs(examples)
     inputs, masks = zip(*pairs, strict=True)
     if not self._stored:
       inputs = batches.prefetch(self.split, inputs, 0, None)
@@ -195,13 +231,39 @@ class Evaluator:
       yield jax.device_put(pair, sharding)
 
 
-@partial(jax.jit, static_argnames=('module', 'problem', 'view'))
+@partial(jax.jit, static_argnames=('function', 'static'))
+def _call(
+  function: Callable[..., Any],
+  static: tuple[Any, ...],
+  arguments: Any,
+  stored: batches.StoredSplit | None,
+  examples: Any,
+  mask: Array,
+) -> Any:
+  """Returns a function's results for one batch, see `Evaluator._map`."""
+  return function(*static, arguments, stored, examples, mask)
+
+
+@partial(jax.jit, static_argnames=('function', 'static'))
+def _loop(
+  function: Callable[..., Any],
+  static: tuple[Any, ...],
+  arguments: Any,
+  stored: batches.StoredSplit,
+  pairs: tuple[Array, Array],
+) -> Any:
+  """Returns the results of `_call`, stacked, for indices and masks [S, B]."""
+  return lax.map(
+    lambda pair: function(*static, arguments, stored, *pair), pairs
+  )
+
+
 def _measured(
   module: nn.Module,
   problem: Problem,
   view: View,
   variables: Variables,
-  stored: dict[str, Array],
+  stored: batches.StoredSplit | None,
   examples: Any,
   mask: Array,
 ) -> Measured:
@@ -218,18 +280,17 @@ def _measured_logits(problem: Problem, logits: Array, batch: Any) -> Measured:
   return problem.sums(logits, batch), rows
 
 
-@partial(jax.jit, static_argnames=('modules', 'problem', 'view'))
 def _agreement(
   modules: tuple[nn.Module, nn.Module],
   problem: Problem,
   view: View,
-  variables: tuple[Variables, Variables],
-  temperature: float,
-  stored: dict[str, Array],
+  arguments: tuple[tuple[Variables, Variables], Array],
+  stored: batches.StoredSplit | None,
   examples: Any,
   mask: Array,
 ) -> Sums:
   """Returns the agreement of two networks over one batch."""
+  variables, temperature = arguments
   batch = problem.eval_view(_gather(stored, examples), mask, view)
   student, teacher = (
     predict(module, own, batch['image']).logits
@@ -238,14 +299,13 @@ def _agreement(
   return problem.agreement(student, teacher, batch, temperature)
 
 
-@partial(jax.jit, static_argnames=('module', 'problem', 'view', 'taps'))
 def _outputs(
   module: nn.Module,
   problem: Problem,
   view: View,
   taps: tuple[str, ...],
   variables: Variables,
-  stored: dict[str, Array],
+  stored: batches.StoredSplit | None,
   examples: Any,
   mask: Array,
 ) -> tuple[Outputs, Array]:
@@ -258,6 +318,8 @@ def _outputs(
   return Outputs(outputs.logits, wanted), batch['label']
 
 
-def _gather(stored: dict[str, Array], examples: Any) -> dict[str, Array]:
+def _gather(
+  stored: batches.StoredSplit | None, examples: Any
+) -> dict[str, Array]:
   """Returns raw examples, for indices into a stored split or for themselves."""
   return batches.gather(stored, examples) if stored else examples

@@ -7,6 +7,7 @@ is computed inside the call.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -41,14 +42,32 @@ class Call(NamedTuple):
   run: Callable[[State], tuple[State, Metrics]]
 
 
-# On accelerators this many steps go in one call, so that small networks do not
-# wait for Python. (On CPU, XLA runs a convolution in a loop 20 times slower.)
-CHUNK = 50
+# On accelerators up to this many steps go in one call, so that small networks
+# do not wait for Python. (On CPU, XLA runs a convolution in a loop 20 times
+# slower.)
+CHUNK = 100
 
 
 def steps_per_epoch(dataset: Dataset, batch_size: int) -> int:
   """Returns the number of batches of an epoch; the last may be smaller."""
   return -(-len(dataset.train) // batch_size)
+
+
+def chunk_of(full: int, most: int) -> int:
+  """Returns how many full batches go in one call, at least 1.
+
+  A divisor of their number, if there is one from most / 2 to most, so that all
+  calls of an epoch are one program; else, `most` or all of them, and what is
+  left of the epoch is one more call.
+
+  Args:
+    full: number of full batches of an epoch.
+    most: the largest number in one call, at least 1.
+  """
+  if full <= most:
+    return max(full, 1)
+  divisors = (n for n in range(most, (most - 1) // 2, -1) if full % n == 0)
+  return next(divisors, most)
 
 
 @dataclasses.dataclass
@@ -61,7 +80,7 @@ class Feed:
   batch_size: of a full batch, a multiple of the number of devices.
   seed: order and views are functions of (seed, epoch, index).
   step: pure, (state, batch) -> (state, metrics).
-  chunk: full batches in one call; None leaves it to the backend.
+  chunk: full batches in one call; None leaves it to the devices.
   guides: by name, the networks whose logits come with the batch.
   shapes: of the logits of one image, likewise.
   views: which training views are shown; None: those of the seed.
@@ -82,7 +101,6 @@ class Feed:
 
   def __post_init__(self):
     meshes.check_batch_size(self.mesh, self.batch_size)
-    self._stored = meshes.put_split(self.dataset.train, self.mesh)
     self._compiled: dict[tuple[int, int], Any] = {}
     seed, count = self.views or (self.seed, None)
     self._view_seed, self._view_count = seed, count
@@ -93,16 +111,27 @@ class Feed:
     """Steps of one epoch of this feed."""
     return steps_per_epoch(self.dataset, self.batch_size)
 
+  @functools.cached_property
+  def _stored(self) -> batches.StoredSplit | None:
+    """The split on the devices; None for one that is not in memory."""
+    return meshes.put_split(self.dataset.train, self.mesh)
+
+  @property
+  def programs(self) -> list[tuple[int, int]]:
+    """(steps, batch size) of all calls of an epoch, each once."""
+    full, rest = divmod(len(self.dataset.train), self.batch_size)
+    chunks, left = divmod(full, self._chunk)
+    sizes = [(self._chunk, self.batch_size)] if chunks else []
+    if left and self._in_memory:
+      sizes.append((left, self.batch_size))
+    if rest:
+      sizes.append((1, rest))
+    return sizes
+
   def compile(self, state: State) -> None:
     """Compiles all calls of an epoch, so that training can be timed."""
-    full, rest = divmod(len(self.dataset.train), self.batch_size)
-    chunks, single = divmod(full, self._chunk)
-    if chunks:
-      self._compile(self._chunk, self.batch_size, state)
-    if single:
-      self._compile(1, self.batch_size, state)
-    if rest:
-      self._compile(1, rest, state)
+    for steps, size in self.programs:
+      self._compile(steps, size, state)
 
   def memory(self) -> dict[str, int]:
     """Returns the bytes, on each device, of the largest compiled call.
@@ -131,11 +160,8 @@ class Feed:
       len(self.dataset.train), self.batch_size, self.seed, epoch
     )
     left = full[start:]
-    in_chunks = len(left) - len(left) % self._chunk
-    groups = [
-      *left[:in_chunks].reshape(-1, self._chunk, self.batch_size),
-      *left[in_chunks:, None],
-    ]
+    groups = np.split(left, range(self._chunk, len(left), self._chunk))
+    groups = [group for group in groups if len(group)]
     if rest.size and start <= len(full):
       groups.append(rest[None])
     if self._view_count:
@@ -161,17 +187,25 @@ class Feed:
     }
 
   @property
+  def _in_memory(self) -> bool:
+    return self.dataset.train.image is not None
+
+  @property
   def _chunk(self) -> int:
     """Full batches in one call; one, if they come from the host."""
-    if not self._stored:
+    if not self._in_memory:
       return 1
-    return self.chunk or (1 if jax.default_backend() == 'cpu' else CHUNK)
+    if meshes.platform(self.mesh) == 'cpu':
+      return self.chunk or 1
+    return self.chunk or chunk_of(
+      len(self.dataset.train) // self.batch_size, CHUNK
+    )
 
   def _examples(
     self, groups: list[np.ndarray], epoch: int
   ) -> Iterator[np.ndarray | dict[str, np.ndarray]]:
     """Yields each call's input: indices [S, B], or the examples themselves."""
-    if self._stored:
+    if self._in_memory:
       return iter(groups)
     indices = [group[0] for group in groups]
     return batches.prefetch(self.dataset.train, indices, self._view_seed, epoch)
@@ -186,28 +220,58 @@ class Feed:
   def _compile(self, steps: int, size: int, state: State) -> Any:
     """Returns the compiled call of so many steps on batches of this size."""
     if (steps, size) not in self._compiled:
-      whole = meshes.whole(self.mesh)
-      if self._stored:
-        run, axis = self._run_stored, 1
-        examples = jax.ShapeDtypeStruct((steps, size), np.int32)
-      else:
-        run, axis = self._run_loaded, 0
-        examples = self._loaded_spec(size)
-      split = meshes.batch_split(self.mesh, size, axis)
-      logits = {
-        name: jax.ShapeDtypeStruct((steps, size, *shape), np.float32)
-        for name, shape in self.shapes.items()
-      }
-      of_logits = meshes.batch_split(self.mesh, size, 1)
-      jitted = jax.jit(
-        run,
-        in_shardings=(whole, whole, split, of_logits, whole),
-        out_shardings=(whole, whole),
-        donate_argnums=0,
-      )
-      lowered = jitted.lower(state, self._stored, examples, logits, np.int32(0))
+      lowered = self.lower(self.mesh, state, steps, size)
       self._compiled[steps, size] = lowered.compile()
     return self._compiled[steps, size]
+
+  def lower(
+    self, mesh: Mesh, state: State, steps: int, size: int
+  ) -> jax.stages.Lowered:
+    """Returns the program of a call, lowered for the devices of a mesh.
+
+    See `trace`.
+    """
+    return self.trace(mesh, state, steps, size).lower()
+
+  def trace(
+    self, mesh: Mesh, state: State, steps: int, size: int
+  ) -> jax.stages.Traced:
+    """Returns the program of a call, traced, for the devices of a mesh.
+
+    Only shapes and types are used, and no device: neither the state nor the
+    split has to be on one, and those of the mesh may be descriptions of devices
+    (`jax.experimental.topologies`).
+
+    Args:
+      mesh: the devices that the program is for.
+      state: arrays, or `jax.ShapeDtypeStruct`s; donated.
+      steps: in one call.
+      size: of each batch.
+    """
+    whole = meshes.whole(mesh)
+    if self._in_memory:
+      run, axis = self._run_stored, 1
+      examples = jax.ShapeDtypeStruct((steps, size), np.int32)
+    else:
+      run, axis = self._run_loaded, 0
+      examples = self._loaded_spec(size)
+    logits = {
+      name: jax.ShapeDtypeStruct((steps, size, *shape), np.float32)
+      for name, shape in self.shapes.items()
+    }
+    split, of_logits = (meshes.batch_split(mesh, size, n) for n in (axis, 1))
+    jitted = jax.jit(
+      run,
+      in_shardings=(whole, whole, split, of_logits, whole),
+      out_shardings=(whole, whole),
+      donate_argnums=0,
+    )
+    stored = jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype),
+      batches.stored_split(self.dataset.train),
+    )
+    epoch = jax.ShapeDtypeStruct((), np.int32)
+    return jitted.trace(state, stored, examples, logits, epoch)
 
   def _loaded_spec(self, size: int) -> dict[str, jax.ShapeDtypeStruct]:
     """Returns shapes and types of a batch as `batches.prefetch` yields it."""

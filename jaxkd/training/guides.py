@@ -4,7 +4,7 @@ Whatever is computed is computed between two steps, in a call of its own: no
 step ever calls back to Python, which could deadlock on several devices.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 
 from jaxkd.data import batches
 from jaxkd.data.base import Dataset
+from jaxkd.data.batches import StoredSplit
 from jaxkd.problems import Problem
 from jaxkd.stores import Store
 from jaxkd.training import mesh as meshes
@@ -32,13 +33,13 @@ class Guide(Protocol):
     ...
 
   def __call__(
-    self, indices: np.ndarray, stored: Mapping[str, Array], examples: Any
+    self, indices: np.ndarray, stored: StoredSplit | None, examples: Any
   ) -> np.ndarray:
     """Returns logits, float32 [S, B, ...].
 
     Args:
       indices: int32 [S, B], the examples of the call.
-      stored: the split on the devices; {} for one that is not in memory.
+      stored: the split on the devices; None if it is not in memory.
       examples: in that case, those of the call's only batch.
     """
     ...
@@ -56,7 +57,7 @@ class Stored:
     self._slot = epoch
 
   def __call__(
-    self, indices: np.ndarray, stored: Mapping[str, Array], examples: Any
+    self, indices: np.ndarray, stored: StoredSplit | None, examples: Any
   ) -> np.ndarray:
     """See `Guide`."""
     del stored, examples
@@ -106,7 +107,7 @@ class Live:
     self._epoch = epoch
 
   def __call__(
-    self, indices: np.ndarray, stored: Mapping[str, Array], examples: Any
+    self, indices: np.ndarray, stored: StoredSplit | None, examples: Any
   ) -> np.ndarray:
     """See `Guide`."""
     if not stored:
@@ -114,7 +115,7 @@ class Live:
     return np.stack([self.one(stored, index, len(index)) for index in indices])
 
   def one(
-    self, stored: Mapping[str, Array], examples: Any, size: int
+    self, stored: StoredSplit | None, examples: Any, size: int
   ) -> np.ndarray:
     """Returns the logits of one batch, float32 [B, ...].
 
@@ -170,7 +171,7 @@ class Cached:
     self.misses += len(self._missing)
 
   def __call__(
-    self, indices: np.ndarray, stored: Mapping[str, Array], examples: Any
+    self, indices: np.ndarray, stored: StoredSplit | None, examples: Any
   ) -> np.ndarray:
     """See `Guide`."""
     del examples
@@ -188,7 +189,7 @@ class Cached:
     """Writes everything to disk."""
     self._store.close()
 
-  def _fill(self, stored: Mapping[str, Array]) -> None:
+  def _fill(self, stored: StoredSplit | None) -> None:
     """Computes a full batch of the missing logits, those due first."""
     due = self._missing[: self._size]
     # Of one size always, so that nothing is compiled again.

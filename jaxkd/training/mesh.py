@@ -14,7 +14,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxkd.data.base import Split
-from jaxkd.types import Array
+from jaxkd.data.batches import StoredSplit, stored_split
 
 CORES = 4  # the largest number of CPU devices that was tried
 
@@ -80,14 +80,14 @@ def batch_split(mesh: Mesh, size: int, axis: int = 0) -> NamedSharding:
   return NamedSharding(mesh, P(*[None] * axis, 'data'))
 
 
-def put_split(split: Split, mesh: Mesh) -> dict[str, Array]:
-  """Copies a split to every device, as it is stored.
+def platform(mesh: Mesh) -> str:
+  """Returns the kind of the mesh's devices: 'cpu', 'gpu', 'cuda' or 'tpu'."""
+  return mesh.devices.flat[0].platform
 
-  Returns:
-    'image' [N, H, W, C], uint8 or float32, and the split's `rows`; {} for a
-    split that is not in memory.
-  """
-  return jax.device_put(split.arrays, whole(mesh))
+
+def put_split(split: Split, mesh: Mesh) -> StoredSplit | None:
+  """Copies a split to every device; None for one that is not in memory."""
+  return jax.device_put(stored_split(split), whole(mesh))
 
 
 def check_batch_size(mesh: Mesh, batch_size: int) -> None:

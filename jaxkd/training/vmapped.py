@@ -5,6 +5,7 @@ Nothing is saved before the end. On a CPU, networks with convolutions are faster
 one by one, since the steps are in a loop here.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Mapping, Sequence
@@ -165,16 +166,18 @@ def _everything(task: Task, state: states.State) -> dict[str, Variables]:
   }
 
 
-def _stored(split: Split | None) -> dict[str, np.ndarray]:
-  """Returns a split's examples; {} if there is no split."""
+def _stored(split: Split | None) -> batches.StoredSplit | None:
+  """Returns a split's examples; None if there is no split."""
   if split is None:
-    return {}
-  if not split.arrays:
+    return None
+  stored = batches.stored_split(split)
+  if stored is None:
     raise ValueError(
       'seeds can be trained together on data in memory only: set'
       ' --config.study.together=False'
     )
-  return {k: x for k, x in split.arrays.items() if k != 'posterior'}
+  rows = {k: x for k, x in stored.rows.items() if k != 'posterior'}
+  return dataclasses.replace(stored, rows=rows)
 
 
 def _stack(sharding: NamedSharding, trees: Sequence[Any]) -> Any:
@@ -185,8 +188,8 @@ def _stack(sharding: NamedSharding, trees: Sequence[Any]) -> Any:
 def _epoch(
   task: Task,
   progress: _Progress,
-  train: dict[str, Array],
-  held_out: dict[str, Array],
+  train: batches.StoredSplit,
+  held_out: batches.StoredSplit | None,
   seed: Array,
   full: Array,
   rest: Array,
@@ -198,7 +201,7 @@ def _epoch(
     task: any seed's; its own seed and data are not used.
     progress: before the epoch.
     train: the training split.
-    held_out: the validation split; {} if there is no such split.
+    held_out: the validation split; None if there is no such split.
     seed: of the run.
     full: int32 [S, B], the examples of each step.
     rest: int32 [R], those of the last, smaller one; R may be 0.
@@ -234,7 +237,7 @@ def _with_best(
   task: Task,
   before: _Progress,
   state: states.State,
-  held_out: dict[str, Array],
+  held_out: batches.StoredSplit | None,
 ) -> _Progress:
   """Returns the progress after an epoch, which may be the best one so far."""
   variables = states.variables_of(task.program, state)
@@ -253,11 +256,11 @@ def _with_best(
 
 
 def _headline(
-  task: Task, name: str, variables: Variables, held_out: dict[str, Array]
+  task: Task, name: str, variables: Variables, held_out: batches.StoredSplit
 ) -> Array:
   """Returns the headline of network `name` on the validation split."""
-  size = len(held_out['label'])
-  raw = {**held_out, 'index': jnp.arange(size)}
+  size = len(held_out.rows['label'])
+  raw = batches.gather(held_out, jnp.arange(size))
   batch = task.problem.eval_view(raw, jnp.ones(size), task.dataset.view)
   logits = predict(task.program.modules[name], variables, batch['image']).logits
   return task.problem.metrics(logits, batch)[task.problem.headline]

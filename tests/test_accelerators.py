@@ -1,0 +1,131 @@
+"""What training programs for H100 and TPU v5e consist of.
+
+Small networks show the same as large ones: kernels, layouts and copies are
+those of an operation, whatever its size. The split has the size of CIFAR-100.
+
+Each assertion has failed on earlier code or on a break made on purpose: the
+list is in docs/notes.md, "Accelerators that are not there".
+"""
+
+import functools
+import importlib.metadata
+import math
+
+import pytest
+
+from benchmarks.compiled import EXAMPLES, Case, compile_case
+
+pytestmark = [pytest.mark.slow, pytest.mark.accelerator]
+
+PAIR = 'resnet14:resnet8'
+STEPS = 50
+PIXELS = 32 * 32 * 3
+METHODS = ('kd', 'gpd', 'slkd', 'crd')
+MiB = 2**20
+
+# Per step on each device, measured: kernels, which may grow by 3 %, and
+# temporary memory in MiB, by 10 %. All-reduces are exact.
+H100 = {
+  ('kd', 1): (216, 24, 0),
+}
+V5E_MIB = {'kd': 34, 'gpd': 0, 'slkd': 0, 'crd': 0}
+
+
+WHEELS = {'h100': 'jax-cuda12-pjrt', 'v5e': 'libtpu'}
+
+
+@functools.cache
+def program_of(method, chip, devices=1):
+  try:
+    importlib.metadata.version(WHEELS[chip])
+  except importlib.metadata.PackageNotFoundError:
+    pytest.skip(
+      f'{WHEELS[chip]}, which compiles for {chip}, is not installed: `make'
+      ' test-accelerators` makes an environment that has it'
+    )
+  branches = 6 if method == 'gpd' else 1
+  case = Case(PAIR, method, 64, 'bfloat16', STEPS, branches)
+  return compile_case(case, chip, devices)
+
+
+@pytest.fixture(params=sorted(H100), ids=lambda x: f'{x[0]}-{x[1]}')
+def on_gpu(request):
+  """A method's call on H100s, and its figures in the table."""
+  method, devices = request.param
+  return program_of(method, 'h100', devices), H100[request.param]
+
+
+@pytest.fixture(params=METHODS)
+def on_tpu(request):
+  """A method's call on one TPU v5e, and its temporary memory in MiB."""
+  return program_of(request.param, 'v5e'), V5E_MIB[request.param]
+
+
+def check_call(compiled):
+  """What is the same for all devices: nothing is copied that need not be."""
+  program = compiled.program
+  # No device waits for the host between two steps.
+  assert program.loops
+  assert not any(program.everywhere('infeed'))
+  assert not any(program.everywhere('outfeed'))
+  assert not any(program.everywhere('send'))
+  # Every array of the state is updated where it is.
+  assert program.aliases == compiled.leaves
+  # No copy, transpose or conversion of the whole split.
+  assert program.large(EXAMPLES * PIXELS) == []
+
+
+def test_a_gpu_call_is_a_loop_of_few_kernels(on_gpu):
+  compiled, (kernels, mib, reduces) = on_gpu
+  check_call(compiled)
+  program = compiled.program
+  # A known number of steps: else the host would read a flag after each.
+  assert program.trips == STEPS
+  assert len(program.kernels(program.body)) <= 1.03 * kernels
+  assert compiled.temporary <= 1.1 * mib * MiB
+  collectives = program.collectives()
+  assert collectives.pop('all-reduce') == reduces
+  assert not any(collectives.values())
+
+
+def test_gpu_convolutions_are_cudnn_calls_in_bfloat16_and_nhwc(on_gpu):
+  program = on_gpu[0].program
+  assert not any(program.everywhere('convolution'))
+  calls = program.calls('__cudnn$conv')
+  assert len(calls) > 20
+  lines = program.computations
+  for computation, call in program.kernels(program.body):
+    if call not in calls:
+      continue
+    image, kernel, result = (
+      call.attribute('dim_labels').replace('->', '_').split('_')
+    )
+    assert (image, kernel, result) == ('b01f', 'o01i', 'b01f')
+    operands = [lines[computation][name] for name in call.operands]
+    types = [x.arrays[0][0] for x in (*operands, call)]
+    assert set(types) <= {'bf16', 'f32'} and types[:2] == ['bf16', 'bf16']
+
+
+def test_a_tpu_call_neither_copies_the_split_nor_gathers_pixels(on_tpu):
+  compiled, mib = on_tpu
+  check_call(compiled)
+  program = compiled.program
+  assert compiled.temporary <= 1.1 * mib * MiB
+  for gather in program.everywhere('gather'):
+    dtype, dims = gather.arrays[0]
+    if dtype == 'u8':
+      sizes = gather.attribute('slice_sizes').strip('{}').split(',')
+      row = math.prod(map(int, sizes))
+      assert math.prod(dims) // row <= 64  # one row for each image
+
+
+def test_tpu_convolutions_are_in_bfloat16(on_tpu):
+  program = on_tpu[0].program
+  count = 0
+  for lines in program.computations.values():
+    for x in lines.values():
+      if x.opcode == 'convolution' and len(x.arrays[0][1]) == 4:
+        count += 1
+        types = [lines[name].arrays[0][0] for name in x.operands]
+        assert types == ['bf16', 'bf16'], x
+  assert count > 20
