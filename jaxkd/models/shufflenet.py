@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from jaxkd.models.layers import (
@@ -168,17 +169,33 @@ class GroupedConv(nn.Module):
   @nn.compact
   def __call__(self, x: Array) -> Array:
     """Returns a map [B, H, W, features] for the map [B, H, W, r C]."""
-    r, g = self.replicas, self.num_groups
+    g = self.num_groups
     shape = (1, 1, x.shape[-1] // g, self.features)
     kernel = self.param('kernel', fan_in_uniform, shape, jnp.float32)
-    kernel = kernel.astype(self.dtype).reshape(shape[2], r, g, -1)
-    x = by_replica(x.astype(self.dtype), r, g, -1)
-    positions = x.shape[:-3]
-    maps = [
-      jnp.tensordot(x[..., i, :].reshape(*positions, -1), kernel[:, :, i], 1)
-      for i in range(g)
-    ]
-    return jnp.stack(maps, axis=-2).reshape(*positions, self.features)
+    kernel = kernel.astype(self.dtype)
+    return _grouped(x.astype(self.dtype), kernel, g, self.replicas)
+
+
+# One call, which `jaxkd.reparam.channels` finds to be a layer.
+@partial(jax.jit, static_argnums=(2, 3), inline=False)
+def _grouped(x: Array, kernel: Array, groups: int, replicas: int) -> Array:
+  """Returns the products of each group of channels, see `GroupedConv`.
+
+  Args:
+    x: [B, H, W, r C].
+    kernel: [1, 1, r C / g, features].
+    groups: g.
+    replicas: r.
+  """
+  *_, inputs, features = kernel.shape
+  kernel = kernel.reshape(inputs, replicas, groups, -1)
+  x = by_replica(x, replicas, groups, -1)
+  positions = x.shape[:-3]
+  maps = [
+    jnp.tensordot(x[..., i, :].reshape(*positions, -1), kernel[:, :, i], 1)
+    for i in range(groups)
+  ]
+  return jnp.stack(maps, axis=-2).reshape(*positions, features)
 
 
 class UnitV1(nn.Module):
