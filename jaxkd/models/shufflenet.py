@@ -169,24 +169,16 @@ class GroupedConv(nn.Module):
   @nn.compact
   def __call__(self, x: Array) -> Array:
     """Returns a map [B, H, W, features] for the map [B, H, W, r C]."""
-    g = self.num_groups
+    g, kind = self.num_groups, self.dtype
     shape = (1, 1, x.shape[-1] // g, self.features)
     kernel = self.param('kernel', fan_in_uniform, shape, jnp.float32)
-    kernel = kernel.astype(self.dtype)
-    return _grouped(x.astype(self.dtype), kernel, g, self.replicas)
+    return _grouped(x.astype(kind), kernel.astype(kind), g, self.replicas)
 
 
 # One call, which `jaxkd.reparam.channels` finds to be a layer.
-@partial(jax.jit, static_argnums=(2, 3), inline=False)
+@partial(jax.jit, static_argnums=(2, 3))
 def _grouped(x: Array, kernel: Array, groups: int, replicas: int) -> Array:
-  """Returns the products of each group of channels, see `GroupedConv`.
-
-  Args:
-    x: [B, H, W, r C].
-    kernel: [1, 1, r C / g, features].
-    groups: g.
-    replicas: r.
-  """
+  """Returns the products of each group of channels, see `GroupedConv`."""
   *_, inputs, features = kernel.shape
   kernel = kernel.reshape(inputs, replicas, groups, -1)
   x = by_replica(x, replicas, groups, -1)

@@ -111,7 +111,9 @@ def _in_groups(
     def group(state, inputs):
       several = jax.vmap(batch_of)(inputs)
       outputs = _split(networks(_merged(several['image'])), size)
-      return lax.scan(lambda s, x: step.update(s, *x), state, (several, outputs))
+      return lax.scan(
+        lambda s, x: step.update(s, *x), state, (several, outputs)
+      )
 
     return group
 

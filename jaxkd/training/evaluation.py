@@ -1,24 +1,22 @@
 """Evaluation of a network on a whole split, on all devices."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from jaxkd import metrics
-from jaxkd.catalog import lookup
 from jaxkd.data import batches
 from jaxkd.data.base import Split, View
-from jaxkd.graph.program import predict
 from jaxkd.metrics.sums import Sums
 from jaxkd.problems import Problem
 from jaxkd.training import mesh as meshes
+from jaxkd.training.frozen import Evaluated, evaluated
 from jaxkd.types import Array, Outputs, Variables
 
 BATCH = 500  # at most, for each device
@@ -69,9 +67,8 @@ class Evaluator:
 
     With them are the problem's `rows` of the whole split.
     """
-    return self._totals(
-      partial(_measured, module, self.problem, self.view, variables)
-    )
+    networks = self._networks((module, variables))
+    return self._totals(networks.applied(_measured))
 
   def totals_of(
     self, predict: Callable[[np.ndarray], np.ndarray]
@@ -119,16 +116,10 @@ class Evaluator:
       For classification 'agreement', the fraction of equal answers, and 'kl',
       KL(other || network) in nats.
     """
-    sums = self._map(
-      partial(
-        _agreement,
-        (module, other_module),
-        self.problem,
-        self.view,
-        (variables, other_variables),
-        temperature,
-      )
+    networks = self._networks(
+      (module, variables), (other_module, other_variables)
     )
+    sums = self._map(networks.applied(_agreement, temperature))
     return self.problem.summary(metrics.totals(sums, len(self.split)))
 
   def outputs(
@@ -150,8 +141,8 @@ class Evaluator:
       KeyError: the network has no such tap, with suggestions.
     """
     size = min(examples, len(self.split))
-    run = partial(_outputs, module, self.problem, self.view, taps, variables)
-    parts = jax.device_get(self._map(run, size))
+    networks = self._networks((module, variables), taps=tuple(taps))
+    parts = jax.device_get(self._map(networks.applied(_outputs), size))
     whole, labels = jax.tree.map(lambda *x: np.concatenate(x)[:size], *parts)
     return Examples(whole.logits, labels, whole.taps)
 
@@ -160,6 +151,12 @@ class Evaluator:
   ) -> np.ndarray:
     """Returns the logits [N, K] of the first N = `examples` images."""
     return self.outputs(module, variables, examples, taps=()).logits
+
+  def _networks(
+    self, *pairs: tuple[nn.Module, Variables], taps: tuple[str, ...] = ()
+  ) -> '_Networks':
+    """Returns networks as functions of this split's batches."""
+    return _Networks(self.problem, self.view, self.mesh, pairs, taps)
 
   def _map(
     self, function: Callable[..., Any], examples: int | None = None
@@ -195,19 +192,76 @@ class Evaluator:
       yield jax.device_put(pair, sharding)
 
 
-@partial(jax.jit, static_argnames=('module', 'problem', 'view'))
+@dataclasses.dataclass
+class _Networks:
+  """Networks in eval mode, which are prepared for the first batch.
+
+  problem: of the split.
+  view: how its images are normalised.
+  mesh: the devices.
+  pairs: modules and their variables.
+  taps: the names of those to return.
+  """
+
+  problem: Problem
+  view: View
+  mesh: Mesh
+  pairs: Sequence[tuple[nn.Module, Variables]]
+  taps: tuple[str, ...]
+
+  def __post_init__(self):
+    self._ready: tuple[Any, Any] | None = None
+
+  def applied(self, function: Callable[..., Any], *settings: Any) -> Any:
+    """Returns (stored, examples, mask) -> the function's result.
+
+    Args:
+      function: (networks, problem, view, arrays of the networks, *settings,
+        stored, examples, mask) -> any tree.
+      *settings: numbers.
+    """
+
+    def run(stored: dict[str, Array], examples: Any, mask: Array) -> Any:
+      if self._ready is None:
+        self._ready = self._prepared(stored, examples, mask)
+      networks, values = self._ready
+      fixed = networks, self.problem, self.view, values
+      return function(*fixed, *settings, stored, examples, mask)
+
+    return run
+
+  def _prepared(
+    self, stored: dict[str, Array], examples: Any, mask: Array
+  ) -> tuple[Any, Any]:
+    def image(stored, examples, mask):
+      raw = _gather(stored, examples)
+      return self.problem.eval_view(raw, mask, self.view)['image']
+
+    shape = jax.eval_shape(image, stored, examples, mask)
+    networks = tuple(
+      evaluated(module, variables, shape, self.taps)
+      for module, variables in self.pairs
+    )
+    values = [
+      network.prepare(variables)
+      for network, (_, variables) in zip(networks, self.pairs, strict=True)
+    ]
+    return networks, jax.device_put(values, meshes.whole(self.mesh))
+
+
+@partial(jax.jit, static_argnames=('networks', 'problem', 'view'))
 def _measured(
-  module: nn.Module,
+  networks: tuple[Evaluated],
   problem: Problem,
   view: View,
-  variables: Variables,
+  values: list[Any],
   stored: dict[str, Array],
   examples: Any,
   mask: Array,
 ) -> Measured:
   """Returns sums and rows of one network over one batch."""
   batch = problem.eval_view(_gather(stored, examples), mask, view)
-  logits = predict(module, variables, batch['image']).logits
+  logits = networks[0].run(values[0], batch['image']).logits
   return _measured_logits(problem, logits, batch)
 
 
@@ -218,12 +272,12 @@ def _measured_logits(problem: Problem, logits: Array, batch: Any) -> Measured:
   return problem.sums(logits, batch), rows
 
 
-@partial(jax.jit, static_argnames=('modules', 'problem', 'view'))
+@partial(jax.jit, static_argnames=('networks', 'problem', 'view'))
 def _agreement(
-  modules: tuple[nn.Module, nn.Module],
+  networks: tuple[Evaluated, Evaluated],
   problem: Problem,
   view: View,
-  variables: tuple[Variables, Variables],
+  values: list[Any],
   temperature: float,
   stored: dict[str, Array],
   examples: Any,
@@ -232,30 +286,25 @@ def _agreement(
   """Returns the agreement of two networks over one batch."""
   batch = problem.eval_view(_gather(stored, examples), mask, view)
   student, teacher = (
-    predict(module, own, batch['image']).logits
-    for module, own in zip(modules, variables, strict=True)
+    network.run(own, batch['image']).logits
+    for network, own in zip(networks, values, strict=True)
   )
   return problem.agreement(student, teacher, batch, temperature)
 
 
-@partial(jax.jit, static_argnames=('module', 'problem', 'view', 'taps'))
+@partial(jax.jit, static_argnames=('networks', 'problem', 'view'))
 def _outputs(
-  module: nn.Module,
+  networks: tuple[Evaluated],
   problem: Problem,
   view: View,
-  taps: tuple[str, ...],
-  variables: Variables,
+  values: list[Any],
   stored: dict[str, Array],
   examples: Any,
   mask: Array,
 ) -> tuple[Outputs, Array]:
   """Returns a network's outputs for one batch, padding included, and labels."""
   batch = problem.eval_view(_gather(stored, examples), mask, view)
-  outputs = predict(module, variables, batch['image'])
-  wanted = {
-    name: lookup('tap', outputs.taps, name).astype(jnp.float32) for name in taps
-  }
-  return Outputs(outputs.logits, wanted), batch['label']
+  return networks[0].run(values[0], batch['image']), batch['label']
 
 
 def _gather(stored: dict[str, Array], examples: Any) -> dict[str, Array]:

@@ -1,17 +1,25 @@
-"""Frozen networks in training: prepared once, run on one or several batches."""
+"""Networks whose variables stay as they are: prepared once, run many times.
 
+They are the frozen networks of a training, and any network in an evaluation.
+What depends on variables alone is computed when they are prepared, above all
+kernels and biases with BatchNorms folded into them, see `reparam.two_parts`.
+"""
+
+import dataclasses
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxkd.graph.program import Program
+from jaxkd.catalog import lookup
+from jaxkd.graph.program import Program, predict
 from jaxkd.models import norms
 from jaxkd.reparam import programs, two_parts
 from jaxkd.training.state import State
-from jaxkd.types import Array, Batch, Outputs
+from jaxkd.types import Array, Batch, Outputs, Variables
 
 # Images [B, H, W, C] -> outputs of every frozen network that is run.
 Networks = Callable[[Array], dict[str, Outputs]]
@@ -20,10 +28,7 @@ Networks = Callable[[Array], dict[str, Outputs]]
 def networks(
   program: Program, state: State, image: Any, wanted: Any = None
 ) -> Networks:
-  """Returns the frozen networks as functions of images.
-
-  What depends on their variables alone is computed here: kernels and biases
-  with BatchNorms folded into them.
+  """Returns the frozen networks, prepared, as functions of images.
 
   Args:
     program: the graph with its modules.
@@ -40,7 +45,7 @@ def networks(
     if wanted is not None:
       which = wanted[name]
       forward = partial(_some, forward, which)
-    parts = two_parts.two_parts(forward, variables, image)
+    parts = two_parts(forward, variables, image)
     run[name] = partial(
       _completed, parts.run, parts.prepare(variables), shapes, which
     )
@@ -131,3 +136,58 @@ def needed(
   return jax.tree.unflatten(
     structure, [x in used for x in jaxpr.invars[: len(leaves)]]
   )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Evaluated:
+  """A network in eval mode, for batches of one size; made by `evaluated`.
+
+  prepare: variables -> arrays, compiled.
+  run: (these arrays, images) -> logits and some taps, float32.
+  """
+
+  prepare: Callable[[Variables], list[Array]]
+  run: Callable[[list[Array], Array], Outputs]
+
+
+def evaluated(
+  module: nn.Module,
+  variables: Variables,
+  image: Any,
+  taps: tuple[str, ...] = (),
+) -> Evaluated:
+  """Returns a network in eval mode, the same object for equal arguments.
+
+  Args:
+    module: the network.
+    variables: shapes are enough.
+    image: of a batch, likewise.
+    taps: the names of those to return.
+
+  Raises:
+    KeyError: the network has no such tap, with suggestions.
+  """
+  leaves, structure = jax.tree.flatten((variables, image))
+  specs = tuple((x.shape, jnp.dtype(x.dtype)) for x in leaves)
+  return _evaluated(module, structure, specs, taps)
+
+
+# An object is a static argument of compiled functions.
+@lru_cache(maxsize=64)
+def _evaluated(
+  module: nn.Module, structure: Any, specs: Any, taps: tuple[str, ...]
+) -> Evaluated:
+  variables, image = jax.tree.unflatten(
+    structure, [jax.ShapeDtypeStruct(*spec) for spec in specs]
+  )
+
+  def forward(variables, image):
+    outputs = predict(module, variables, image)
+    some = {
+      name: lookup('tap', outputs.taps, name).astype(jnp.float32)
+      for name in taps
+    }
+    return Outputs(outputs.logits, some)
+
+  parts = two_parts(forward, variables, image)
+  return Evaluated(jax.jit(parts.prepare), parts.run)
