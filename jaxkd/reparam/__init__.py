@@ -13,6 +13,7 @@ from jaxkd.reparam.branches import (
 from jaxkd.reparam.fold import batch_norms_after, fold_biases
 from jaxkd.reparam.plan import RULES, Axis, Leaf, Pieces, Plan, Rule, make_plan
 from jaxkd.reparam.share import expand, extract, unscale
+from jaxkd.reparam.two_parts import TwoParts, two_parts
 
 __all__ = [
   'RULES',
@@ -21,6 +22,7 @@ __all__ = [
   'Pieces',
   'Plan',
   'Rule',
+  'TwoParts',
   'add_branches',
   'batch_norms_after',
   'branched_prefixes',
@@ -30,5 +32,6 @@ __all__ = [
   'make_plan',
   'merge',
   'merged_kernel',
+  'two_parts',
   'unscale',
 ]

@@ -1,7 +1,7 @@
 """Evaluation of a network on a whole split, on all devices."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,13 +13,12 @@ from jax import lax
 from jax.sharding import Mesh
 
 from jaxkd import metrics
-from jaxkd.catalog import lookup
 from jaxkd.data import batches
 from jaxkd.data.base import Split, View
-from jaxkd.graph.program import predict
 from jaxkd.metrics.sums import Sums
 from jaxkd.problems import Problem
 from jaxkd.training import mesh as meshes
+from jaxkd.training.frozen import Evaluated, evaluated
 from jaxkd.types import Array, Outputs, Variables
 
 BATCH = 500  # at most, for each device
@@ -70,8 +69,8 @@ class Evaluator:
 
     With them are the problem's `rows` of the whole split.
     """
-    static = module, self.problem, self.view
-    return self._totals(self._map(_measured, static, variables))
+    networks = self._networks((module, variables))
+    return self._totals(self._map(_measured, networks))
 
   def totals_of(
     self, predict: Callable[[np.ndarray], np.ndarray]
@@ -118,9 +117,10 @@ class Evaluator:
       For classification 'agreement', the fraction of equal answers, and 'kl',
       KL(other || network) in nats.
     """
-    static = (module, other_module), self.problem, self.view
-    both = (variables, other_variables), jnp.float32(temperature)
-    sums = self._map(_agreement, static, both)
+    networks = self._networks(
+      (module, variables), (other_module, other_variables)
+    )
+    sums = self._map(_agreement, networks, (jnp.float32(temperature),))
     return self.problem.summary(metrics.totals(sums, len(self.split)))
 
   def outputs(
@@ -142,8 +142,8 @@ class Evaluator:
       KeyError: the network has no such tap, with suggestions.
     """
     size = min(examples, len(self.split))
-    static = module, self.problem, self.view, taps
-    parts = jax.device_get(self._map(_outputs, static, variables, size))
+    networks = self._networks((module, variables), taps=tuple(taps))
+    parts = jax.device_get(self._map(_outputs, networks, (), size))
     whole, labels = jax.tree.map(lambda *x: np.concatenate(x)[:size], *parts)
     return Examples(whole.logits, labels, whole.taps)
 
@@ -153,11 +153,17 @@ class Evaluator:
     """Returns the logits [N, K] of the first N = `examples` images."""
     return self.outputs(module, variables, examples, taps=()).logits
 
+  def _networks(
+    self, *pairs: tuple[nn.Module, Variables], taps: tuple[str, ...] = ()
+  ) -> '_Networks':
+    """Returns networks as functions of this split's batches."""
+    return _Networks(self.problem, self.view, self.mesh, pairs, taps)
+
   def _map(
     self,
     function: Callable[..., Any],
-    static: tuple[Any, ...],
-    arguments: Any,
+    networks: '_Networks',
+    settings: tuple[Array, ...] = (),
     examples: int | None = None,
   ) -> list[Any]:
     """Returns the results of a function of each batch.
@@ -168,18 +174,21 @@ class Evaluator:
     devices can deadlock.
 
     Args:
-      function: (*static, arguments, stored split, a batch of indices into it or
-        else of loaded examples, mask).
-      static: hashable.
-      arguments: a tree of arrays.
+      function: (networks, problem, view, (arrays of the networks, *settings),
+        stored split, a batch of indices into it or else of loaded examples,
+        mask) -> any tree.
+      networks: those that the function runs.
+      settings: its numbers.
       examples: of the split, from the first on; None takes all.
     """
     count = examples or len(self.split)
     cpu = meshes.platform(self.mesh) == 'cpu'
     if self._stored and not cpu:
-      return self._in_one_call(function, static, arguments, count)
+      return self._in_one_call(function, networks, settings, count)
     results = []
     for batch, mask in self._batches(count):
+      static, values = networks.ready(self._stored, batch, mask)
+      arguments = values, *settings
       results.append(
         _call(function, static, arguments, self._stored, batch, mask)
       )
@@ -190,19 +199,20 @@ class Evaluator:
   def _in_one_call(
     self,
     function: Callable[..., Any],
-    static: tuple[Any, ...],
-    arguments: Any,
+    networks: '_Networks',
+    settings: tuple[Array, ...],
     examples: int,
   ) -> list[Any]:
     """Returns what `_map` does, from a loop over the batches of the split."""
     pairs, size = self._pairs(examples)
+    static, values = networks.ready(self._stored, *pairs[0])
     sharding = meshes.batch_split(self.mesh, size, axis=1)
     stacked = jax.tree.map(lambda *x: np.stack(x), *pairs)
     results = jax.device_get(
       _loop(
         function,
         static,
-        arguments,
+        (values, *settings),
         self._stored,
         jax.device_put(stacked, sharding),
       )
@@ -235,7 +245,7 @@ class Evaluator:
 def _call(
   function: Callable[..., Any],
   static: tuple[Any, ...],
-  arguments: Any,
+  arguments: tuple[Any, ...],
   stored: batches.StoredSplit | None,
   examples: Any,
   mask: Array,
@@ -248,7 +258,7 @@ def _call(
 def _loop(
   function: Callable[..., Any],
   static: tuple[Any, ...],
-  arguments: Any,
+  arguments: tuple[Any, ...],
   stored: batches.StoredSplit,
   pairs: tuple[Array, Array],
 ) -> Any:
@@ -258,18 +268,73 @@ def _loop(
   )
 
 
+@dataclasses.dataclass
+class _Networks:
+  """Networks in eval mode, which are prepared for the first batch.
+
+  problem: of the split.
+  view: how its images are normalised.
+  mesh: the devices.
+  pairs: modules and their variables.
+  taps: the names of those to return.
+  """
+
+  problem: Problem
+  view: View
+  mesh: Mesh
+  pairs: Sequence[tuple[nn.Module, Variables]]
+  taps: tuple[str, ...]
+
+  def __post_init__(self):
+    self._ready: tuple[tuple[Any, ...], list[Any]] | None = None
+
+  def ready(
+    self, stored: batches.StoredSplit | None, examples: Any, mask: Any
+  ) -> tuple[tuple[Any, ...], list[Any]]:
+    """Returns the networks, problem and view, and the networks' arrays.
+
+    Args:
+      stored: see `Evaluator._map`.
+      examples: a batch, whose shape is that of all others.
+      mask: of the batch.
+    """
+    if self._ready is None:
+      self._ready = self._prepared(stored, examples, mask)
+    return self._ready
+
+  def _prepared(
+    self, stored: batches.StoredSplit | None, examples: Any, mask: Any
+  ) -> tuple[tuple[Any, ...], list[Any]]:
+    def image(stored, examples, mask):
+      raw = _gather(stored, examples)
+      return self.problem.eval_view(raw, mask, self.view)['image']
+
+    shape = jax.eval_shape(image, stored, examples, mask)
+    networks = tuple(
+      evaluated(module, variables, shape, self.taps)
+      for module, variables in self.pairs
+    )
+    values = [
+      network.prepare(variables)
+      for network, (_, variables) in zip(networks, self.pairs, strict=True)
+    ]
+    static = networks, self.problem, self.view
+    return static, jax.device_put(values, meshes.whole(self.mesh))
+
+
 def _measured(
-  module: nn.Module,
+  networks: tuple[Evaluated],
   problem: Problem,
   view: View,
-  variables: Variables,
+  arguments: tuple[list[Any]],
   stored: batches.StoredSplit | None,
   examples: Any,
   mask: Array,
 ) -> Measured:
   """Returns sums and rows of one network over one batch."""
   batch = problem.eval_view(_gather(stored, examples), mask, view)
-  logits = predict(module, variables, batch['image']).logits
+  ((values,),) = arguments
+  logits = networks[0].run(values, batch['image']).logits
   return _measured_logits(problem, logits, batch)
 
 
@@ -281,41 +346,37 @@ def _measured_logits(problem: Problem, logits: Array, batch: Any) -> Measured:
 
 
 def _agreement(
-  modules: tuple[nn.Module, nn.Module],
+  networks: tuple[Evaluated, Evaluated],
   problem: Problem,
   view: View,
-  arguments: tuple[tuple[Variables, Variables], Array],
+  arguments: tuple[list[Any], Array],
   stored: batches.StoredSplit | None,
   examples: Any,
   mask: Array,
 ) -> Sums:
   """Returns the agreement of two networks over one batch."""
-  variables, temperature = arguments
+  values, temperature = arguments
   batch = problem.eval_view(_gather(stored, examples), mask, view)
   student, teacher = (
-    predict(module, own, batch['image']).logits
-    for module, own in zip(modules, variables, strict=True)
+    network.run(own, batch['image']).logits
+    for network, own in zip(networks, values, strict=True)
   )
   return problem.agreement(student, teacher, batch, temperature)
 
 
 def _outputs(
-  module: nn.Module,
+  networks: tuple[Evaluated],
   problem: Problem,
   view: View,
-  taps: tuple[str, ...],
-  variables: Variables,
+  arguments: tuple[list[Any]],
   stored: batches.StoredSplit | None,
   examples: Any,
   mask: Array,
 ) -> tuple[Outputs, Array]:
   """Returns a network's outputs for one batch, padding included, and labels."""
   batch = problem.eval_view(_gather(stored, examples), mask, view)
-  outputs = predict(module, variables, batch['image'])
-  wanted = {
-    name: lookup('tap', outputs.taps, name).astype(jnp.float32) for name in taps
-  }
-  return Outputs(outputs.logits, wanted), batch['label']
+  ((values,),) = arguments
+  return networks[0].run(values, batch['image']), batch['label']
 
 
 def _gather(

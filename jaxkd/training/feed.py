@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax import lax
 from jax.sharding import Mesh
 
 from jaxkd.data import batches
 from jaxkd.data.base import Dataset
 from jaxkd.problems import Problem
+from jaxkd.training import bulk
 from jaxkd.training import mesh as meshes
 from jaxkd.training.guides import Guide
 from jaxkd.training.precomputed import Views
@@ -84,6 +84,7 @@ class Feed:
   guides: by name, the networks whose logits come with the batch.
   shapes: of the logits of one image, likewise.
   views: which training views are shown; None: those of the seed.
+  at_once: batches that frozen networks run on together, see `bulk.steps`.
   """
 
   dataset: Dataset
@@ -98,6 +99,7 @@ class Feed:
     default_factory=dict
   )
   views: Views | None = None
+  at_once: int | None = None
 
   def __post_init__(self):
     meshes.check_batch_size(self.mesh, self.batch_size)
@@ -290,29 +292,20 @@ class Feed:
     """One step on examples from the host."""
     del stored
     logits = jax.tree.map(lambda x: x[0], logits)
-    return _with_axis(self._step(state, raw, logits, epoch))
+    state, metrics = self.step(state, self._batch(raw, logits, epoch))
+    return state, jax.tree.map(lambda x: x[None], metrics)
 
   def _run_stored(self, state, stored, indices, logits, epoch):
     """Steps on examples of the stored split, given their indices [S, B]."""
 
-    def one(state, inputs):
+    def batch_of(inputs):
       index, logits = inputs
-      return self._step(state, batches.gather(stored, index), logits, epoch)
+      return self._batch(batches.gather(stored, index), logits, epoch)
 
-    if len(indices) == 1:  # no loop around the convolutions
-      inputs = jax.tree.map(lambda x: x[0], (indices, logits))
-      return _with_axis(one(state, inputs))
-    return lax.scan(one, state, (indices, logits))
+    inputs = indices, logits
+    return bulk.steps(self.step, batch_of, state, inputs, self.at_once)
 
-  def _step(self, state, raw, logits, epoch):
+  def _batch(self, raw, logits, epoch):
     view = self.dataset.view
     batch = self.problem.train_view(raw, epoch, self._view_seed, view)
-    if logits:
-      batch = Batch(**{**batch, 'precomputed': logits})
-    return self.step(state, batch)
-
-
-def _with_axis(result: tuple[State, Metrics]) -> tuple[State, Metrics]:
-  """Gives the metrics of one step the leading axis that chunks have."""
-  state, metrics = result
-  return state, jax.tree.map(lambda x: x[None], metrics)
+    return Batch(**{**batch, 'precomputed': logits}) if logits else batch

@@ -15,6 +15,7 @@ from jaxkd.data import batches
 from jaxkd.data.base import Dataset
 from jaxkd.data.batches import StoredSplit
 from jaxkd.problems import Problem
+from jaxkd.reparam import two_parts
 from jaxkd.stores import Store
 from jaxkd.training import mesh as meshes
 from jaxkd.types import Array
@@ -92,14 +93,15 @@ class Live:
   ):
     self._variables = jax.device_put(variables, meshes.whole(mesh))
     self.seed = seed
-    self._predict, self._mesh, self._epoch = predict, mesh, 0
+    self._forward, self._predict = forward, predict
+    self._mesh, self._epoch = mesh, 0
+    self._ready: dict[int, tuple[Any, Any]] = {}  # by the size of a batch
 
-    def run(variables, stored, examples, epoch):
+    def view(stored, examples, epoch):
       raw = batches.gather(stored, examples) if stored else examples
-      image = problem.train_view(raw, epoch, seed, dataset.view)['image']
-      return forward(variables, image) if forward else image
+      return problem.train_view(raw, epoch, seed, dataset.view)['image']
 
-    self._run = jax.jit(run)
+    self._view = view
 
   def start(self, groups: Sequence[np.ndarray], epoch: int) -> None:
     """See `Guide`."""
@@ -126,13 +128,34 @@ class Live:
     """
     sharding = meshes.batch_split(self._mesh, size)
     examples = jax.device_put(examples, sharding)
-    results = self._run(
-      self._variables, stored, examples, np.int32(self._epoch)
-    )
-    results = np.asarray(results)
+    inputs = stored, examples, np.int32(self._epoch)
+    if size not in self._ready:
+      self._ready[size] = self._prepared(*inputs)
+    values, run = self._ready[size]
+    results = np.asarray(run(values, *inputs))
     if self._predict:
       results = self._predict(results)
     return np.asarray(results, np.float32)
+
+  def _prepared(
+    self, stored: batches.StoredSplit | None, examples: Any, epoch: np.int32
+  ) -> tuple[list[Array], Callable[..., Array]]:
+    """Returns arrays and a function of them, and of the arguments, of a batch.
+
+    Args:
+      stored: see `one`.
+      examples: likewise.
+      epoch: of the views.
+    """
+    if self._forward is None:
+      return [], jax.jit(lambda _, *inputs: self._view(*inputs))
+    image = jax.eval_shape(self._view, stored, examples, epoch)
+    parts = two_parts(self._forward, self._variables, image)
+
+    def run(values, *inputs):
+      return parts.run(values, self._view(*inputs))
+
+    return jax.jit(parts.prepare)(self._variables), jax.jit(run)
 
 
 class Cached:

@@ -1,5 +1,6 @@
-"""The train step: one pure function of the state and a batch."""
+"""The train step: a pure function of the state and a batch."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,12 +11,64 @@ import optax
 
 from jaxkd.graph import Transfer, Update
 from jaxkd.graph.program import Program
+from jaxkd.training import frozen
 from jaxkd.training.dot import Parts, TwoGradients, total
 from jaxkd.training.state import State, replaced, trainable
 from jaxkd.training.used import flagged, flags
 from jaxkd.types import Array, Batch, Metrics, Outputs, Tree
 
 Measure = Callable[[Array, Batch], Metrics]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Step:
+  """(state, batch) -> (state, metrics), in two parts; made by `make_step`.
+
+  program: the graph with its modules.
+  epochs: length of the phase.
+  update: (state, batch, outputs of the frozen networks) -> (state, metrics).
+  """
+
+  program: Program
+  epochs: int
+  update: Callable[[State, Batch, dict[str, Outputs]], tuple[State, Metrics]]
+
+  def __call__(self, state: State, batch: Batch) -> tuple[State, Metrics]:
+    """Makes a step, for which the frozen networks are prepared and run."""
+    networks = self.networks(state, batch['image'])
+    return self.update(state, batch, networks(batch['image']))
+
+  def networks(
+    self, state: State, image: Any, wanted: Any = None
+  ) -> frozen.Networks:
+    """Returns the frozen networks for any number of steps.
+
+    Args:
+      state: before any of these steps.
+      image: see `frozen.networks`.
+      wanted: likewise.
+    """
+    return frozen.networks(self.program, state, image, wanted)
+
+  @property
+  def runs_frozen(self) -> bool:
+    """Whether there are frozen networks to be run."""
+    return bool(frozen.running(self.program))
+
+  def needed(self, state: State, batch: Batch) -> dict[str, Outputs]:
+    """Returns which outputs of them the losses read, see `frozen.needed`."""
+    return frozen.needed(self.program, state, batch, self.epochs)
+
+  def kept(self, state: State, batch: Batch) -> list[Any]:
+    """Returns the shapes of these outputs, for one batch."""
+    wanted = self.needed(state, batch)
+
+    def outputs(state, image):
+      return self.networks(state, image, wanted)(image)
+
+    every = jax.eval_shape(outputs, state, batch['image'])
+    pairs = zip(jax.tree.leaves(every), jax.tree.leaves(wanted), strict=True)
+    return [x for x, is_wanted in pairs if is_wanted]
 
 
 def make_step(
@@ -27,7 +80,7 @@ def make_step(
   epochs: int,
   ema: float = 0.0,
   measure: Measure = lambda logits, batch: {},
-) -> Callable[[State, Batch], tuple[State, Metrics]]:
+) -> Step:
   """Returns (state, batch) -> (state, metrics).
 
   Args:
@@ -48,8 +101,10 @@ def make_step(
   two = isinstance(optimizer, TwoGradients)
   gradient = _two_gradients if two else _one_gradient
 
-  def step(state: State, batch: Batch) -> tuple[State, Metrics]:
-    shared = _shared(program, state, batch, seed, steps_per_epoch, epochs)
+  def step(
+    state: State, batch: Batch, outputs: dict[str, Outputs]
+  ) -> tuple[State, Metrics]:
+    shared = _shared(state, batch, outputs, seed, steps_per_epoch, epochs)
     metrics, grads, opt = {}, [], []
     for update, old in zip(program.graph.updates(), state.opt, strict=True):
       params = trainable(state, update)
@@ -70,7 +125,7 @@ def make_step(
     state = state._replace(step=state.step + 1, opt=tuple(opt))
     return state._replace(ema=state.ema and _average(state, ema)), metrics
 
-  return step
+  return Step(program, epochs, step)
 
 
 class _Shared(NamedTuple):
@@ -206,27 +261,30 @@ def _losses(
 
 
 def _shared(
-  program: Program,
   state: State,
   batch: Batch,
+  outputs: dict[str, Outputs],
   seed: int | Array,
   steps_per_epoch: int,
   epochs: int,
 ) -> _Shared:
-  """Runs the frozen networks, once for all updates of a step."""
-  params, frozen = program.resolve(state.params), program.graph.frozen
-  outputs, _ = program.forward(
-    params,
-    state.stats,
-    batch['image'],
-    frozen,
-    precomputed=batch.get('precomputed'),
-  )
+  """Returns what all updates of a step share.
+
+  Args:
+    state: before the step.
+    batch: with the logits of the frozen networks that are not run.
+    outputs: of those that were.
+    seed: see `make_step`, as the others.
+    steps_per_epoch: likewise.
+    epochs: likewise.
+  """
+  logits = batch.get('precomputed', {})
+  precomputed = {name: Outputs(x, {}) for name, x in logits.items()}
   # Whole epochs first: the number of steps may not be exact in float32.
   part = state.step % steps_per_epoch / steps_per_epoch
   epoch = state.step // steps_per_epoch + part
   key = jax.random.fold_in(jax.random.key(seed), state.step)
-  return _Shared(batch, outputs, epoch, epochs, key)
+  return _Shared(batch, {**outputs, **precomputed}, epoch, epochs, key)
 
 
 def _average(state: State, decay: float) -> Any:

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.sharding import NamedSharding
 
 from jaxkd.data import batches
 from jaxkd.data.base import Split
 from jaxkd.graph.program import predict
+from jaxkd.training import bulk
 from jaxkd.training import mesh as meshes
 from jaxkd.training import state as states
 from jaxkd.training.divergence import DivergedError
@@ -219,17 +219,15 @@ def _epoch(
     ema=task.ema,
   )
 
-  def one(state, index):
+  def batch_of(index):
     raw = batches.gather(train, index)
-    batch = task.problem.train_view(raw, epoch, seed, task.dataset.view)
-    state, metrics = step(state, batch)
-    return state, metrics['loss']
+    return task.problem.train_view(raw, epoch, seed, task.dataset.view)
 
-  state, losses = lax.scan(one, progress.state, full)
-  loss = jnp.sum(losses)
-  if rest.size:
-    state, last = one(state, rest)
-    loss += last
+  state, loss = progress.state, jnp.zeros(())
+  for indices in (full, rest[None]):
+    if indices.size:
+      state, metrics = bulk.steps(step, batch_of, state, indices)
+      loss += jnp.sum(metrics['loss'])
   return _with_best(task, progress, state, held_out), loss
 
 
