@@ -284,7 +284,7 @@ def _agreement(
   modules: tuple[nn.Module, nn.Module],
   problem: Problem,
   view: View,
-  arguments: tuple[tuple[Variables, Variables], Array],
+  arguments: tuple[tuple[Variables, Variables], Any],
   stored: batches.StoredSplit | None,
   examples: Any,
   mask: Array,
