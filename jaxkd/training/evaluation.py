@@ -349,7 +349,7 @@ def _agreement(
   networks: tuple[Evaluated, Evaluated],
   problem: Problem,
   view: View,
-  arguments: tuple[list[Any], Array],
+  arguments: tuple[list[Any], Any],
   stored: batches.StoredSplit | None,
   examples: Any,
   mask: Array,
