@@ -169,25 +169,24 @@ class GroupedConv(nn.Module):
   @nn.compact
   def __call__(self, x: Array) -> Array:
     """Returns a map [B, H, W, features] for the map [B, H, W, r C]."""
-    g, kind = self.num_groups, self.dtype
-    shape = (1, 1, x.shape[-1] // g, self.features)
-    kernel = self.param('kernel', fan_in_uniform, shape, jnp.float32)
-    return _grouped(x.astype(kind), kernel.astype(kind), g, self.replicas)
+    shape = (1, 1, x.shape[-1] // self.num_groups, self.features)
+    kernel = self.param('kernel', fan_in_uniform, shape)
+    x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+    return _grouped(x, kernel, self.num_groups, self.replicas)
 
 
-# One call, which `jaxkd.reparam.channels` finds to be a layer.
+# One call, so that `reparam.channels` finds a layer.
 @partial(jax.jit, static_argnums=(2, 3))
 def _grouped(x: Array, kernel: Array, groups: int, replicas: int) -> Array:
   """Returns the products of each group of channels, see `GroupedConv`."""
-  *_, inputs, features = kernel.shape
-  kernel = kernel.reshape(inputs, replicas, groups, -1)
+  kernel = kernel.reshape(kernel.shape[2], replicas, groups, -1)
   x = by_replica(x, replicas, groups, -1)
-  positions = x.shape[:-3]
+  places = x.shape[:-3]
   maps = [
-    jnp.tensordot(x[..., i, :].reshape(*positions, -1), kernel[:, :, i], 1)
+    jnp.tensordot(x[..., i, :].reshape(*places, -1), kernel[:, :, i], 1)
     for i in range(groups)
   ]
-  return jnp.stack(maps, axis=-2).reshape(*positions, features)
+  return jnp.stack(maps, axis=-2).reshape(*places, -1)
 
 
 class UnitV1(nn.Module):
