@@ -7,7 +7,7 @@ takes fewer and larger kernels.
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +49,7 @@ def steps(
   """
   length = len(jax.tree.leaves(inputs)[0])
   first = jax.tree.map(lambda x: x[0], inputs)
-  fold, prepared = folds(platform), step
+  fold, prepared = folds(platform), cast(Any, step)
   if isinstance(step, Step) and step.runs_frozen:
     spec = jax.eval_shape(batch_of, first)
     if length > 1:

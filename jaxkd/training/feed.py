@@ -229,7 +229,8 @@ class Feed:
     del stored
 
     def batch_of(inputs):
-      return self._batch(*inputs, epoch)
+      raw, logits = inputs
+      return self._batch(raw, logits, epoch)
 
     inputs = jax.tree.map(lambda x: x[None], raw), logits
     return self._steps(batch_of, state, inputs)
