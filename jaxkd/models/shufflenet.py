@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from jaxkd.models.grouped import grouped
@@ -167,12 +168,20 @@ class GroupedConv(nn.Module):
   @nn.compact
   def __call__(self, x: Array) -> Array:
     """Returns a map [B, H, W, features] for the map [B, H, W, r C]."""
-    r, g = self.replicas, self.num_groups
-    shape = (1, 1, x.shape[-1] // g, self.features)
+    shape = (1, 1, x.shape[-1] // self.num_groups, self.features)
     kernel = self.param('kernel', fan_in_uniform, shape, jnp.float32)
-    kernel = kernel.astype(self.dtype).reshape(r, shape[2] // r, r, g, -1)
-    y = grouped(by_replica(x.astype(self.dtype), r, g, -1), kernel)
-    return y.reshape(*x.shape[:-1], self.features)
+    x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+    return _grouped(x, kernel, self.num_groups, self.replicas)
+
+
+# One call, so that `reparam.channels` finds a layer.
+@partial(jax.jit, static_argnums=(2, 3))
+def _grouped(x: Array, kernel: Array, groups: int, replicas: int) -> Array:
+  """Returns the products of each group of channels, see `GroupedConv`."""
+  inputs = kernel.shape[2] // replicas
+  kernel = kernel.reshape(replicas, inputs, replicas, groups, -1)
+  y = grouped(by_replica(x, replicas, groups, -1), kernel)
+  return y.reshape(*x.shape[:-1], -1)
 
 
 class UnitV1(nn.Module):

@@ -55,7 +55,7 @@ def layers(
   for kernel, operand in enumerate(equation.invars):
     if not is_float(operand):
       continue
-    shape = operand.aval.shape
+    shape = programs.shape(operand)
     for axis in range(len(shape) - 1, -1, -1):
       labels = np.arange(shape[axis]).reshape(
         [-1 if i == axis else 1 for i in range(len(shape))]
@@ -73,7 +73,7 @@ def layers(
 
 def is_float(variable: Any) -> bool:
   """Returns whether a variable or literal is an array of real numbers."""
-  return jnp.issubdtype(variable.aval.dtype, jnp.floating)
+  return jnp.issubdtype(programs.dtype(variable), jnp.floating)
 
 
 def is_layer(equation: JaxprEqn) -> bool:
@@ -154,7 +154,8 @@ def _by_platform(
   They are those of `lax.platform_dependent`, of which one with rules is enough.
   """
   index, *operands = inputs
-  source = producers.get(equation.invars[0])
+  condition: Any = equation.invars[0]
+  source = producers.get(condition)
   if index is not None or source is None:
     raise _NotLinearError
   if source.primitive.name != PLATFORM:
@@ -185,7 +186,8 @@ def _unchanged(equation: JaxprEqn, labels: Any) -> Labels:
 def _product(equation: JaxprEqn, left: Any, right: Any) -> Labels:
   if left is not None and right is not None:
     raise _NotLinearError
-  return _of_rank(equation, right if left is None else left)
+  labels: Any = right if left is None else left
+  return _of_rank(equation, labels)
 
 
 def _quotient(equation: JaxprEqn, left: Any, right: Any) -> Labels:
@@ -196,7 +198,7 @@ def _quotient(equation: JaxprEqn, left: Any, right: Any) -> Labels:
 
 def _of_rank(equation: JaxprEqn, labels: Labels) -> Labels:
   """Returns labels whose value is not repeated along new axes."""
-  if labels.ndim != len(equation.outvars[0].aval.shape):
+  if labels.ndim != len(programs.shape(equation.outvars[0])):
     raise _NotLinearError
   return labels
 
@@ -215,8 +217,8 @@ def _reshaped(equation: JaxprEqn, labels: Any, *_: Any) -> Labels:
   """Axes that are merged or split get all their labels if any of them has."""
   if equation.params.get('dimensions') is not None:
     raise _NotLinearError
-  old = list(equation.invars[0].aval.shape)
-  new = list(equation.outvars[0].aval.shape)
+  old = list(programs.shape(equation.invars[0]))
+  new = list(programs.shape(equation.outvars[0]))
   full, target, i, j = [], [], 0, 0
   while i < len(old) or j < len(new):
     first, second = i, j
@@ -235,7 +237,7 @@ def _reshaped(equation: JaxprEqn, labels: Any, *_: Any) -> Labels:
 
 
 def _broadcast(equation: JaxprEqn, labels: Any, *_: Any) -> Labels:
-  shape = [1] * len(equation.outvars[0].aval.shape)
+  shape = [1] * len(programs.shape(equation.outvars[0]))
   axes = equation.params['broadcast_dimensions']
   for axis, n in zip(axes, labels.shape, strict=True):
     shape[axis] = n
@@ -293,7 +295,7 @@ def _joined(
   shape = list(np.broadcast_shapes(*others))
   sizes = [1] * len(parts)
   if equation is not None:
-    sizes = [x.aval.shape[axis] for x in equation.invars]
+    sizes = [programs.shape(x)[axis] for x in equation.invars]
   whole = [
     np.broadcast_to(part, [*shape[:axis], size, *shape[axis:]])
     for part, size in zip(parts, sizes, strict=True)
@@ -313,11 +315,15 @@ def _matrix_product(equation: JaxprEqn, left: Any, right: Any) -> Labels:
   if left is not None and right is not None:
     raise _NotLinearError
   side = 0 if right is None else 1
-  labels = (left, right)[side]
+  labels: Any = left if right is None else right
   if any(labels.shape[axis] > 1 for axis in summed[side]):
     raise _NotLinearError
   taken = [
-    [i for i in range(len(x.aval.shape)) if i not in (*summed[n], *batch[n])]
+    [
+      i
+      for i in range(len(programs.shape(x)))
+      if i not in (*summed[n], *batch[n])
+    ]
     for n, x in enumerate(equation.invars)
   ]
   free = [len(axes) for axes in taken]

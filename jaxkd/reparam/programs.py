@@ -120,6 +120,16 @@ def live(jaxpr: Jaxpr) -> list[JaxprEqn]:
   return equations[::-1]
 
 
+def shape(atom: Any) -> tuple[int, ...]:
+  """Returns the shape of a variable or literal."""
+  return atom.aval.shape
+
+
+def dtype(atom: Any) -> Any:
+  """Returns the type of its entries."""
+  return atom.aval.dtype
+
+
 def variables(atoms: Sequence[Any]) -> list[Var]:
   """Returns the variables among variables and literals."""
   return [x for x in atoms if not isinstance(x, Literal)]

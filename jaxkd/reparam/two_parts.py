@@ -171,7 +171,7 @@ def _steps(
     producers: see `programs.producers`.
   """
   result, steps = equation.outvars[0], []
-  shape = result.aval.shape
+  shape = programs.shape(result)
   while len(readers.get(result, ())) == 1:
     (step,) = readers[result]
     if step is None or not channels.is_float(step.outvars[0]):
@@ -185,7 +185,7 @@ def _steps(
         break
     elif name != CAST:
       break
-    if step.outvars[0].aval.shape != shape:
+    if programs.shape(step.outvars[0]) != shape:
       break
     steps.append(step)
     result = step.outvars[0]
@@ -205,7 +205,7 @@ def _before_casts(variable: Any, producers: Mapping[Var, JaxprEqn]) -> Any:
 
 def _varying(variable: Any, producers: Mapping[Var, JaxprEqn]) -> set[int]:
   """Returns the axes along which the entries of a value may differ."""
-  shape = variable.aval.shape
+  shape = programs.shape(variable)
   axes = {axis for axis, n in enumerate(shape) if n > 1}
   equation = None if len(axes) < 2 else producers.get(variable)
   if equation is None:
@@ -254,9 +254,11 @@ def _folded(chain: _Chain, values: programs.Values) -> Array:
     None if i == layer.kernel else values.read([x])[0]
     for i, x in enumerate(equation.invars)
   ]
-  inputs[layer.kernel] = kernel.astype(equation.invars[layer.kernel].aval.dtype)
+  inputs[layer.kernel] = kernel.astype(
+    programs.dtype(equation.invars[layer.kernel])
+  )
   (result,) = programs.bind(equation, inputs)
-  kind = chain.steps[-1].outvars[0].aval.dtype
+  kind = programs.dtype(chain.steps[-1].outvars[0])
   exact = jnp.promote_types(result.dtype, kind)
   result = result.astype(exact)
   if shift is not None:

@@ -7,17 +7,18 @@ takes fewer and larger kernels.
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxkd.training.frozen import folds
 from jaxkd.training.state import State
 from jaxkd.training.step import Step
 from jaxkd.types import Array, Batch, Metrics, Outputs
 
-# Batches at once, by backend; elsewhere one by one. On TPUs it does not help.
+# Batches at once, by platform; elsewhere one by one. On TPUs it does not help.
 BATCHES = {'gpu': 10}
 PIXELS = 2**20  # at most, of all images at once: 1024 images of 32 x 32
 BYTES = 2**29  # at most, of the outputs that are kept for later steps
@@ -28,50 +29,54 @@ def steps(
   batch_of: Callable[[Any], Batch],
   state: State,
   inputs: Any,
+  platform: str,
   batches: int | None = None,
 ) -> tuple[State, Metrics]:
   """Makes several steps.
 
   Args:
-    step: of a training. A `Step` has its frozen networks prepared once.
+    step: of a training. A `Step` has its frozen networks prepared once, where
+      it `frozen.folds`.
     batch_of: an entry of `inputs` -> the batch.
     state: before.
     inputs: tree of arrays [S, ...], an entry for each step.
+    platform: of the devices, see `mesh.platform`.
     batches: on how many batches at once frozen networks run; None leaves it to
-      the backend, the sizes, and the objectives.
+      the platform, the sizes, and the objectives.
 
   Returns:
     The state after them, and their metrics, [S] each.
   """
   length = len(jax.tree.leaves(inputs)[0])
   first = jax.tree.map(lambda x: x[0], inputs)
-  if length == 1:  # no loop around the convolutions
-    state, metrics = step(state, batch_of(first))
-    return state, jax.tree.map(lambda x: x[None], metrics)
-  if not isinstance(step, Step):
-    return lax.scan(lambda s, x: step(s, batch_of(x)), state, inputs)
-  spec = jax.eval_shape(batch_of, first)
-  at_once = min(length, _at_once(step, state, spec, batches))
-  if at_once == 1:
-    networks = step.networks(state, spec['image'])
+  fold, prepared = folds(platform), cast(Any, step)
+  if isinstance(step, Step) and step.runs_frozen:
+    spec = jax.eval_shape(batch_of, first)
+    if length > 1:
+      at_once = min(length, _at_once(step, state, spec, platform, batches))
+      if at_once > 1:
+        return _in_groups(step, batch_of, state, inputs, at_once, spec, fold)
+    networks = step.networks(state, spec['image'], fold=fold)
 
-    def one(state, inputs):
-      batch = batch_of(inputs)
+    def prepared(state, batch):
       return step.update(state, batch, networks(batch['image']))
 
+  def one(state, inputs):
+    return prepared(state, batch_of(inputs))
+
+  if length > 1:
     return lax.scan(one, state, inputs)
-  return _in_groups(step, batch_of, state, inputs, at_once, spec)
+  state, metrics = one(state, first)  # no loop around the convolutions
+  return state, jax.tree.map(lambda x: x[None], metrics)
 
 
 def _at_once(
-  step: Step, state: State, batch: Batch, batches: int | None
+  step: Step, state: State, batch: Batch, platform: str, batches: int | None
 ) -> int:
   """Returns on how many batches at once the frozen networks run."""
-  if not step.runs_frozen:
-    return 1
   if batches is not None:
     return batches
-  number = BATCHES.get(jax.default_backend(), 1)
+  number = BATCHES.get(platform, 1)
   number = min(number, PIXELS // math.prod(batch['image'].shape[:3]))
   if number <= 1:
     return 1
@@ -87,6 +92,7 @@ def _in_groups(
   inputs: Any,
   at_once: int,
   spec: Batch,
+  fold: bool,
 ) -> tuple[State, Metrics]:
   """Makes several steps, with frozen networks on several batches at once.
 
@@ -97,6 +103,7 @@ def _in_groups(
     inputs: see `steps`.
     at_once: batches; the last group has the rest.
     spec: shapes and types of a batch.
+    fold: see `frozen.networks`.
   """
   length = len(jax.tree.leaves(inputs)[0])
   groups, rest = divmod(length, at_once)
@@ -106,7 +113,7 @@ def _in_groups(
   def group_of(size):
     shape = (spec['image'].shape[0] * size, *spec['image'].shape[1:])
     image = jax.ShapeDtypeStruct(shape, spec['image'].dtype)
-    networks = step.networks(state, image, wanted)
+    networks = step.networks(state, image, wanted, fold)
 
     def group(state, inputs):
       several = jax.vmap(batch_of)(inputs)

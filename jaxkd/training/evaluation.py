@@ -18,7 +18,7 @@ from jaxkd.data.base import Split, View
 from jaxkd.metrics.sums import Sums
 from jaxkd.problems import Problem
 from jaxkd.training import mesh as meshes
-from jaxkd.training.frozen import Evaluated, evaluated
+from jaxkd.training.frozen import Evaluated, evaluated, folds
 from jaxkd.types import Array, Outputs, Variables
 
 BATCH = 500  # at most, for each device
@@ -310,8 +310,9 @@ class _Networks:
       return self.problem.eval_view(raw, mask, self.view)['image']
 
     shape = jax.eval_shape(image, stored, examples, mask)
+    fold = folds(meshes.platform(self.mesh))
     networks = tuple(
-      evaluated(module, variables, shape, self.taps)
+      evaluated(module, variables, shape, self.taps, fold)
       for module, variables in self.pairs
     )
     values = [

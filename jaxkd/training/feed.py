@@ -291,9 +291,13 @@ class Feed:
   def _run_loaded(self, state, stored, raw, logits, epoch):
     """One step on examples from the host."""
     del stored
-    logits = jax.tree.map(lambda x: x[0], logits)
-    state, metrics = self.step(state, self._batch(raw, logits, epoch))
-    return state, jax.tree.map(lambda x: x[None], metrics)
+
+    def batch_of(inputs):
+      raw, logits = inputs
+      return self._batch(raw, logits, epoch)
+
+    inputs = jax.tree.map(lambda x: x[None], raw), logits
+    return self._steps(batch_of, state, inputs)
 
   def _run_stored(self, state, stored, indices, logits, epoch):
     """Steps on examples of the stored split, given their indices [S, B]."""
@@ -302,8 +306,13 @@ class Feed:
       index, logits = inputs
       return self._batch(batches.gather(stored, index), logits, epoch)
 
-    inputs = indices, logits
-    return bulk.steps(self.step, batch_of, state, inputs, self.at_once)
+    return self._steps(batch_of, state, (indices, logits))
+
+  def _steps(self, batch_of, state, inputs):
+    platform = meshes.platform(self.mesh)
+    return bulk.steps(
+      self.step, batch_of, state, inputs, platform, self.at_once
+    )
 
   def _batch(self, raw, logits, epoch):
     view = self.dataset.view

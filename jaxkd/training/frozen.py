@@ -3,6 +3,9 @@
 They are the frozen networks of a training, and any network in an evaluation.
 What depends on variables alone is computed when they are prepared, above all
 kernels and biases with BatchNorms folded into them, see `reparam.two_parts`.
+
+On CPUs networks are left as they are: there, XLA computes a layer and its
+BatchNorm in one pass, and folding is measured to gain nothing.
 """
 
 import dataclasses
@@ -21,12 +24,23 @@ from jaxkd.reparam import programs, two_parts
 from jaxkd.training.state import State
 from jaxkd.types import Array, Batch, Outputs, Variables
 
+UNFOLDED = ('cpu',)  # platforms, see above
+
 # Images [B, H, W, C] -> outputs of every frozen network that is run.
 Networks = Callable[[Array], dict[str, Outputs]]
 
 
+def folds(platform: str) -> bool:
+  """Returns whether networks are prepared on devices, see `mesh.platform`."""
+  return platform not in UNFOLDED
+
+
 def networks(
-  program: Program, state: State, image: Any, wanted: Any = None
+  program: Program,
+  state: State,
+  image: Any,
+  wanted: Any = None,
+  fold: bool = True,
 ) -> Networks:
   """Returns the frozen networks, prepared, as functions of images.
 
@@ -36,6 +50,7 @@ def networks(
     image: [B, H, W, C] of a batch; its shape is enough.
     wanted: by network, which of its outputs are read, as `needed` returns them;
       None: all. The others are NaN.
+    fold: whether they are prepared; otherwise they run as they are.
   """
   run, params = {}, program.resolve(state.params)
   for name in running(program):
@@ -45,10 +60,11 @@ def networks(
     if wanted is not None:
       which = wanted[name]
       forward = partial(_some, forward, which)
-    parts = two_parts(forward, variables, image)
-    run[name] = partial(
-      _completed, parts.run, parts.prepare(variables), shapes, which
-    )
+    values = variables
+    if fold:
+      parts = two_parts(forward, variables, image)
+      forward, values = parts.run, parts.prepare(variables)
+    run[name] = partial(_completed, forward, values, shapes, which)
   return lambda image: {name: own(image) for name, own in run.items()}
 
 
@@ -72,7 +88,7 @@ def _some(
 
 def _completed(
   run: Callable[..., Any],
-  values: list[Array],
+  values: Any,
   shapes: Outputs,
   which: Outputs | None,
   image: Array,
@@ -142,12 +158,12 @@ def needed(
 class Evaluated:
   """A network in eval mode, for batches of one size; made by `evaluated`.
 
-  prepare: variables -> arrays, compiled.
+  prepare: variables -> arrays.
   run: (these arrays, images) -> logits and some taps, float32.
   """
 
-  prepare: Callable[[Variables], list[Array]]
-  run: Callable[[list[Array], Array], Outputs]
+  prepare: Callable[[Variables], Any]
+  run: Callable[[Any, Array], Outputs]
 
 
 def evaluated(
@@ -155,6 +171,7 @@ def evaluated(
   variables: Variables,
   image: Any,
   taps: tuple[str, ...] = (),
+  fold: bool = True,
 ) -> Evaluated:
   """Returns a network in eval mode, the same object for equal arguments.
 
@@ -163,19 +180,24 @@ def evaluated(
     variables: shapes are enough.
     image: of a batch, likewise.
     taps: the names of those to return.
+    fold: see `networks`.
 
   Raises:
     KeyError: the network has no such tap, with suggestions.
   """
   leaves, structure = jax.tree.flatten((variables, image))
   specs = tuple((x.shape, jnp.dtype(x.dtype)) for x in leaves)
-  return _evaluated(module, structure, specs, taps)
+  return _evaluated(module, structure, specs, taps, fold)
 
 
 # An object is a static argument of compiled functions.
 @lru_cache(maxsize=64)
 def _evaluated(
-  module: nn.Module, structure: Any, specs: Any, taps: tuple[str, ...]
+  module: nn.Module,
+  structure: Any,
+  specs: Any,
+  taps: tuple[str, ...],
+  fold: bool,
 ) -> Evaluated:
   variables, image = jax.tree.unflatten(
     structure, [jax.ShapeDtypeStruct(*spec) for spec in specs]
@@ -189,5 +211,7 @@ def _evaluated(
     }
     return Outputs(outputs.logits, some)
 
+  if not fold:
+    return Evaluated(lambda variables: variables, forward)
   parts = two_parts(forward, variables, image)
   return Evaluated(jax.jit(parts.prepare), parts.run)

@@ -18,6 +18,7 @@ from jaxkd.problems import Problem
 from jaxkd.reparam import two_parts
 from jaxkd.stores import Store
 from jaxkd.training import mesh as meshes
+from jaxkd.training.frozen import folds
 from jaxkd.types import Array
 
 
@@ -139,8 +140,8 @@ class Live:
 
   def _prepared(
     self, stored: batches.StoredSplit | None, examples: Any, epoch: np.int32
-  ) -> tuple[list[Array], Callable[..., Array]]:
-    """Returns arrays and a function of them, and of the arguments, of a batch.
+  ) -> tuple[Any, Callable[..., Array]]:
+    """Returns arrays, and a function of them and of the arguments of a batch.
 
     Args:
       stored: see `one`.
@@ -149,11 +150,15 @@ class Live:
     """
     if self._forward is None:
       return [], jax.jit(lambda _, *inputs: self._view(*inputs))
-    image = jax.eval_shape(self._view, stored, examples, epoch)
-    parts = two_parts(self._forward, self._variables, image)
+    forward, view = self._forward, self._view
+    if not folds(meshes.platform(self._mesh)):
+      run = jax.jit(lambda values, *inputs: forward(values, view(*inputs)))
+      return self._variables, run
+    image = jax.eval_shape(view, stored, examples, epoch)
+    parts = two_parts(forward, self._variables, image)
 
     def run(values, *inputs):
-      return parts.run(values, self._view(*inputs))
+      return parts.run(values, view(*inputs))
 
     return jax.jit(parts.prepare)(self._variables), jax.jit(run)
 

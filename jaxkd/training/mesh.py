@@ -64,6 +64,12 @@ def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
   )
 
 
+def platform(mesh: Mesh) -> str:
+  """Returns the kind of a mesh's devices: 'cpu', 'gpu' or 'tpu'."""
+  name = mesh.devices.flat[0].platform
+  return 'gpu' if name in ('cuda', 'rocm') else name
+
+
 def whole(mesh: Mesh) -> NamedSharding:
   """Returns the sharding of arrays that every device holds a copy of."""
   return NamedSharding(mesh, P())
@@ -78,11 +84,6 @@ def batch_split(mesh: Mesh, size: int, axis: int = 0) -> NamedSharding:
   if size % mesh.size:
     return whole(mesh)
   return NamedSharding(mesh, P(*[None] * axis, 'data'))
-
-
-def platform(mesh: Mesh) -> str:
-  """Returns the kind of the mesh's devices: 'cpu', 'gpu', 'cuda' or 'tpu'."""
-  return mesh.devices.flat[0].platform
 
 
 def put_split(split: Split, mesh: Mesh) -> StoredSplit | None:

@@ -34,12 +34,12 @@ class Step:
   update: Callable[[State, Batch, dict[str, Outputs]], tuple[State, Metrics]]
 
   def __call__(self, state: State, batch: Batch) -> tuple[State, Metrics]:
-    """Makes a step, for which the frozen networks are prepared and run."""
-    networks = self.networks(state, batch['image'])
+    """Makes a step, with the frozen networks as they are."""
+    networks = self.networks(state, batch['image'], fold=False)
     return self.update(state, batch, networks(batch['image']))
 
   def networks(
-    self, state: State, image: Any, wanted: Any = None
+    self, state: State, image: Any, wanted: Any = None, fold: bool = True
   ) -> frozen.Networks:
     """Returns the frozen networks for any number of steps.
 
@@ -47,8 +47,9 @@ class Step:
       state: before any of these steps.
       image: see `frozen.networks`.
       wanted: likewise.
+      fold: likewise.
     """
-    return frozen.networks(self.program, state, image, wanted)
+    return frozen.networks(self.program, state, image, wanted, fold)
 
   @property
   def runs_frozen(self) -> bool:
@@ -64,7 +65,7 @@ class Step:
     wanted = self.needed(state, batch)
 
     def outputs(state, image):
-      return self.networks(state, image, wanted)(image)
+      return self.networks(state, image, wanted, fold=False)(image)
 
     every = jax.eval_shape(outputs, state, batch['image'])
     pairs = zip(jax.tree.leaves(every), jax.tree.leaves(wanted), strict=True)

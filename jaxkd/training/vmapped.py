@@ -223,10 +223,11 @@ def _epoch(
     raw = batches.gather(train, index)
     return task.problem.train_view(raw, epoch, seed, task.dataset.view)
 
+  platform = meshes.platform(task.mesh)
   state, loss = progress.state, jnp.zeros(())
   for indices in (full, rest[None]):
     if indices.size:
-      state, metrics = bulk.steps(step, batch_of, state, indices)
+      state, metrics = bulk.steps(step, batch_of, state, indices, platform)
       loss += jnp.sum(metrics['loss'])
   return _with_best(task, progress, state, held_out), loss
 
