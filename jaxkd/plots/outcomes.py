@@ -1,0 +1,118 @@
+"""One value for each seed of each recipe, as SVG: dots, means, deviations."""
+
+import math
+from collections.abc import Mapping, Sequence
+from xml.sax.saxutils import escape, quoteattr
+
+import numpy as np
+
+from jaxkd.plots import scales
+from jaxkd.plots.style import STUDENT_COLOUR
+
+WIDTH, ROW, TOP, BOTTOM = 360, 44, 6, 34
+INSET = 12  # left and right of the axis
+
+
+def outcomes_svg(
+  recipes: Mapping[str, Sequence[float]],
+  name: str,
+  unit: str = '',
+  baseline: str = '',
+) -> str:
+  """Returns a row of dots for each recipe, with its mean and deviation.
+
+  Args:
+    recipes: name -> values by seed; NaN where there is none.
+    name: of the value.
+    unit: behind values, such as ' %'.
+    baseline: the recipe whose mean is drawn through all rows, '' for none.
+
+  Raises:
+    ValueError: there is no value at all.
+  """
+  every = [y for values in recipes.values() for y in values if _is(y)]
+  if not every:
+    raise ValueError('no recipe has a value yet')
+  low, high = min(every), max(every)
+  margin = 0.03 * (high - low) or abs(high) / 50 or 0.5
+  low, high = low - margin, high + margin
+  height = TOP + ROW * len(recipes) + BOTTOM
+  bottom = height - BOTTOM
+
+  def place(value: float) -> float:
+    return INSET + (WIDTH - 2 * INSET) * (value - low) / (high - low)
+
+  lines = [
+    f'<svg xmlns="http://www.w3.org/2000/svg" role="img"'
+    f' aria-label={quoteattr(f"{name} of each seed, by recipe")}'
+    f' viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
+    ' font-family="system-ui, sans-serif" font-size="11" fill="currentColor">'
+  ]
+  for value in scales.ticks(low, high):
+    if low <= value <= high:
+      lines.append(
+        f'<line x1="{place(value):.5g}" x2="{place(value):.5g}" y1="{TOP}"'
+        f' y2="{bottom}" stroke="currentColor" stroke-opacity="0.13"/>'
+        f'<text x="{place(value):.5g}" y="{bottom + 15}" fill-opacity="0.75"'
+        f' text-anchor="middle">{scales.shown(value)}</text>'
+      )
+  own = [y for y in recipes.get(baseline, ()) if _is(y)]
+  if own:
+    x = place(float(np.mean(own)))
+    lines.append(
+      f'<line x1="{x:.5g}" x2="{x:.5g}" y1="{TOP}" y2="{bottom}"'
+      ' stroke="currentColor" stroke-opacity="0.6" stroke-dasharray="5 4">'
+      f'<title>{escape(baseline)}, mean</title></line>'
+    )
+  for n, (recipe, values) in enumerate(recipes.items()):
+    lines += _row(recipe, values, TOP + ROW * n, place, unit)
+  lines.append(
+    f'<text x="{WIDTH / 2}" y="{height - 4}" text-anchor="middle"'
+    f' fill-opacity="0.75">{escape(name)}</text>'
+  )
+  return '\n'.join([*lines, '</svg>'])
+
+
+def _is(value: float | None) -> bool:
+  return value is not None and math.isfinite(value)
+
+
+def _row(recipe, values, top, place, unit) -> list[str]:
+  """Returns a recipe's name, mean and deviation, and the dots of its seeds."""
+  finite = [y for y in values if _is(y)]
+  middle = top + 0.68 * ROW
+  lines = [
+    f'<text x="{INSET}" y="{top + 13}" font-weight="600">{escape(recipe)}'
+    '</text>'
+  ]
+  if not finite:
+    lines.append(
+      f'<text x="{INSET}" y="{middle + 4}" fill-opacity="0.75">no value yet'
+      '</text>'
+    )
+    return lines
+  mean = float(np.mean(finite))
+  spread = float(np.std(finite, ddof=1)) if len(finite) > 1 else 0.0
+  ends = [
+    min(max(place(mean + sign * spread), 0), WIDTH) for sign in (-1, 1)
+  ]
+  text = f'{recipe}: mean {mean:.4g}{unit}' + (
+    f', standard deviation {spread:.2g}' if spread else ''
+  )
+  lines.append(
+    f'<g><title>{escape(text)}</title>'
+    f'<line x1="{ends[0]:.5g}" x2="{ends[1]:.5g}" y1="{middle}"'
+    f' y2="{middle}" stroke="currentColor" stroke-width="6"'
+    ' stroke-opacity="0.2" stroke-linecap="round"/>'
+    f'<line x1="{place(mean):.5g}" x2="{place(mean):.5g}" y1="{middle - 9}"'
+    f' y2="{middle + 9}" stroke="currentColor" stroke-width="2.4"/></g>'
+  )
+  lines += [
+    f'<circle class="s0 dot" cx="{place(y):.5g}" cy="{middle}" r="4.2"'
+    f' fill="{STUDENT_COLOUR}" fill-opacity="0.75">'
+    f'<title>{escape(recipe)}, {escape(str(seed))}: {y:.4g}{unit}</title>'
+    '</circle>'
+    for seed, y in enumerate(values)
+    if _is(y)
+  ]
+  return lines
