@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxkd import config as configs
-from jaxkd import disk
+from jaxkd import disk, reports
 from jaxkd.api import settings
 from jaxkd.api.results import Result
 from jaxkd.config import Config
@@ -139,4 +139,5 @@ def _finish(
   run = Run(experiment, disk.expanded(workdir), callbacks)
   if run.summary is None:
     run.finish()
+  reports.finished(run)
   return Result(workdir, experiment.source.loaded)

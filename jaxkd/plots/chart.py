@@ -82,8 +82,10 @@ class Chart:
     values = self.values
     if self.is_logarithmic:
       return scales.log_ticks(min(values), max(values))
-    low, high = scales.robust_limits(values)
-    return scales.ticks(*((min(low, 0), max(high, 0)) if self.zero else (low, high)))
+    low, high = scales.robust_limits(values, len(self.series))
+    if self.zero:
+      low, high = min(low, 0), max(high, 0)
+    return scales.ticks(low, high)
 
   @functools.cached_property
   def epochs(self) -> tuple[float, float]:

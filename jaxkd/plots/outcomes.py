@@ -1,7 +1,7 @@
 """One value for each seed of each recipe, as SVG: dots, means, deviations."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
@@ -18,6 +18,7 @@ def outcomes_svg(
   name: str,
   unit: str = '',
   baseline: str = '',
+  seeds: Sequence[int] = (),
 ) -> str:
   """Returns a row of dots for each recipe, with its mean and deviation.
 
@@ -26,6 +27,7 @@ def outcomes_svg(
     name: of the value.
     unit: behind values, such as ' %'.
     baseline: the recipe whose mean is drawn through all rows, '' for none.
+    seeds: of the values; (): 0, 1, ...
 
   Raises:
     ValueError: there is no value at all.
@@ -65,7 +67,8 @@ def outcomes_svg(
       f'<title>{escape(baseline)}, mean</title></line>'
     )
   for n, (recipe, values) in enumerate(recipes.items()):
-    lines += _row(recipe, values, TOP + ROW * n, place, unit)
+    own_seeds = seeds or range(len(values))
+    lines += _row(recipe, values, own_seeds, TOP + ROW * n, place, unit)
   lines.append(
     f'<text x="{WIDTH / 2}" y="{height - 4}" text-anchor="middle"'
     f' fill-opacity="0.75">{escape(name)}</text>'
@@ -77,7 +80,14 @@ def _is(value: float | None) -> bool:
   return value is not None and math.isfinite(value)
 
 
-def _row(recipe, values, top, place, unit) -> list[str]:
+def _row(
+  recipe: str,
+  values: Sequence[float],
+  seeds: Sequence[int],
+  top: float,
+  place: Callable[[float], float],
+  unit: str,
+) -> list[str]:
   """Returns a recipe's name, mean and deviation, and the dots of its seeds."""
   finite = [y for y in values if _is(y)]
   middle = top + 0.68 * ROW
@@ -110,9 +120,9 @@ def _row(recipe, values, top, place, unit) -> list[str]:
   lines += [
     f'<circle class="s0 dot" cx="{place(y):.5g}" cy="{middle}" r="4.2"'
     f' fill="{STUDENT_COLOUR}" fill-opacity="0.75">'
-    f'<title>{escape(recipe)}, {escape(str(seed))}: {y:.4g}{unit}</title>'
+    f'<title>{escape(recipe)}, seed {seed}: {y:.4g}{unit}</title>'
     '</circle>'
-    for seed, y in enumerate(values)
+    for seed, y in zip(seeds, values, strict=True)
     if _is(y)
   ]
   return lines

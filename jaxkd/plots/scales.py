@@ -5,18 +5,22 @@ from collections.abc import Iterable, Sequence
 
 STEPS = (1, 2, 5, 10)  # times a power of ten
 CUT = 0.1  # the largest share of values outside of the limits
+FEWEST = 5  # values of a curve, so that one may be outside
 WORTH = 2.0  # by which the range must shrink for that
 
 
-def robust_limits(values: Iterable[float]) -> tuple[float, float]:
+def robust_limits(
+  values: Iterable[float], curves: int = 1
+) -> tuple[float, float]:
   """Returns limits of an axis that show most values well.
 
   The values of the first epochs can be so far off that they flatten the rest.
-  Up to a tenth of the values, from the top or from the bottom, are left out
-  where this halves the range at least; of fewer than five, none is.
+  Up to a tenth of the values, or one for each curve, are left out at the top or
+  at the bottom where this halves the range at least. Curves need five values.
 
   Args:
-    values: those that are not finite are ignored.
+    values: of all curves; those that are not finite are ignored.
+    curves: their number.
 
   Returns:
     (0, 1) without any value; equal values have limits on both sides of them.
@@ -29,7 +33,8 @@ def robust_limits(values: Iterable[float]) -> tuple[float, float]:
   kept = sorted(x for x in values if math.isfinite(x))
   if not kept:
     return 0.0, 1.0
-  spare = max(1, int(CUT * len(kept))) if len(kept) >= 5 else 0
+  enough = len(kept) >= FEWEST * curves
+  spare = max(curves, int(CUT * len(kept))) if enough else 0
   while cut := _worth_cutting(kept, spare):
     spare -= len(kept) - len(cut)
     kept = cut
