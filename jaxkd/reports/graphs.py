@@ -7,6 +7,7 @@ from typing import Any
 
 from jaxkd.graph.picture import diagram_of
 from jaxkd.plots import diagram
+from jaxkd.reports import words
 from jaxkd.runs import describe
 from jaxkd.runs.experiment import Experiment
 from jaxkd.runs.phases import ResolvedPhase
@@ -35,10 +36,11 @@ def of_experiment(experiment: Experiment) -> list[dict[str, Any]]:
 
 def _notes(phase: ResolvedPhase, name: str) -> list[str]:
   """Returns the lines in the box of a network."""
-  _, model, role, params, macs = describe.network_cells(phase, name)
+  _, model, role, *_ = describe.network_cells(phase, name)
+  params, macs = describe.sizes(phase.program, name)
   lines = [role, model]
-  if params != '-':
-    lines += [f'{params} parameters', f'{macs} MACs']
+  if params or macs:  # else a function, whose sizes are unknown
+    lines += [f'{params:,} parameters', f'{words.count(macs)} MACs']
   return [part for line in lines for part in textwrap.wrap(line, LONGEST)]
 
 

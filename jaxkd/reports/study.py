@@ -221,8 +221,9 @@ def _figures(
       means[name] = float(np.mean(values))
   of = f'of {len(finished) + missing}'
   text = ', '.join(map(str, seeds))
+  note = f'{missing} missing' if missing else ''
   rows = [
-    ('runs finished', str(len(finished)), of, f'{missing} missing'),
+    ('runs finished', str(len(finished)), of, note),
     ('recipes', str(len(results)), '', ''),
     ('seeds', str(len(seeds)), '', text if len(text) < 40 else ''),
   ]

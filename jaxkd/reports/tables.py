@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxkd import config as configs
-from jaxkd.problems import Problem
+from jaxkd.problems import Display, Problem
 from jaxkd.reports import words
 from jaxkd.runs import describe, layout
 
@@ -66,7 +66,7 @@ def results(
       cells.append(Cell(each.show(value)))
       if key == headline:
         cells += [
-          _difference(value, networks[x].get(key), display, name == x)
+          _difference(network, networks[x], key, display, name == result)
           for x in others
         ]
     size = describe.size_cells(network['params'], network['macs'])
@@ -83,11 +83,21 @@ def references(
   return [x for x in every if x and x in networks and x != result]
 
 
-def _difference(value, other, display, same: bool) -> Cell:
-  if same or value is None or other is None:
+def _difference(
+  network: Mapping[str, Any],
+  other: Mapping[str, Any],
+  key: str,
+  display: Display,
+  tinted: bool,
+) -> Cell:
+  """Returns how far a network's metric is from another's."""
+  if network is other:
     return Cell('')
-  tone = 'good' if value > other else 'bad' if value < other else ''
-  return Cell(words.difference(value, other, display), tone)
+  values = network.get(key), other.get(key)
+  text = words.difference(*values, display)
+  if not tinted or None in values or values[0] == values[1]:
+    return Cell(text)
+  return Cell(text, 'good' if values[0] > values[1] else 'bad')
 
 
 def figures(
