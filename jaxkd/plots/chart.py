@@ -250,13 +250,19 @@ def _curve(series: Series, place: _Frame) -> list[str]:
     f' stroke-width="{2.4 if series.bold else 1.6}"'
     f' stroke-linejoin="round"{dashes}/>'
   ]
-  if len(points) <= MARKED and not series.dashed:
+  if _marked(series):
     lines += [
       f'<circle class="{name} dot" cx="{x:.5g}" cy="{y:.5g}" r="2.6"'
       f' fill="{colour}"/>'
       for x, y in filter(None, points)
     ]
   return lines
+
+
+def _marked(series: Series) -> bool:
+  """Returns whether the points of a curve are dots: if there are few."""
+  count = len(series.x)
+  return count == 1 or (count <= MARKED and not series.dashed)
 
 
 def _arrow_head(series: Series, x: float, up: bool, place: _Frame) -> str:
@@ -311,7 +317,7 @@ def _draw(panel: Any, chart: Chart) -> None:
       color=PALETTE[series.colour % len(PALETTE)],
       linestyle='--' if series.dashed else '-',
       linewidth=2.4 if series.bold else 1.6,
-      marker='o' if len(series.x) <= MARKED and not series.dashed else None,
+      marker='o' if _marked(series) else None,
       markersize=4,
     )
   for series, x, y in chart.outside:

@@ -13,6 +13,7 @@ from jaxkd.runs.experiment import Experiment
 from jaxkd.runs.phases import ResolvedPhase
 
 LONGEST = 30  # characters in a line of a box
+SMALLEST = 0.8  # of the size of a picture; below, the page scrolls it
 
 
 def of_experiment(experiment: Experiment) -> list[dict[str, Any]]:
@@ -45,8 +46,12 @@ def _notes(phase: ResolvedPhase, name: str) -> list[str]:
 
 
 def svg(graph: Mapping[str, Any]) -> str:
-  """Returns a phase's picture, for a page."""
-  return diagram.diagram_svg(diagram.of_json(graph['diagram']))
+  """Returns a phase's picture for a page, a little smaller on a phone."""
+  picture = diagram.of_json(graph['diagram'])
+  least = SMALLEST * diagram.arrange(picture).width
+  style = f'max-width:100%;min-width:{least:.0f}px;height:auto'
+  text = diagram.diagram_svg(picture)
+  return text.replace('<svg ', f'<svg style="{style}" ', 1)
 
 
 def draw(graph: Mapping[str, Any], path: pathlib.Path) -> pathlib.Path:

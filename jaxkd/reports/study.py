@@ -135,7 +135,7 @@ def _group(
     for recipe, results in recipes.items()
   }
   label = comparison.label(outcome)
-  points = ' (points)' if label.endswith('(%)') else ''
+  points = '\n(points)' if label.endswith('(%)') else ''
   head = ['recipe', 'seeds', *map(comparison.label, settings.columns)]
   head += [f'{label.removesuffix(" (%)")} vs. {baseline}{points}']
   rows = []

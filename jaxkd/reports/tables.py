@@ -51,7 +51,7 @@ def results(
   display = problem.displays[headline]
   shown = {k: x for k, x in problem.displays.items() if x.column}
   others = references(networks, result, teacher)
-  points = ' (points)' if display.percent else ''
+  points = '\n(points)' if display.percent else ''
   head = ['network', 'model']
   for key, each in shown.items():
     head.append(each.column)
