@@ -26,7 +26,8 @@ PROBE = """<script>
 const wrong = [];
 addEventListener('error', (event) => wrong.push(
   event.message || `not loaded: ${event.target.outerHTML}`), true);
-addEventListener('unhandledrejection', (event) => wrong.push(`${event.reason}`));
+addEventListener('unhandledrejection',
+  (event) => wrong.push(`${event.reason}`));
 console.error = console.warn = (...words) => wrong.push(words.join(' '));
 addEventListener('load', () => {
   for (const each of document.querySelectorAll('details')) each.open = true;
@@ -80,7 +81,9 @@ def probe(page: pathlib.Path, width: int) -> dict[str, Any]:
   text = page.read_text(encoding='utf-8')
   assert text.count('<head>') == 1
   with tempfile.TemporaryDirectory(prefix='jaxkd-') as folder:
-    copy, frame = (pathlib.Path(folder) / f'{x}.html' for x in ('page', 'frame'))
+    copy, frame = (
+      pathlib.Path(folder) / f'{x}.html' for x in ('page', 'frame')
+    )
     copy.write_text(text.replace('<head>', f'<head>{PROBE}'), encoding='utf-8')
     frame.write_text(FRAME.replace('WIDTH', str(width)))
     done = subprocess.run(

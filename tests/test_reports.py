@@ -1,4 +1,4 @@
-"""Reports: pages that open anywhere, whose numbers are those of the networks."""
+"""Reports: pages that open anywhere, with the numbers of the networks."""
 
 import html.parser
 import json
@@ -99,7 +99,9 @@ def test_it_is_one_file_that_opens_on_a_phone(request, kind):
       value = attributes.get(key) or ''
       if tag == 'a':
         assert '://' not in value
-        assert value.startswith('#') or (path.parent / _unquoted(value)).exists()
+        assert (
+          value.startswith('#') or (path.parent / _unquoted(value)).exists()
+        )
       else:
         assert not value or value.startswith('data:')
   text = path.read_text(encoding='utf-8')
@@ -150,7 +152,9 @@ def test_the_numbers_are_those_of_the_networks(run):
       assert value == pytest.approx(want, abs=1e-4)
   counted = {}
   for row in kept['confusions']:
-    pair = tuple(dataset.class_names.index(row[x]) for x in ('label', 'predicted'))
+    pair = tuple(
+      dataset.class_names.index(row[x]) for x in ('label', 'predicted')
+    )
     assert pair[0] != pair[1]
     for name, count in row['counts'].items():
       at = (labels == pair[0]) & (answers[name] == pair[1])
@@ -257,16 +261,18 @@ def test_a_study_links_the_reports_of_its_runs(study):
   links = [x['href'] for x in Page(study / 'report.html').all('a')]
   runs = [_unquoted(x) for x in links if not x.startswith('#')]
   assert sorted(runs) == sorted(
-    f'runs/{recipe}/seed{seed}/report.html' for recipe in RECIPES for seed in (0, 3)
+    f'runs/{recipe}/seed{seed}/report.html'
+    for recipe in RECIPES
+    for seed in (0, 3)
   )
 
 
 def test_the_table_of_a_study_is_that_of_its_comparison(study):
   values = {
     recipe: [
-      json.loads((study / f'runs/{recipe}/seed{seed}/summary.json').read_text())[
-        'networks'
-      ]['student']['top1']
+      json.loads(
+        (study / f'runs/{recipe}/seed{seed}/summary.json').read_text()
+      )['networks']['student']['top1']
       for seed in (0, 3)
     ]
     for recipe in RECIPES

@@ -44,11 +44,15 @@ def diagram_of(
   if any(not transfer.guides for transfer in graph.transfers):
     boxes.insert(0, Box(LABELS, ('of the data',), 'labels'))
   title = title or '; '.join(transfer.name for transfer in graph.transfers)
-  together: dict[tuple, list[Transfer]] = {}
+  together: dict[tuple[tuple[str, ...], str, bool, bool], list[Transfer]] = {}
   for transfer in graph.transfers:
-    ends = transfer.guides or (LABELS,), transfer.learner
-    kind = transfer.detach, transfer.dropout is not None
-    together.setdefault((*ends, *kind), []).append(transfer)
+    key = (
+      transfer.guides or (LABELS,),
+      transfer.learner,
+      transfer.detach,
+      transfer.dropout is not None,
+    )
+    together.setdefault(key, []).append(transfer)
   arrows = [_arrow(*key, own) for key, own in together.items()]
   return Diagram(title, boxes, arrows)
 

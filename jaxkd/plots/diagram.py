@@ -213,9 +213,7 @@ def heads(line: Line, both_ways: bool) -> list[list[tuple[float, float]]]:
   ]
 
 
-def diagram_png(
-  diagram: Diagram, path: str | os.PathLike[str]
-) -> pathlib.Path:
+def diagram_png(diagram: Diagram, path: str | os.PathLike[str]) -> pathlib.Path:
   """Draws a diagram as a PNG and returns its path; see `diagram_svg`."""
   from matplotlib.figure import Figure
 
@@ -241,8 +239,15 @@ def _draw_box(axes: Any, box: Box, x: float, y: float) -> None:
   width, height = _size(box)
   corner = x - width / 2, y - height / 2
   style = 'round,pad=0,rounding_size=8'
-  outline = dict(edgecolor=INK, linestyle='--' if dashes else '-')
-  patch = FancyBboxPatch(corner, width, height, style, fc='none', **outline)
+  patch = FancyBboxPatch(
+    corner,
+    width,
+    height,
+    style,
+    fc='none',
+    ec=INK,
+    ls='--' if dashes else '-',
+  )
   if fill != 'none':
     tint = FancyBboxPatch(
       corner, width, height, style, fc=fill, alpha=FILL, ec='none'

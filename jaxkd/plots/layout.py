@@ -299,17 +299,17 @@ def _ports(
   nodes: Mapping[str, _Node], chains: Sequence[Sequence[Sequence[_Node]]]
 ) -> dict[tuple[int, int], float]:
   """Returns where lines touch their boxes: (chain, box) -> x."""
-  touching: dict[tuple[int, bool], list[tuple[float, int]]] = {}
+  touching: dict[tuple[int, bool], list[tuple[float, int, int]]] = {}
   boxes = {id(node): node for node in nodes.values()}
-  for chain in itertools.chain.from_iterable(chains):
+  for number, chain in enumerate(itertools.chain.from_iterable(chains)):
     for box, near in ((chain[0], chain[1]), (chain[-1], chain[-2])):
       if id(box) in boxes:
         side = id(box), near.layer > box.layer
-        touching.setdefault(side, []).append((near.x, id(chain)))
+        touching.setdefault(side, []).append((near.x, number, id(chain)))
   ports = {}
   for (box, _), lines in touching.items():
     apart = min(PORT, 0.8 * boxes[box].width / len(lines))
-    for n, (_, chain) in enumerate(sorted(lines)):
+    for n, (*_, chain) in enumerate(sorted(lines)):
       ports[chain, box] = boxes[box].x + (n - (len(lines) - 1) / 2) * apart
   return ports
 

@@ -50,14 +50,7 @@ def outcomes_svg(
     f' viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
     ' font-family="system-ui, sans-serif" font-size="11" fill="currentColor">'
   ]
-  for value in scales.ticks(low, high):
-    if low <= value <= high:
-      lines.append(
-        f'<line x1="{place(value):.5g}" x2="{place(value):.5g}" y1="{TOP}"'
-        f' y2="{bottom}" stroke="currentColor" stroke-opacity="0.13"/>'
-        f'<text x="{place(value):.5g}" y="{bottom + 15}" fill-opacity="0.75"'
-        f' text-anchor="middle">{scales.shown(value)}</text>'
-      )
+  lines += _axis(low, high, bottom, place)
   own = [y for y in recipes.get(baseline, ()) if _is(y)]
   if own:
     x = place(float(np.mean(own)))
@@ -74,6 +67,20 @@ def outcomes_svg(
     f' fill-opacity="0.75">{escape(name)}</text>'
   )
   return '\n'.join([*lines, '</svg>'])
+
+
+def _axis(
+  low: float, high: float, bottom: float, place: Callable[[float], float]
+) -> list[str]:
+  """Returns vertical lines with their numbers."""
+  return [
+    f'<line x1="{place(value):.5g}" x2="{place(value):.5g}" y1="{TOP}"'
+    f' y2="{bottom}" stroke="currentColor" stroke-opacity="0.13"/>'
+    f'<text x="{place(value):.5g}" y="{bottom + 15}" fill-opacity="0.75"'
+    f' text-anchor="middle">{scales.shown(value)}</text>'
+    for value in scales.ticks(low, high)
+    if low <= value <= high
+  ]
 
 
 def _is(value: float | None) -> bool:
@@ -103,9 +110,7 @@ def _row(
     return lines
   mean = float(np.mean(finite))
   spread = float(np.std(finite, ddof=1)) if len(finite) > 1 else 0.0
-  ends = [
-    min(max(place(mean + sign * spread), 0), WIDTH) for sign in (-1, 1)
-  ]
+  ends = [min(max(place(mean + sign * spread), 0), WIDTH) for sign in (-1, 1)]
   text = f'{recipe}: mean {mean:.4g}{unit}' + (
     f', standard deviation {spread:.2g}' if spread else ''
   )

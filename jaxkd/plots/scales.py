@@ -1,4 +1,4 @@
-"""Axes that can be read: round ticks, and limits that a few values do not set."""
+"""Axes that can be read: round ticks, and limits that most values fit."""
 
 import math
 from collections.abc import Iterable, Sequence

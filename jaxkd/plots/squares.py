@@ -12,6 +12,7 @@ from jaxkd.plots.style import STUDENT_COLOUR
 
 WIDTH, SIDE = 300, 240  # of the picture; of the square in it
 LEFT, TOP, BELOW = 48, 8, 36
+LEAST = 0.02  # the range of an axis, a fraction
 HISTOGRAM = 52  # the height of the one below a diagram
 
 
@@ -43,8 +44,9 @@ def reliability_svg(name: str, bins: Bins) -> str:
     over = confidence > accuracy
     parts = (
       ('s0', STUDENT_COLOUR, 0, accuracy if over else both, 0.75),
-      ('over', OVER, both, confidence, 1) if over else
-      ('under', UNDER, both, accuracy, 1),
+      ('over', OVER, both, confidence, 1)
+      if over
+      else ('under', UNDER, both, accuracy, 1),
     )
     x, width = LEFT + SIDE * edges[n], SIDE / len(share)
     lines.append(f'<g><title>{text}</title>')
@@ -76,9 +78,7 @@ def reliability_svg(name: str, bins: Bins) -> str:
   return _svg(f'Reliability of {name}', lines, bottom + BELOW)
 
 
-def scatter_svg(
-  points: Sequence[Point], x_name: str, y_name: str
-) -> str:
+def scatter_svg(points: Sequence[Point], x_name: str, y_name: str) -> str:
   """Returns points in a square with its diagonal.
 
   Args:
@@ -87,8 +87,11 @@ def scatter_svg(
     y_name: of the second.
   """
   both = [value for point in points for value in point[1:]]
-  marks = scales.ticks(min(both), max(both) + 1e-6)
-  low, high = marks[0], min(1, marks[-1])
+  low, high = min(both), max(both)
+  if high - low < LEAST:
+    low, high = max(0, low - LEAST), min(1, high + LEAST)
+  marks = scales.ticks(low, high)
+  low, high = max(0, marks[0]), min(1, marks[-1])
   lines = _frame(TOP, f'{y_name} (%)', low, high)
   lines.append(_diagonal())
   span = high - low

@@ -3,7 +3,7 @@
 import pathlib
 
 from jaxkd import disk
-from jaxkd.reports import page, record, run, study
+from jaxkd.reports import record, run, study
 from jaxkd.reports.page import render
 from jaxkd.reports.record import MISSING
 from jaxkd.runs.experiment import Experiment

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxkd import metrics, problems
@@ -120,9 +121,7 @@ def _predict(
   split: Split,
 ) -> _Compared:
   """Returns the logits of networks on a split."""
-  test = Evaluator(
-    split, dataset.view, problems.of(dataset), mesh.make_mesh()
-  )
+  test = Evaluator(split, dataset.view, problems.of(dataset), mesh.make_mesh())
   logits, labels = {}, split.label
   for network in networks:
     name = network.card.network
@@ -292,7 +291,8 @@ def _by_class(
 
 def _reliability(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
   """Returns a network's bins of confidence, and its ECE."""
-  sums = metrics.bins(logits, labels, np.ones(len(labels), np.float32))
+  every = jnp.ones(len(labels))
+  sums = metrics.bins(jnp.asarray(logits), jnp.asarray(labels), every)
   total = {name: np.asarray(x, np.float64) for name, x in sums.items()}
   bins = metrics.reliability(total)
   ece = metrics.expected_calibration_error(*(total[name] for name in BINS))

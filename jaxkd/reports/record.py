@@ -104,9 +104,8 @@ def _filled(
   for key, value in recorded.items():
     name = f'{at}{key}'
     old = tree.get(key)
-    nested = isinstance(value, Mapping) and isinstance(old, Mapping)
-    if nested and name not in configs.FREE:
-      tree[key] = _filled(old, value, f'{name}.')
-    else:
-      tree[key] = value
+    tree[key] = value
+    if isinstance(value, Mapping) and isinstance(old, Mapping):
+      if name not in configs.FREE:
+        tree[key] = _filled(old, value, f'{name}.')
   return tree

@@ -93,7 +93,9 @@ def contents(
     ),
     'graphs': kept['graphs'],
     'table': tables.results(summary, problem, result, teacher),
-    'charts': record.attempt(lambda: _charts(workdir, summary, problem, result)),
+    'charts': record.attempt(
+      lambda: _charts(workdir, summary, problem, result)
+    ),
     'predictions': predictions,
     'pictures': _pictures(workdir),
     'phases': tables.cost_of_phases(summary),
@@ -115,7 +117,7 @@ def _teacher(
   frozen = [
     name for phase in summary['phases'].values() for name in phase['frozen']
   ]
-  names = (predictions.get('other'), tables.TEACHER, *frozen)
+  names = (predictions.get('other', ''), tables.TEACHER, *frozen)
   return next((x for x in names if x in networks and x != result), '')
 
 
@@ -155,7 +157,9 @@ def _cost(
   rows = [('time of the run', words.duration(summary['seconds']))]
   rows += [
     (name, f'{value:,}')
-    for name, value in zip(('training images', 'test images'), images, strict=True)
+    for name, value in zip(
+      ('training images', 'test images'), images, strict=True
+    )
     if value is not None
   ]
   rows.append(('the folder on disk', words.size(words.bytes_below(workdir))))
@@ -171,7 +175,9 @@ def _legend(chart: Chart) -> list[tuple[str, str, bool]]:
 
 
 def _diagram(name: str, bins: Mapping[str, Any]) -> str:
-  arrays = {key: _array(bins[key]) for key in ('confidence', 'accuracy', 'share')}
+  arrays = {
+    key: _array(bins[key]) for key in ('confidence', 'accuracy', 'share')
+  }
   return reliability_svg(name, arrays)
 
 
@@ -224,7 +230,9 @@ def draw(workdir: pathlib.Path, context: Mapping[str, Any]) -> list[str]:
   Returns:
     What could not be drawn, and why.
   """
-  title = f'{context["summary"]["method"]["name"]} on {context["summary"]["data"]}'
+  title = (
+    f'{context["summary"]["method"]["name"]} on {context["summary"]["data"]}'
+  )
   jobs: dict[str, Callable[[], Any]] = {}
   if MISSING not in context['graphs']:
     several = len(context['graphs']) > 1
@@ -233,7 +241,9 @@ def draw(workdir: pathlib.Path, context: Mapping[str, Any]) -> list[str]:
       jobs[name] = lambda x=graph, name=name: graphs.draw(x, workdir / name)
   if MISSING not in context['charts'] and context['charts']:
     path = workdir / 'curves.png'
-    jobs[path.name] = lambda p=path: charts_png(context['charts'], p, title=title)
+    jobs[path.name] = lambda p=path: charts_png(
+      context['charts'], p, title=title
+    )
   if bins := context['predictions'].get('reliability'):
     arrays = {
       name: {k: _array(x) for k, x in own.items() if k != 'ece'}

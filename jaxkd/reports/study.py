@@ -280,7 +280,9 @@ def _links(
         record.attempt(lambda place=place, path=path: run.write(place, path))
       if path.exists():
         relative = os.path.relpath(path.resolve(), output.resolve().parent)
-        links[recipe, seed] = urllib.parse.quote(pathlib.Path(relative).as_posix())
+        links[recipe, seed] = urllib.parse.quote(
+          pathlib.Path(relative).as_posix()
+        )
   return links
 
 

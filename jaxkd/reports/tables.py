@@ -93,11 +93,11 @@ def _difference(
   """Returns how far a network's metric is from another's."""
   if network is other:
     return Cell('')
-  values = network.get(key), other.get(key)
-  text = words.difference(*values, display)
-  if not tinted or None in values or values[0] == values[1]:
+  value, theirs = network.get(key), other.get(key)
+  text = words.difference(value, theirs, display)
+  if not tinted or value is None or theirs is None or value == theirs:
     return Cell(text)
-  return Cell(text, 'good' if values[0] > values[1] else 'bad')
+  return Cell(text, 'good' if value > theirs else 'bad')
 
 
 def figures(
