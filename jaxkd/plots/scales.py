@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 STEPS = (1, 2, 5, 10)  # times a power of ten
 CUT = 0.1  # the largest share of values outside of the limits
-FEWEST = 5  # values of a curve, so that one may be outside
+FEWEST = 4  # values of a curve, so that one may be outside
 WORTH = 2.0  # by which the range must shrink for that
 
 
@@ -16,7 +16,7 @@ def robust_limits(
 
   The values of the first epochs can be so far off that they flatten the rest.
   Up to a tenth of the values, or one for each curve, are left out at the top or
-  at the bottom where this halves the range at least. Curves need five values.
+  at the bottom where this halves the range at least. Curves need four values.
 
   Args:
     values: of all curves; those that are not finite are ignored.
