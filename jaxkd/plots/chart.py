@@ -141,8 +141,12 @@ def chart_svg(chart: Chart) -> str:
   for series in sorted(chart.series, key=lambda x: x.bold):
     lines += _curve(series, place)
   lines.append('</svg>')
+  taken: dict[tuple[float, bool], int] = {}  # marks at the same place
   for series, x, y in chart.outside:
-    lines.append(_arrow_head(series, place.x(x), y > chart.ticks[-1], place))
+    up = y > chart.ticks[-1]
+    number = taken.setdefault((x, up), 0)
+    taken[x, up] += 1
+    lines.append(_arrow_head(series, place.x(x) + 10 * number, up, place))
   return '\n'.join([*lines, '</svg>'])
 
 
