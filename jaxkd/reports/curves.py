@@ -51,6 +51,7 @@ def of_run(
     tested(f'Test {label}', headline, factor, unit),
     tested(f'Test {problem.displays[loss].label}', loss),
     _lead(rows, result, problem, colours, factor, unit),
+    _to_guides(by_phase, result, colours, factor, unit),
     trained('Training loss, by phase', 'train/loss'),
     _training_headline(rows, networks, problem, result, colours, factor, unit),
     _by_transfer(by_phase, phases),
@@ -148,6 +149,29 @@ def _lead(
     if name in colours
   ]
   return Chart(title, series, ' points' if unit else '', zero=True)
+
+
+def _to_guides(
+  by_phase: Mapping[str, Rows],
+  result: str,
+  colours: Mapping[str, int],
+  factor: float,
+  unit: str,
+) -> Chart:
+  """Returns how far each learner is behind the best of its guides.
+
+  Of the result alone, `_lead` shows as much.
+  """
+  series = [
+    _series(name, rows, f'gap/{name}', colour, factor, bold=name == result)
+    for rows in by_phase.values()
+    for name, colour in colours.items()
+  ]
+  series = [x for x in series if x.y]
+  others = [x for x in series if x.name != result]
+  title = 'Gap of each learner to its best guide'
+  points = ' points' if unit else ''
+  return Chart(title, series if others else [], points, zero=True)
 
 
 def _training_headline(

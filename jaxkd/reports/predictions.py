@@ -87,8 +87,8 @@ def teacher_of(
 ) -> tuple[SavedNetwork | None, str]:
   """Returns the network that a run's result is compared with.
 
-  It is the first network that was frozen in the phase that trained it, or else
-  one that was trained together with it.
+  It is a network that was frozen in the phase that trained it, or in an earlier
+  one; or else one that was trained together with it.
 
   Args:
     workdir: of the run.
@@ -107,6 +107,9 @@ def teacher_of(
       f'The guide ({names}) is a function, stored outputs, or a checkpoint that'
       ' is no longer there, so that the networks cannot be compared.'
     )
+  first = artifacts.first_guide(workdir, network.card)
+  if first:
+    return first, ''
   base = network.card.network.removesuffix('_ema')
   for name in record['networks']:
     if name.removesuffix('_ema') != base:
