@@ -20,7 +20,7 @@ from jaxkd.plots.chart import (
   chart_svg,
   charts_png,
 )
-from jaxkd.plots.outcomes import outcomes_svg
+from jaxkd.plots.outcomes import outcomes_png, outcomes_svg
 from jaxkd.plots.squares import Point, reliability_svg, scatter_svg
 
 NUMBERS = st.floats(-1e6, 1e6, allow_nan=False)
@@ -73,6 +73,7 @@ def test_a_curve_is_where_its_values_are():
   y = [float(dot.get('cy')) for dot in dots]
   x = [float(dot.get('cx')) for dot in dots]
   assert x[1] - x[0] == pytest.approx(x[2] - x[1])
+  assert y[1] < y[2] < y[0]  # 1, 0.5 and 0, from top to bottom
   heights = {
     float(text.get('y')) - 4: float(text.text.replace('−', '-'))
     for text in svg.iter()
@@ -155,7 +156,7 @@ def test_points_above_the_diagonal_are_those_of_a_better_result():
   scatter_svg([Point('one', 1.0, 1.0)], 'teacher', 'student')
 
 
-def test_outcomes_are_dots_by_seed():
+def test_outcomes_are_dots_by_seed(tmp_path):
   svg = outcomes_svg(
     {'kd<': [60.0, 62.0], 'plain': [59.0, math.nan], 'none': [math.nan] * 2},
     'top-1',
@@ -169,5 +170,9 @@ def test_outcomes_are_dots_by_seed():
   assert len([x for x in root.iter() if x.tag.endswith('circle')]) == 3
   assert 'kd<: mean 61 %, standard deviation 1.4' in titles
   assert 'no value yet' in svg and 'nan' not in svg.lower()
+  with PIL.Image.open(
+    outcomes_png({'kd<': [60.0, 62.0]}, tmp_path / 'x.png', 'top-1')
+  ) as image:
+    assert image.width > image.height
   with pytest.raises(ValueError, match='no recipe has a value'):
     outcomes_svg({'a': [math.nan]}, 'top-1')

@@ -13,6 +13,7 @@ import PIL.Image
 import pytest
 import tiny
 
+import jaxkd
 from jaxkd import checkpoints, reports
 from jaxkd.api import load
 from jaxkd.cli import program
@@ -347,6 +348,34 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path, changed):
   (changed / 'summary.json').unlink()
   with pytest.raises(FileNotFoundError, match='no finished run in .*resumes'):
     reports.write(changed)
+
+
+def test_a_finished_run_gets_a_report_once(changed, capsys):
+  config = record.config_of(changed)
+  config.cache = str(finished.folder() / 'cache')
+  for name in ('report.html', 'report.json'):
+    (changed / name).unlink()
+  train.run(config, changed)
+  assert f'Report: {changed}/report.html' in capsys.readouterr().out
+  before = (changed / 'report.html').stat().st_mtime_ns
+  train.run(config, changed)
+  assert f'Report: {changed}/report.html' in capsys.readouterr().out
+  assert (changed / 'report.html').stat().st_mtime_ns == before
+
+
+def test_data_in_memory(tmp_path):
+  data = tiny.experiment(**finished.DATA).dataset
+  result = jaxkd.train('mlp', data, epochs=1, batch_size=8, workdir=tmp_path)
+  assert Page(tmp_path / 'report.html').all('svg')
+  page = Page(result.report())  # the data are not needed again
+  assert 'missing' not in page.text
+
+
+def test_a_run_of_version_0_1(tmp_path):
+  source = pathlib.Path(__file__).parent / 'data/version_0_1/run'
+  copy = shutil.copytree(source, tmp_path / 'run')
+  assert 'missing' not in Page(reports.write(copy)).text
+  assert (copy / 'graph_distil.png').exists()
 
 
 def test_an_older_config_has_the_defaults_of_new_settings(changed):

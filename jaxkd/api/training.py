@@ -6,6 +6,8 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tqdm import tqdm
+
 from jaxkd import config as configs
 from jaxkd import disk, reports
 from jaxkd.api import settings
@@ -139,5 +141,7 @@ def _finish(
   run = Run(experiment, disk.expanded(workdir), callbacks)
   if run.summary is None:
     run.finish()
-  reports.finished(run)
+  line = reports.finished(run)
+  if not (run.workdir / reports.NAME).exists():
+    tqdm.write(line)  # why there is none
   return Result(workdir, experiment.source.loaded)

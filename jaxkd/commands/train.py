@@ -37,7 +37,7 @@ def _run_one(config: Config, workdir: pathlib.Path) -> None:
 
 
 def _run_study(config: Config, workdir: pathlib.Path) -> None:
-  study = Study(config, workdir, after_run=reports.finished)
+  study = Study(config, workdir, after_run=_report_run)
   try:
     summary = _finish(study, 'study')
   except LockedError:
@@ -50,6 +50,13 @@ def _run_study(config: Config, workdir: pathlib.Path) -> None:
   if picture:
     print(f'\nOutcome by {config.study.against}: {picture}')
   print(reports.written(workdir))
+
+
+def _report_run(run: Run) -> None:
+  """Writes the report of a study's run; prints only why there is none."""
+  line = reports.finished(run)
+  if not (run.workdir / reports.NAME).exists():
+    print(line)
 
 
 def _finish(job: Run | Study, kind: str) -> dict[str, Any]:

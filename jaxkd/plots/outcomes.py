@@ -1,13 +1,22 @@
-"""One value for each seed of each recipe, as SVG: dots, means, deviations."""
+"""One value for each seed of each recipe: dots, means, deviations."""
 
 import math
+import os
+import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 
 from jaxkd.plots import scales
-from jaxkd.plots.style import STUDENT_COLOUR
+from jaxkd.plots.style import (
+  COLOURS,
+  INK,
+  STUDENT_COLOUR,
+  label,
+  save,
+  two_axes,
+)
 
 WIDTH, ROW, TOP, BOTTOM = 360, 44, 6, 34
 INSET = 12  # left and right of the axis
@@ -131,3 +140,32 @@ def _row(
     if _is(y)
   ]
   return lines
+
+
+def outcomes_png(
+  recipes: Mapping[str, Sequence[float]],
+  path: str | os.PathLike[str],
+  name: str,
+  baseline: str = '',
+) -> pathlib.Path:
+  """Draws the same as a PNG and returns its path; see `outcomes_svg`."""
+  from matplotlib.figure import Figure
+
+  figure = Figure(figsize=(6, 0.6 * len(recipes) + 1.2), layout='constrained')
+  panel = figure.subplots()
+  own = [y for y in recipes.get(baseline, ()) if _is(y)]
+  if own:
+    panel.axvline(float(np.mean(own)), color=COLOURS[5], linestyle='--')
+  for n, values in enumerate(recipes.values()):
+    finite = [y for y in values if _is(y)]
+    if not finite:
+      continue
+    mean = float(np.mean(finite))
+    spread = float(np.std(finite, ddof=1)) if len(finite) > 1 else 0.0
+    panel.errorbar(mean, n, xerr=spread, fmt='|', color=INK, ms=16, capsize=4)
+    panel.scatter(finite, [n] * len(finite), s=32, color=STUDENT_COLOUR)
+  panel.set_yticks(range(len(recipes)), list(recipes))
+  panel.set_ylim(len(recipes) - 0.5, -0.5)
+  two_axes(panel, grid=False)
+  label(panel, x=name)
+  return save(figure, path)

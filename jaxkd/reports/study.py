@@ -13,7 +13,7 @@ import numpy as np
 from jaxkd import problems
 from jaxkd.config import Config
 from jaxkd.disk import PARTIAL
-from jaxkd.plots.outcomes import outcomes_svg
+from jaxkd.plots.outcomes import outcomes_png, outcomes_svg
 from jaxkd.reports import graphs, page, record, run, tables, thumbnails, words
 from jaxkd.reports.record import MISSING
 from jaxkd.reports.tables import Cell, Row, Table
@@ -36,7 +36,29 @@ def write(
     failure: why the study ended early; '' if it did not.
   """
   context = contents(workdir, output, failure)
+  context['undrawn'] = _draw(workdir, context['groups'])
   output.write_text(page.render('study.html.j2', **context), encoding='utf-8')
+
+
+def _draw(
+  workdir: pathlib.Path, groups: Sequence[Mapping[str, Any]]
+) -> list[str]:
+  """Draws the outcomes of each group; returns what could not be drawn."""
+  undrawn = []
+  for group in groups:
+    name = f'outcomes_{group["name"].replace("/", "_")}'.rstrip('_')
+    values = group['values']
+    if not any(math.isfinite(x) for own in values.values() for x in own):
+      continue
+
+    def job(group=group, values=values, name=name):
+      path = workdir / f'{name}.png'
+      return outcomes_png(values, path, group['label'], group['baseline'])
+
+    why = record.attempt(job)
+    if isinstance(why, dict):
+      undrawn.append(f'{name}.png: {why[MISSING]}')
+  return undrawn
 
 
 def contents(
@@ -157,6 +179,7 @@ def _group(
     'baseline': baseline,
     'table': Table(head, rows),
     'picture': picture,
+    'values': values,
     'label': label,
     'seeds': seeds,
     'outcomes': [
