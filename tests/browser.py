@@ -41,7 +41,7 @@ addEventListener('load', () => {
       { clientX: box.right - 1, clientY: box.top + 20 }));
     return svg.parentNode.querySelector('.tip')?.textContent ?? '';
   });
-  const found = {
+  const seen = {
     wrong, tips,
     width: document.documentElement.scrollWidth,
     wide: [...document.querySelectorAll('body *')].filter((x) =>
@@ -56,7 +56,7 @@ addEventListener('load', () => {
     title: document.title,
     scripts: document.scripts.length,
   };
-  parent.postMessage(JSON.stringify(found), '*');
+  parent.postMessage(JSON.stringify(seen), '*');
 });
 </script>"""
 # A window is 500 pixels wide at least, and a frame is as narrow as a phone.
@@ -77,7 +77,7 @@ def path() -> str:
 
 
 def probe(page: pathlib.Path, width: int) -> dict[str, Any]:
-  """Opens a page in a window of some width, and returns what PROBE found."""
+  """Opens a page in a window of some width, and returns what PROBE has seen."""
   text = page.read_text(encoding='utf-8')
   assert text.count('<head>') == 1
   with tempfile.TemporaryDirectory(prefix='jaxkd-') as folder:

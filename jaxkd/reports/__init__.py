@@ -8,7 +8,6 @@ from jaxkd.reports.page import render
 from jaxkd.reports.record import MISSING
 from jaxkd.runs.experiment import Experiment
 from jaxkd.runs.run import Run
-from jaxkd.runs.study import is_study
 
 NAME = 'report.html'
 
@@ -41,7 +40,7 @@ def write(
   """
   path = output or workdir / NAME
   disk.check_output(path)
-  is_one = experiment is not None or not is_study(record.config_of(workdir))
+  is_one = experiment is not None or not record.is_study(workdir)
   path.parent.mkdir(parents=True, exist_ok=True)
   with disk.replacing(path) as partial:
     if is_one:

@@ -81,19 +81,34 @@ def attempt(make: Callable[[], Any]) -> Any:
     return {MISSING: f'{type(error).__name__}: {error}'}
 
 
+def is_study(workdir: pathlib.Path) -> bool:
+  """Returns whether a folder holds a study, and not a run.
+
+  Raises:
+    FileNotFoundError: it holds neither.
+  """
+  study = _recorded(workdir).get('study', {})
+  return bool(study.get('recipes') or study.get('seeds'))
+
+
 def config_of(workdir: pathlib.Path) -> Config:
   """Returns the config of a run or study; new settings have their default.
 
   Raises:
     FileNotFoundError: there is no run or study.
   """
+  default = configs.default().to_dict()
+  return configs.of_tree(_filled(default, _recorded(workdir)))
+
+
+def _recorded(workdir: pathlib.Path) -> dict[str, Any]:
+  """Returns the settings of a run or study, as they were recorded."""
   if not layout.is_run(workdir):
     raise FileNotFoundError(
       f'no run in {workdir}: {layout.CONFIG} is missing. Name the folder of a'
       ' run or of a study'
     )
-  recorded = folder.read_config(workdir / layout.CONFIG)
-  return configs.of_tree(_filled(configs.default().to_dict(), recorded))
+  return folder.read_config(workdir / layout.CONFIG)
 
 
 def _filled(
