@@ -206,7 +206,7 @@ def _axes(chart: Chart, place: _Frame) -> list[str]:
   """Returns grid, numbers and the name of the horizontal axis."""
   lines = ['<g class="axes">']
   right, bottom = LEFT + place.width, TOP + place.height
-  for value in chart.ticks:
+  for value, number in zip(chart.ticks, _numbers(chart.ticks), strict=True):
     y = place.y(value)
     strong = ' class="zero"' if value == 0 and chart.zero else ''
     opacity = 0.6 if strong else 0.13
@@ -214,7 +214,7 @@ def _axes(chart: Chart, place: _Frame) -> list[str]:
       f'<line x1="{LEFT}" x2="{right}" y1="{y:.5g}" y2="{y:.5g}"'
       f' stroke="currentColor" stroke-opacity="{opacity}"{strong}/>'
       f'<text x="{LEFT - 6}" y="{y + 4:.5g}" text-anchor="end"'
-      f' fill-opacity="0.75">{escape(_number(value))}</text>'
+      f' fill-opacity="0.75">{escape(number)}</text>'
     )
   for epoch in scales.epoch_ticks(*map(round, chart.epochs)):
     lines.append(
@@ -228,11 +228,11 @@ def _axes(chart: Chart, place: _Frame) -> list[str]:
   return [*lines, '</g>']
 
 
-def _number(value: float) -> str:
-  """Returns a tick's number; thousands are short."""
-  if abs(value) >= 10_000:
-    return f'{value / 1000:g}k'
-  return scales.shown(value).replace('-', '−')
+def _numbers(ticks: Sequence[float]) -> list[str]:
+  """Returns the numbers of ticks, in thousands where there are many digits."""
+  if max(map(abs, ticks)) >= 10_000:
+    return [f'{x / 1000:g}k'.replace('-', '−') for x in ticks]
+  return [scales.shown(x).replace('-', '−') for x in ticks]
 
 
 def _curve(series: Series, place: _Frame) -> list[str]:
@@ -341,7 +341,7 @@ def _draw(panel: Any, chart: Chart) -> None:
   margin = 0.03 * (last - first) or 0.5
   panel.set_xticks(scales.epoch_ticks(round(first), round(last)))
   panel.set_xlim(first - margin, last + margin)
-  panel.set_yticks(chart.ticks, [_number(x) for x in chart.ticks])
+  panel.set_yticks(chart.ticks, _numbers(chart.ticks))
   panel.minorticks_off()
   panel.set_ylim(chart.ticks[0], chart.ticks[-1])
   two_axes(panel)
