@@ -105,6 +105,8 @@ def test_it_is_one_file_that_opens_on_a_phone(request, kind):
         )
       else:
         assert not value or value.startswith('data:')
+  (policy,) = (x['content'] for x in page.all('meta') if 'http-equiv' in x)
+  assert policy.startswith("default-src 'none'; img-src data:;")
   text = path.read_text(encoding='utf-8')
   assert '@import' not in text and 'url(' not in text
   assert page.all('svg') and page.all('title')
@@ -314,6 +316,19 @@ def test_a_study_that_fails_has_a_report(tmp_path, monkeypatch):
   text = Page(tmp_path / 'study/report.html').text
   assert 'the loss is NaN' in text and '0 of 2' in text
   assert 'no recipe has a value yet' in text
+
+
+def test_recipes_are_compared_within_their_group(study, tmp_path):
+  copy = shutil.copytree(study, tmp_path / 'copy')
+  for name in ('one', 'two'):
+    shutil.copytree(copy / 'runs/kd', copy / 'runs/b' / name)
+  (copy / 'runs/plain').rename(copy / 'runs/b/plain')
+  recipes = {'kd': {}, 'b/one': {}, 'b/two': {}, 'b/plain': RECIPES['plain']}
+  edit(copy / 'config.json', lambda x: x['study'].update(recipes=recipes))
+  text = Page(reports.write(copy)).text
+  assert 'top1 vs. kd' in text and 'top1 vs. plain' in text
+  assert 'runs/b/one/seed3/report.html' in (copy / 'report.html').read_text()
+  assert (copy / 'outcomes.png').exists() and (copy / 'outcomes_b.png').exists()
 
 
 def test_seeds_that_are_trained_together(tmp_path):
