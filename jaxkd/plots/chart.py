@@ -184,6 +184,16 @@ def _spoken(chart: Chart) -> str:
   return f'{chart.title} by epoch; last: {", ".join(ends)}'
 
 
+def _value(value: float) -> str:
+  """Returns a value for a reader, a dash where there is none."""
+  return _minus(scales.shown(value)) if math.isfinite(value) else '–'
+
+
+def _minus(number: str) -> str:
+  """Returns a number with a minus that is as wide as a plus."""
+  return number.replace('-', '−')
+
+
 def _data(chart: Chart) -> str:
   place = _Frame(chart)
   series = [
@@ -191,7 +201,7 @@ def _data(chart: Chart) -> str:
       'name': s.name,
       'colour': s.colour % len(PALETTE),
       'x': list(s.x),
-      'y': [scales.shown(y) if math.isfinite(y) else '-' for y in s.y],
+      'y': [_value(y) for y in s.y],
       'at': [round(place.y(y), 1) if math.isfinite(y) else None for y in s.y],
     }
     for s in chart.series
@@ -231,8 +241,8 @@ def _axes(chart: Chart, place: _Frame) -> list[str]:
 def _numbers(ticks: Sequence[float]) -> list[str]:
   """Returns the numbers of ticks, in thousands where there are many digits."""
   if max(map(abs, ticks)) >= 10_000:
-    return [f'{x / 1000:g}k'.replace('-', '−') for x in ticks]
-  return [scales.shown(x).replace('-', '−') for x in ticks]
+    return [_minus(f'{x / 1000:g}k') for x in ticks]
+  return [_minus(scales.shown(x)) for x in ticks]
 
 
 def _curve(series: Series, place: _Frame) -> list[str]:
