@@ -20,12 +20,13 @@ WORKDIR = flags.DEFINE_string('workdir', None, 'The folder of the run.')
 MODE = flags.DEFINE_enum(
   'mode',
   'train',
-  ['train', 'eval', 'export', 'pictures', 'store'],
+  ['train', 'eval', 'export', 'pictures', 'report', 'store'],
   'train: start a run, or resume an interrupted one. eval: evaluate a network'
   ' of a run. export: write a network of a run to --output, without the parts'
   ' that only training needs, as arrays (.npz), as a PyTorch state dict'
   ' (.safetensors, .pth) or as a program (.stablehlo, .onnx). pictures: draw'
   ' features and class correlations of the students of a run and of --against.'
+  ' report: write the page of a run or a study again, to --output.'
   " store: write the teacher's logits for the training images to --output, from"
   ' which --config.teacher.outputs trains without the teacher.',
 )
@@ -42,7 +43,7 @@ OUTPUT = flags.DEFINE_string(
   'export: the file to write, whose suffix is its format. store: the file to'
   ' write. eval: an exported'
   " file to evaluate instead of the run's network. pictures: their folder; by"
-  " default the run's.",
+  " default the run's. report: the file; by default report.html in the run.",
 )
 AGAINST = flags.DEFINE_string(
   'against',
@@ -101,6 +102,10 @@ def _main(argv: list[str]) -> None:
 
     against = disk.expanded(AGAINST.value) if AGAINST.value else None
     print(visualize.run(_workdir(), against, output, CONFIG.value))
+  elif MODE.value == 'report':
+    from jaxkd.commands import report
+
+    print(report.run(_workdir(), output))
   elif MODE.value == 'store':
     from jaxkd.commands import store
 

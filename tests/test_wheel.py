@@ -1,4 +1,4 @@
-"""The wheel: all modules and configs are in it, and it works by itself."""
+"""The wheel: modules, templates and configs are in it; it works by itself."""
 
 import importlib.metadata
 import os
@@ -84,7 +84,7 @@ def installed(wheel):
   return run
 
 
-def test_modules_and_configs_are_in_it(wheel):
+def test_modules_templates_and_configs_are_in_it(wheel):
   with zipfile.ZipFile(wheel) as archive:
     names = {x for x in archive.namelist() if '.dist-info/' not in x}
     (metadata,) = (
@@ -92,7 +92,9 @@ def test_modules_and_configs_are_in_it(wheel):
     )
     assert 'jaxkd = jaxkd.cli:main' in archive.read(metadata).decode()
   modules = {
-    str(path.relative_to(ROOT)) for path in (ROOT / 'jaxkd').rglob('*.py')
+    str(path.relative_to(ROOT))
+    for kind in ('py', 'j2')
+    for path in (ROOT / 'jaxkd').rglob(f'*.{kind}')
   }
   own = {f'jaxkd/configs/{x.name}' for x in (ROOT / 'configs').glob('*.py')}
   assert names == modules | own
@@ -125,5 +127,6 @@ def test_a_first_distillation(installed):
     *('epochs=1', 'student.name=mlp', 'teacher.name=mlp', 'cache=cache'),
   )
   assert 'Finished. Results: runs/kd/summary.json' in out
+  assert 'Report: runs/kd/report.html' in out
   out = installed('-m', 'jaxkd.cli', 'export', 'runs/kd', 'student.npz')
   assert 'Written: student.npz' in out

@@ -40,6 +40,7 @@ HOW_TO = (
   'gpd',
   'slkd',
   'runs',
+  'reports',
   'studies',
   'bench',
   'devices',

@@ -1,12 +1,13 @@
 """A finished run, as Python sees it."""
 
 import os
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxkd import disk
+from jaxkd import disk, reports
 from jaxkd.api.networks import Network
 from jaxkd.catalog import UnknownNameError, suggestion
 from jaxkd.checkpoints.load import RESULTS
@@ -118,6 +119,20 @@ class Result:
     return export.export(
       self.workdir, disk.expanded(path), network, self._dataset
     )
+
+  def report(
+    self, output: str | os.PathLike[str] | None = None
+  ) -> pathlib.Path:
+    """Writes the report of the run, a page in one file, and returns its path.
+
+    Args:
+      output: the file; by default report.html in the folder of the run.
+
+    Raises:
+      OSError: the file cannot be written.
+    """
+    path = None if output is None else disk.expanded(output)
+    return reports.write(self.workdir, path)
 
   def __repr__(self) -> str:
     return f'<jaxkd result in {self.workdir}>\n{self.table()}'

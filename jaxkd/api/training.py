@@ -6,8 +6,10 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tqdm import tqdm
+
 from jaxkd import config as configs
-from jaxkd import disk
+from jaxkd import disk, reports
 from jaxkd.api import settings
 from jaxkd.api.results import Result
 from jaxkd.config import Config
@@ -139,4 +141,7 @@ def _finish(
   run = Run(experiment, disk.expanded(workdir), callbacks)
   if run.summary is None:
     run.finish()
+  line = reports.finished(run)
+  if not (run.workdir / reports.NAME).exists():
+    tqdm.write(line)  # why there is none
   return Result(workdir, experiment.source.loaded)

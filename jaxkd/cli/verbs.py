@@ -131,6 +131,23 @@ def _pictures(args: argparse.Namespace) -> None:
   print(visualize.run(*places, config))
 
 
+def _report_arguments(parser: argparse.ArgumentParser) -> None:
+  arguments.run(parser, f'{arguments.RUN} or of a study')
+  parser.add_argument(
+    '--output',
+    metavar='FILE',
+    help='to write; by default report.html in the folder',
+  )
+
+
+def _report(args: argparse.Namespace) -> None:
+  from jaxkd.commands import report
+  from jaxkd.training import mesh
+
+  mesh.check_devices()
+  print(report.run(disk.expanded(args.run), _path(args.output)))
+
+
 def _convert_arguments(parser: argparse.ArgumentParser) -> None:
   from jaxkd.commands import convert
 
@@ -228,6 +245,12 @@ COMMANDS = {
     ('jaxkd pictures runs/kd --against=runs/plain --output=pictures',),
     _pictures_arguments,
     _pictures,
+  ),
+  'report': Command(
+    'write the page of a run or of a study again',
+    ('jaxkd report runs/kd', 'jaxkd report runs/seeds --output=seeds.html'),
+    _report_arguments,
+    _report,
   ),
   'configs': Command(
     'list the configs, or print one',

@@ -3,9 +3,11 @@
 import pathlib
 from typing import Any
 
+from jaxkd import reports
 from jaxkd.config import Config
 from jaxkd.runs import layout
 from jaxkd.runs.experiment import build
+from jaxkd.runs.lock import LockedError
 from jaxkd.runs.results import result_table
 from jaxkd.runs.run import Run
 from jaxkd.runs.study import Study, is_study
@@ -31,15 +33,30 @@ def _run_one(config: Config, workdir: pathlib.Path) -> None:
   picture = run.draw()
   if picture:
     print(f'\nAccuracy, loss and gap by epoch: {picture}')
+  print(reports.finished(run))
 
 
 def _run_study(config: Config, workdir: pathlib.Path) -> None:
-  study = Study(config, workdir)
-  summary = _finish(study, 'study')
+  study = Study(config, workdir, after_run=_report_run)
+  try:
+    summary = _finish(study, 'study')
+  except LockedError:
+    raise
+  except Exception as error:
+    reports.written(workdir, failure=str(error))
+    raise
   print(study.report(summary))
   picture = study.draw(summary)
   if picture:
     print(f'\nOutcome by {config.study.against}: {picture}')
+  print(reports.written(workdir))
+
+
+def _report_run(run: Run) -> None:
+  """Writes the report of a study's run; prints only why there is none."""
+  line = reports.finished(run)
+  if not (run.workdir / reports.NAME).exists():
+    print(line)
 
 
 def _finish(job: Run | Study, kind: str) -> dict[str, Any]:

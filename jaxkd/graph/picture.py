@@ -1,35 +1,60 @@
 """A graph as a picture: networks as boxes, transfers as arrows between them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from jaxkd.graph.description import LABELS, Fusion, Graph, Transfer
 from jaxkd.graph.networks import Frozen, Network, Shared, role
 from jaxkd.objectives import Objective
-from jaxkd.plots.diagram import Arrow, Box, diagram_svg
+from jaxkd.plots.diagram import Arrow, Box, Diagram, diagram_svg
 
 
 def graph_svg(graph: Graph, title: str = '') -> str:
   """Returns a graph as an SVG element, for a file or inside of a page.
 
-  Labels come first, then the networks in their order, so that the graph's
-  result is mostly the last one. Frozen networks are grey, those that learn are
-  blue, and those that share another's parameters have a dashed outline.
-  Transfers go down in their order; one with several starts has a fused guide,
-  one with two heads lets gradients through to its guide, and a dashed one is
-  left out on some batches.
+  A network is below those that teach it. Frozen networks are grey, those that
+  learn are blue, and those that share another's parameters have a dashed
+  outline. Transfers between the same networks are one arrow; one with several
+  starts has a fused guide, one with two heads lets gradients through to its
+  guide, and a dashed one is left out on some batches.
 
   Args:
     graph: any one.
     title: for readers who do not see the picture; '' lists the transfers.
   """
+  return diagram_svg(diagram_of(graph, title))
+
+
+def diagram_of(
+  graph: Graph,
+  title: str = '',
+  notes: Mapping[str, Sequence[str]] | None = None,
+) -> Diagram:
+  """Returns the boxes and arrows of a graph, see `graph_svg`.
+
+  Args:
+    graph: any one.
+    title: likewise.
+    notes: by network, the lines in its box; None: where its parameters come
+      from.
+  """
   boxes = [
-    Box(name, role(network), _kind(network))
+    Box(name, (notes or {}).get(name, (role(network),)), _kind(network))
     for name, network in graph.networks.items()
   ]
   if any(not transfer.guides for transfer in graph.transfers):
-    boxes.insert(0, Box(LABELS, 'of the data', 'labels'))
+    boxes.insert(0, Box(LABELS, ('of the data',), 'labels'))
   title = title or '; '.join(transfer.name for transfer in graph.transfers)
-  return diagram_svg(title, boxes, [_arrow(x) for x in graph.transfers])
+  together: dict[tuple[tuple[str, ...], str, bool, bool], list[Transfer]] = {}
+  for transfer in graph.transfers:
+    key = (
+      transfer.guides or (LABELS,),
+      transfer.learner,
+      transfer.detach,
+      transfer.dropout is not None,
+    )
+    together.setdefault(key, []).append(transfer)
+  arrows = [_arrow(*key, own) for key, own in together.items()]
+  return Diagram(title, boxes, arrows)
 
 
 def label(transfer: Transfer) -> str:
@@ -55,16 +80,27 @@ def _name(objective: Objective) -> str:
   return objective.name
 
 
-def _arrow(transfer: Transfer) -> Arrow:
-  details = f'{transfer.guide} to {transfer.learner}: {transfer.objective}'
+def _arrow(
+  starts: Sequence[str],
+  end: str,
+  detach: bool,
+  dropout: bool,
+  transfers: Sequence[Transfer],
+) -> Arrow:
+  """Returns the arrow of transfers between the same networks."""
   return Arrow(
-    starts=transfer.guides or (LABELS,),
-    end=transfer.learner,
-    label=label(transfer),
-    details=f'{details}, {transfer.dropout}' if transfer.dropout else details,
-    both_ways=not transfer.detach,
-    dashed=transfer.dropout is not None,
+    starts=starts,
+    end=end,
+    labels=tuple(map(label, transfers)),
+    details='\n'.join(map(_details, transfers)),
+    both_ways=not detach,
+    dashed=dropout,
   )
+
+
+def _details(transfer: Transfer) -> str:
+  text = f'{transfer.guide} to {transfer.learner}: {transfer.objective}'
+  return f'{text}, {transfer.dropout}' if transfer.dropout else text
 
 
 def _kind(network: Network) -> str:

@@ -14,10 +14,11 @@ from jaxkd.plots.embedding import (
   neighbour_accuracy,
   scatter,
 )
-from jaxkd.plots.gap import GapMetrics, curves, frozen, gap, gaps
+from jaxkd.plots.gap import AVERAGE, GapMetrics, curves, frozen, gap, gaps
 from jaxkd.plots.reliability import reliability
 
 __all__ = [
+  'AVERAGE',
   'NEIGHBOURS',
   'PERPLEXITY',
   'GapMetrics',

@@ -1,47 +1,53 @@
-"""Diagrams of boxes and labelled arrows, as SVG.
+"""Diagrams of boxes and labelled arrows, as SVG and as PNG.
 
-Each box has a column, and each arrow a row of its own between the lines below
-the boxes, so that nothing overlaps, however many arrows there are. Ink is the
-colour of the text around the picture: it fits light and dark pages.
+Ink of the SVG is the colour of the text around it, so that it fits light and
+dark pages. See `layout` for what is where.
 """
 
+import os
+import pathlib
+import textwrap
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from xml.sax.saxutils import escape, quoteattr
 
-from jaxkd.plots.style import COLOURS, STUDENT_COLOUR
+from jaxkd.plots.layout import Edge, Layout, Line, Size, layout
+from jaxkd.plots.style import COLOURS, INK, STUDENT_COLOUR, save
 
-# The fill and the outline of boxes, by kind.
+# The fill and the dashes of outlines of boxes, by kind.
 KINDS = {
-  'labels': ('none', '1 0'),
-  'frozen': (COLOURS[5], '1 0'),
-  'learns': (STUDENT_COLOUR, '1 0'),
+  'labels': ('none', ''),
+  'frozen': (COLOURS[5], ''),
+  'learns': (STUDENT_COLOUR, ''),
   'shares': (STUDENT_COLOUR, '5 3'),
 }
-TEXT, BOX_HEIGHT, ROW, MARGIN, GAP = 12, 46, 34, 6, 28
-CHARACTER = 0.6 * TEXT  # the width of one, at most, of the average text
+FILL = 0.18  # the opacity of a box
+TEXT, SMALL, LINE = 13, 11.5, 16  # sizes of text, and the height of a line
+MARGIN, PADDING = 4, 9
+WIDE = 0.6  # the width of a character, at most, of the average text
 HEAD = 8  # the length of an arrow's head
+LONGEST = 26  # characters in a line of an arrow's label
 
 
 class Box(NamedTuple):
-  """A column of the diagram.
+  """A box of the diagram.
 
-  name: the upper line of its text.
-  note: the lower one.
+  name: the first line of its text.
+  notes: the lines below it.
   kind: a key of `KINDS`.
   """
 
   name: str
-  note: str
+  notes: Sequence[str]
   kind: str
 
 
 class Arrow(NamedTuple):
-  """A row of the diagram.
+  """An arrow of the diagram.
 
   starts: the names of the boxes that it comes from.
   end: the name of the box that it leads to.
-  label: its text.
+  labels: its text, one or several.
   details: a longer text, shown by the mouse.
   both_ways: has a head at each end.
   dashed: its line is.
@@ -49,144 +55,247 @@ class Arrow(NamedTuple):
 
   starts: Sequence[str]
   end: str
-  label: str
+  labels: Sequence[str]
   details: str = ''
   both_ways: bool = False
   dashed: bool = False
 
 
-def diagram_svg(title: str, boxes: Sequence[Box], arrows: Sequence[Arrow]):
-  """Returns a diagram as an SVG element, a str.
+class Diagram(NamedTuple):
+  """A picture of boxes and arrows.
 
-  Args:
-    title: for readers who do not see the picture.
-    boxes: from left to right, with different names.
-    arrows: from top to bottom.
+  title: for readers who do not see it.
+  boxes: with different names.
+  arrows: between them.
+  """
+
+  title: str
+  boxes: Sequence[Box]
+  arrows: Sequence[Arrow]
+
+
+def arrange(diagram: Diagram) -> Layout:
+  """Returns where everything of a diagram is.
+
+  Raises:
+    KeyError: an arrow of a box that is not there.
+  """
+  return layout(
+    {box.name: _size(box) for box in diagram.boxes},
+    [Edge(x.starts, x.end, _label_size(x)) for x in diagram.arrows],
+  )
+
+
+def diagram_svg(diagram: Diagram) -> str:
+  """Returns a diagram as an SVG element.
 
   Raises:
     KeyError: an arrow of a box that is not there, or a box of unknown kind.
   """
-  order = {box.name: n for n, box in enumerate(boxes)}
-  widths = {box.name: _width(box) for box in boxes}
-  middle = _columns(order, widths, arrows)
-  width = _right_edge(order, widths, middle)
-  height = BOX_HEIGHT + ROW * (len(arrows) + 0.5) + 2 * MARGIN
+  places = arrange(diagram)
+  width, height = (x + 2 * MARGIN for x in places[:2])
   lines = [
     f'<svg xmlns="http://www.w3.org/2000/svg" role="img"'
-    f' aria-label={quoteattr(title)} viewBox="0 0 {width:g} {height:g}"'
-    f' width="{width:g}" height="{height:g}" font-family="sans-serif"'
-    f' font-size="{TEXT}" fill="currentColor">',
-    f'<title>{escape(title)}</title>',
+    f' aria-label={quoteattr(diagram.title)} viewBox="0 0 {width:.4g}'
+    f' {height:.4g}" width="{width:.4g}" height="{height:.4g}"'
+    f' font-family="system-ui, sans-serif" font-size="{SMALL}"'
+    ' fill="currentColor">',
+    f'<title>{escape(diagram.title)}</title>',
+    f'<g transform="translate({MARGIN} {MARGIN})">',
   ]
-  for box in boxes:
-    lines += _box(box, middle[box.name], widths[box.name], height)
-  for row, arrow in enumerate(arrows):
-    lines += _arrow(arrow, middle, BOX_HEIGHT + ROW * (row + 1) + MARGIN)
-  return '\n'.join([*lines, '</svg>']) + '\n'
+  for arrow, label, own in zip(
+    diagram.arrows, places.labels, places.lines, strict=True
+  ):
+    lines += _arrow(arrow, label, own)
+  for box in diagram.boxes:
+    lines += _box(box, *places.boxes[box.name])
+  return '\n'.join([*lines, '</g>', '</svg>']) + '\n'
 
 
-def _width(box: Box) -> float:
-  longest = max(len(box.name) * 1.1, len(box.note) * 0.9)  # bold, small
-  return max(72, longest * CHARACTER + 16)
+def _size(box: Box) -> Size:
+  longest = max((len(x) * SMALL for x in box.notes), default=0)
+  longest = max(longest, len(box.name) * TEXT * 1.06)  # it is bold
+  height = LINE * (1 + len(box.notes)) + 2 * PADDING
+  return Size(max(76, WIDE * longest + 2 * PADDING), height)
 
 
-def _columns(
-  order: Mapping[str, int],
-  widths: Mapping[str, float],
-  arrows: Sequence[Arrow],
-) -> dict[str, float]:
-  """Returns the middle of each column, far enough apart for all labels."""
-  names = list(order)
-  middle: dict[str, float] = {}
-  for name in names:
-    if not middle:
-      middle[name] = MARGIN + widths[name] / 2
-      continue
-    last = names[order[name] - 1]
-    x = middle[last] + (widths[last] + widths[name]) / 2 + GAP
-    for arrow in arrows:
-      left, right = _longest(arrow, order)
-      if right == name:
-        room = len(arrow.label) * CHARACTER + 2 * HEAD + 8
-        x = max(x, middle[left] + room)
-    middle[name] = x
-  return middle
+def label_lines(arrow: Arrow) -> list[str]:
+  """Returns the text of an arrow, with long labels on several lines."""
+  return [
+    line for label in arrow.labels for line in textwrap.wrap(label, LONGEST)
+  ]
 
 
-def _longest(arrow: Arrow, order: Mapping[str, int]) -> tuple[str, str]:
-  """Returns the ends of an arrow's longest part, the left one first."""
-  start = max(arrow.starts, key=lambda x: abs(order[x] - order[arrow.end]))
-  left, right = sorted((start, arrow.end), key=order.__getitem__)
-  return left, right
+def _label_size(arrow: Arrow) -> Size:
+  lines = label_lines(arrow)
+  longest = max(map(len, lines), default=0)
+  return Size(WIDE * SMALL * longest + 8, LINE * len(lines) + 2)
 
 
-def _right_edge(
-  order: Mapping[str, int],
-  widths: Mapping[str, float],
-  middle: Mapping[str, float],
-) -> float:
-  last = list(order)[-1]
-  return middle[last] + widths[last] / 2 + MARGIN
-
-
-def _box(box: Box, x: float, width: float, height: float) -> list[str]:
-  """Returns a box and the line below it."""
+def _box(box: Box, x: float, y: float) -> list[str]:
   fill, dashes = KINDS[box.kind]
-  bottom = MARGIN + BOX_HEIGHT
+  width, height = _size(box)
+  left, top = x - width / 2, y - height / 2
+  dashed = f' stroke-dasharray="{dashes}"' if dashes else ''
+  first = top + PADDING + 0.75 * LINE
   return [
     f'<g class="box {box.kind}">',
-    f'<line x1="{x:g}" y1="{bottom}" x2="{x:g}" y2="{height - MARGIN:g}"'
-    ' stroke="currentColor" stroke-opacity="0.2"/>',
-    f'<rect x="{x - width / 2:g}" y="{MARGIN}" width="{width:g}"'
-    f' height="{BOX_HEIGHT}" rx="6" fill="{fill}" fill-opacity="0.18"'
-    f' stroke="currentColor" stroke-dasharray="{dashes}"/>',
-    f'<text x="{x:g}" y="{MARGIN + 19}" text-anchor="middle"'
-    f' font-weight="bold">{escape(box.name)}</text>',
-    f'<text x="{x:g}" y="{MARGIN + 36}" text-anchor="middle"'
-    f' font-size="{TEXT - 1}">{escape(box.note)}</text>',
+    f'<rect x="{left:.5g}" y="{top:.5g}" width="{width:.4g}"'
+    f' height="{height:.4g}" rx="8" fill="{fill}" fill-opacity="{FILL}"'
+    f' stroke="currentColor" stroke-opacity="0.55"{dashed}/>',
+    f'<text x="{x:.5g}" y="{first:.5g}" text-anchor="middle"'
+    f' font-size="{TEXT}" font-weight="600">{escape(box.name)}</text>',
+    *(
+      f'<text x="{x:.5g}" y="{first + LINE * n:.5g}" text-anchor="middle"'
+      f' fill-opacity="0.85">{escape(note)}</text>'
+      for n, note in enumerate(box.notes, 1)
+    ),
     '</g>',
   ]
 
 
-def _arrow(arrow: Arrow, middle: Mapping[str, float], y: float) -> list[str]:
-  """Returns an arrow's lines, heads and label."""
-  end = middle[arrow.end]
-  dashes = ' stroke-dasharray="4 3"' if arrow.dashed else ''
+def _arrow(
+  arrow: Arrow, label: tuple[float, float], own: Sequence[Line]
+) -> list[str]:
+  dashes = ' stroke-dasharray="5 4"' if arrow.dashed else ''
   lines = ['<g class="arrow">']
   if arrow.details:
     lines.append(f'<title>{escape(arrow.details)}</title>')
-  for name in arrow.starts:
-    start = middle[name]
+  for line in own:
+    lines.append(
+      f'<path d="{_curve(line.points)}" fill="none" stroke="currentColor"'
+      f' stroke-opacity="0.7" stroke-width="1.4"{dashes}/>'
+    )
     lines += [
-      f'<line x1="{start:g}" y1="{y:g}" x2="{end:g}" y2="{y:g}"'
-      f' stroke="currentColor" stroke-width="1.5"{dashes}/>',
-      _head(start, end, y),
-      _head(end, start, y)
-      if arrow.both_ways
-      else f'<circle cx="{start:g}" cy="{y:g}" r="3"/>',
+      f'<polygon points="{" ".join(f"{x:.5g},{y:.5g}" for x, y in head)}"/>'
+      for head in heads(line, arrow.both_ways)
     ]
-  lines.append(
-    f'<text x="{_label_middle(arrow, middle):g}" y="{y - 6:g}"'
-    f' text-anchor="middle">{escape(arrow.label)}</text>'
-  )
+  texts = label_lines(arrow)
+  top = label[1] - LINE * len(texts) / 2 + 0.72 * LINE
+  lines += [
+    f'<text x="{label[0]:.5g}" y="{top + LINE * n:.5g}"'
+    f' text-anchor="middle">{escape(text)}</text>'
+    for n, text in enumerate(texts)
+  ]
   return [*lines, '</g>']
 
 
-def _label_middle(arrow: Arrow, middle: Mapping[str, float]) -> float:
-  """Returns where a label is, between two columns' lines if it fits there."""
-  order = {name: n for n, name in enumerate(middle)}
-  left, right = (middle[x] for x in _longest(arrow, order))
-  lines = [x for x in middle.values() if left <= x <= right]
-  spaces = zip(lines, lines[1:], strict=False)
-  room = len(arrow.label) * CHARACTER + 2 * HEAD
-  fitting = [(a + b) / 2 for a, b in spaces if b - a >= room]
-  end = middle[arrow.end]
-  return min(fitting, key=lambda x: abs(x - end), default=(left + right) / 2)
+def _curve(points: Sequence[tuple[float, float]]) -> str:
+  """Returns a smooth path that is vertical in each of its points."""
+  (x, y), *others = points
+  path = [f'M{x:.5g} {y:.5g}']
+  for next_x, next_y in others:
+    middle = (y + next_y) / 2
+    path.append(
+      f'C{x:.5g} {middle:.5g} {next_x:.5g} {middle:.5g}'
+      f' {next_x:.5g} {next_y:.5g}'
+    )
+    x, y = next_x, next_y
+  return ''.join(path)
 
 
-def _head(start: float, end: float, y: float) -> str:
-  """Returns the head of an arrow at its end."""
-  back = end + (HEAD if start > end else -HEAD)
-  return (
-    f'<polygon points="{end:g},{y:g} {back:g},{y - 4:g} {back:g},{y + 4:g}"/>'
+def heads(line: Line, both_ways: bool) -> list[list[tuple[float, float]]]:
+  """Returns the corners of the heads of a line: at the boxes that it leads to.
+
+  Args:
+    line: of an arrow.
+    both_ways: whether there is one at the box where it starts, too.
+  """
+  tips = []
+  if line.end:
+    tips.append((line.points[-1], line.points[-2]))
+  if both_ways and line.start:
+    tips.append((line.points[0], line.points[1]))
+  return [
+    [(x, y), (x - 4, y + HEAD * up), (x + 4, y + HEAD * up)]
+    for (x, y), (_, other) in tips
+    for up in (-1 if other < y else 1,)
+  ]
+
+
+def diagram_png(diagram: Diagram, path: str | os.PathLike[str]) -> pathlib.Path:
+  """Draws a diagram as a PNG and returns its path; see `diagram_svg`."""
+  from matplotlib.figure import Figure
+
+  places = arrange(diagram)
+  width, height = (x + 2 * MARGIN for x in places[:2])
+  figure = Figure(figsize=(width / 72, height / 72))
+  axes = figure.add_axes((0, 0, 1, 1))
+  axes.set(xlim=(-MARGIN, width - MARGIN), ylim=(height - MARGIN, -MARGIN))
+  axes.set_axis_off()
+  for arrow, label, own in zip(
+    diagram.arrows, places.labels, places.lines, strict=True
+  ):
+    _draw_arrow(axes, arrow, label, own)
+  for box in diagram.boxes:
+    _draw_box(axes, box, *places.boxes[box.name])
+  return save(figure, path)
+
+
+def _draw_box(axes: Any, box: Box, x: float, y: float) -> None:
+  from matplotlib.patches import FancyBboxPatch
+
+  fill, dashes = KINDS[box.kind]
+  width, height = _size(box)
+  corner = x - width / 2, y - height / 2
+  style = 'round,pad=0,rounding_size=8'
+  patch = FancyBboxPatch(
+    corner,
+    width,
+    height,
+    style,
+    fc='none',
+    ec=INK,
+    ls='--' if dashes else '-',
+  )
+  if fill != 'none':
+    tint = FancyBboxPatch(
+      corner, width, height, style, fc=fill, alpha=FILL, ec='none'
+    )
+    axes.add_patch(tint)
+  axes.add_patch(patch)
+  first = corner[1] + PADDING + 0.5 * LINE
+  text = dict(ha='center', va='center', color=INK)
+  axes.text(x, first, box.name, size=TEXT, weight='bold', **text)
+  for n, note in enumerate(box.notes, 1):
+    axes.text(x, first + LINE * n, note, size=SMALL, **text)
+
+
+def _draw_arrow(
+  axes: Any, arrow: Arrow, label: tuple[float, float], own: Sequence[Line]
+) -> None:
+  from matplotlib.patches import PathPatch, Polygon
+  from matplotlib.path import Path
+
+  style = dict(fill=False, ec=INK, lw=1.4, ls='--' if arrow.dashed else '-')
+  for line in own:
+    vertices, codes = [line.points[0]], [Path.MOVETO]
+    for (x, y), end in zip(line.points, line.points[1:], strict=False):
+      middle = (y + end[1]) / 2
+      vertices += [(x, middle), (end[0], middle), end]
+      codes += [Path.CURVE4] * 3
+    axes.add_patch(PathPatch(Path(vertices, codes), **style))
+    for head in heads(line, arrow.both_ways):
+      axes.add_patch(Polygon(head, color=INK))
+  text = '\n'.join(label_lines(arrow))
+  axes.text(
+    *label, text, ha='center', va='center', color=INK, size=SMALL, ma='center'
+  )
+
+
+def to_json(diagram: Diagram) -> dict[str, Any]:
+  """Returns a diagram as JSON values."""
+  return {
+    'title': diagram.title,
+    'boxes': [box._asdict() for box in diagram.boxes],
+    'arrows': [arrow._asdict() for arrow in diagram.arrows],
+  }
+
+
+def of_json(value: Mapping[str, Any]) -> Diagram:
+  """Returns the diagram of `to_json`."""
+  return Diagram(
+    value['title'],
+    [Box(**box) for box in value['boxes']],
+    [Arrow(**arrow) for arrow in value['arrows']],
   )

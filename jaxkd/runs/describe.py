@@ -42,6 +42,24 @@ def sizes(program: Program, name: str) -> tuple[int, int]:
   )
 
 
+def network_cells(
+  phase: ResolvedPhase, name: str
+) -> tuple[str, str, str, str, str]:
+  """Returns a network's name, model, role, parameters and MACs, as text.
+
+  Args:
+    phase: that it takes part in.
+    name: of the network.
+  """
+  module, source = phase.program.modules[name], phase.sources.get(name)
+  return (
+    name,
+    model_name(phase.models[name].name, **_particulars(module)),
+    f'frozen: {source}' if source else role(phase.graph.networks[name]),
+    *size_cells(*sizes(phase.program, name)),
+  )
+
+
 def phase_text(number: int, phase: ResolvedPhase) -> str:
   """Returns one phase as text.
 
@@ -50,17 +68,7 @@ def phase_text(number: int, phase: ResolvedPhase) -> str:
     phase: the one to describe.
   """
   networks = [('network', 'model', 'role', 'parameters', 'MACs')]
-  for name, network in phase.graph.networks.items():
-    parameters, macs = sizes(phase.program, name)
-    module, source = phase.program.modules[name], phase.sources.get(name)
-    networks.append(
-      (
-        name,
-        model_name(phase.models[name].name, **_particulars(module)),
-        f'frozen: {source}' if source else role(network),
-        *size_cells(parameters, macs),
-      )
-    )
+  networks += [network_cells(phase, name) for name in phase.graph.networks]
   transfers = [('guide', '', 'learner', 'weight', 'objective')]
   for transfer in phase.graph.transfers:
     transfers.append(
@@ -73,7 +81,7 @@ def phase_text(number: int, phase: ResolvedPhase) -> str:
       )
     )
   parts = [
-    f'Phase {number}: {phase.name} ({_duration(phase)}, {phase.optimizer} at'
+    f'Phase {number}: {phase.name} ({duration(phase)}, {phase.optimizer} at'
     f' {phase.learning_rate:g}, {phase.schedule} schedule)',
     _indent(table(networks, right=(3, 4))),
     _indent(table(transfers, right=(3,))),
@@ -86,7 +94,8 @@ def phase_text(number: int, phase: ResolvedPhase) -> str:
   return '\n\n'.join(parts)
 
 
-def _duration(phase: ResolvedPhase) -> str:
+def duration(phase: ResolvedPhase) -> str:
+  """Returns the epochs of a phase as text."""
   if phase.epochs == phase.length:
     return f'{phase.epochs} epochs'
   return f'{phase.epochs} of {phase.length} epochs'

@@ -19,7 +19,7 @@ else with its first, in alphabetical order.
 import hashlib
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tqdm import tqdm
@@ -169,8 +169,18 @@ def _names(
 class Study:
   """A config of many runs, in a folder."""
 
-  def __init__(self, config: Config, workdir: pathlib.Path):
+  def __init__(
+    self,
+    config: Config,
+    workdir: pathlib.Path,
+    after_run: Callable[[Run], object] | None = None,
+  ):
     """Checks every run's config before the first is trained.
+
+    Args:
+      config: of the study.
+      workdir: its folder.
+      after_run: called with each finished run in a folder of its own.
 
     Raises:
       KeyError, ValueError: a mistake in a run's config, with the recipe; seeds
@@ -180,6 +190,7 @@ class Study:
     self.settings = config.study
     self.seeds = tuple(config.study.seeds) or (config.seed,)
     self.workdir = workdir
+    self._after_run = after_run
     self._config = configs.resolved(config)
     self._allowed = config.allow_changed
     self._check_folder()
@@ -299,6 +310,8 @@ class Study:
     for seed, config in zip(self.seeds, runs, strict=True):
       run = Run(build(config), self._folder(name, seed))
       networks.append((run.summary or run.finish())['networks'])
+      if self._after_run:
+        self._after_run(run)
     return networks
 
   def _together(self, name: str, runs: list[Config]) -> list[Networks]:
