@@ -34,6 +34,7 @@ from jaxkd.training.feed import CHUNK, Call, Feed
 from jaxkd.training.phase import Task, feed_of, initial_key
 
 CALLS = 20  # default number of timed calls of each case
+PEER = '--peer'  # the flag that selects `benchmarks.peers`
 WARM_UP = 2  # calls before the first timed one
 
 
@@ -65,6 +66,7 @@ class Steps:
   """Steps over a feed, for timing.
 
   compile_seconds: time of tracing and compilation.
+  metrics: of the last call.
   """
 
   def __init__(self, feed: Feed, start: Callable[[], Any]):
@@ -74,7 +76,7 @@ class Steps:
       feed: batches for a step.
       start: returns the initial state of the step.
     """
-    self.compile_seconds = 0.0
+    self.compile_seconds, self.metrics = 0.0, {}
     self._feed, self._start = feed, start
     self._calls = self._endless()
 
@@ -93,8 +95,8 @@ class Steps:
   def call(self) -> int:
     """Runs one call to completion; returns the number of steps."""
     call = next(self._calls)
-    self.state, metrics = call.run(self.state)
-    jax.block_until_ready((self.state, metrics))
+    self.state, self.metrics = call.run(self.state)
+    jax.block_until_ready((self.state, self.metrics))
     return call.steps
 
   def _endless(self) -> Iterator[Call]:
@@ -193,6 +195,7 @@ def measure(
   cases: Sequence[Timed],
   calls: int,
   clock: Callable[[], float] = time.perf_counter,
+  warm_up: int = WARM_UP,
 ) -> list[list[float]]:
   """Returns the milliseconds per step, for each case and call.
 
@@ -200,8 +203,9 @@ def measure(
     cases: which take turns.
     calls: number of timed calls of each case.
     clock: returns seconds.
+    warm_up: number of calls of each case before the first timed one.
   """
-  for _, case in itertools.product(range(WARM_UP), cases):
+  for _, case in itertools.product(range(warm_up), cases):
     case.call()
   milliseconds = [[] for _ in cases]
   for _ in range(calls):
@@ -274,6 +278,11 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     metavar='TEACHER:STUDENT/METHOD',
     help='a case to compare with, timed in turns; repeatable',
   )
+  parser.add_argument(
+    PEER,
+    action='store_true',
+    help='compare with PyTorch instead, see --peer --help',
+  )
   return parser.parse_args(argv)
 
 
@@ -344,6 +353,10 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 if __name__ == '__main__':
+  if PEER in sys.argv:
+    from benchmarks import peers
+
+    sys.exit(peers.main(peers.parse()))
   parsed = parse()
   meshes.use_cores(parsed.batch)
   sys.exit(main(parsed))
