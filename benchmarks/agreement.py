@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import torch
 
@@ -98,13 +99,13 @@ def _logits(
   examples: int = 8,
 ) -> list[float]:
   """Returns the largest difference of the first images' logits of each peer."""
-  index = np.arange(examples, dtype=np.int32)
+  index, epoch = np.arange(examples, dtype=np.int32), jnp.int32(0)
   raw = {name: x[:examples] for name, x in task.dataset.train.arrays.items()}
   view = task.dataset.view
 
   @jax.jit
   def logits(variables, raw):
-    image = task.problem.train_view(raw, 0, task.seed, view)['image']
+    image = task.problem.train_view(raw, epoch, task.seed, view)['image']
     return {
       name: predict(task.program.modules[name], x, image).logits
       for name, x in variables.items()

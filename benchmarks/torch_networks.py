@@ -257,9 +257,8 @@ class ShuffleUnit(nn.Module):
     if stride == 2:
       sizes = [(inputs, inputs, 3), (inputs, half, 1), *sizes]
     for i, (c_in, c_out, size) in enumerate(sizes, start=1):
-      depthwise = size == 3
-      settings = dict(stride=stride, groups=c_in) if depthwise else {}
-      setattr(self, f'conv{i}', conv(c_in, c_out, size, **settings))
+      steps, groups = (stride, c_in) if size == 3 else (1, 1)  # depthwise
+      setattr(self, f'conv{i}', conv(c_in, c_out, size, steps, groups))
       setattr(self, f'bn{i}', nn.BatchNorm2d(c_out))
 
   def layer(self, i: int, x: Tensor) -> Tensor:

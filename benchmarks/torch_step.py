@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -152,7 +153,8 @@ def view_numbers(
   index: np.ndarray, epoch: int, seed: int, view: View
 ) -> np.ndarray:
   """Returns the numbers of views, for indices of any shape, in an epoch."""
-  drawn = augment.view_number(index.ravel(), epoch, seed=seed, view=view)
+  flat = jnp.asarray(index.ravel())
+  drawn = augment.view_number(flat, epoch, seed=seed, view=view)
   return np.asarray(drawn).reshape(index.shape)
 
 
