@@ -17,8 +17,10 @@ from jaxkd.training.phase import Task
 from jaxkd.types import Variables
 
 # Largest differences that rounding explains. The sign of a number close to zero
-# decides whether a ReLU passes a gradient, so updates differ more than logits.
-TOLERANCES = {'logits': 1e-4, 'loss': 1e-4, 'update': 2e-2}
+# decides whether a ReLU passes a gradient, so updates differ more than logits,
+# by one or two hundredths in a MobileNetV2. There is no ReLU behind the head.
+TOLERANCES = {'logits': 1e-4, 'loss': 1e-4, 'head': 1e-3, 'update': 1e-1}
+ONE_STEP = ('head', 'update')  # rounding grows from step to step
 
 
 class Differences(NamedTuple):
@@ -27,20 +29,21 @@ class Differences(NamedTuple):
   logits: the largest of the teacher's and the student's in eval mode, over the
     largest logit.
   loss: of the first step.
-  update: the norm of the difference of the parameters after the first call,
-    over the norm of their change.
+  head: the norm of the difference of the last layer's parameters after the
+    first call, over the norm of their change.
+  update: the same of all parameters.
   """
 
   logits: float
   loss: float
+  head: float
   update: float
 
   def check(self, steps: int) -> None:
     """Checks that both steps are the same.
 
     Args:
-      steps: in a call; after several, rounding has grown, and the updates are
-        not checked.
+      steps: in a call; after several, updates are not checked.
 
     Raises:
       ValueError: they differ by more than rounding.
@@ -48,7 +51,7 @@ class Differences(NamedTuple):
     large = [
       f'{name} by {value:.1e}, at most {TOLERANCES[name]:.0e} expected'
       for name, value in self._asdict().items()
-      if not value <= TOLERANCES[name] and (steps == 1 or name != 'update')
+      if not value <= TOLERANCES[name] and (steps == 1 or name not in ONE_STEP)
     ]
     if large:
       raise ValueError(
@@ -86,7 +89,8 @@ def compare(
     Differences(
       logits=apart,
       loss=abs(float(peer.losses[0]) / loss - 1),
-      update=_update(old, new, peer.student),
+      head=_update(old, new, [*peer.student.named_parameters()][-2:]),
+      update=_update(old, new, [*peer.student.named_parameters()]),
     )
     for apart, peer in zip(logits, peers, strict=True)
   ]
@@ -127,17 +131,17 @@ def _logits(
 def _update(
   old: Mapping[str, np.ndarray],
   new: Mapping[str, np.ndarray],
-  student: torch.nn.Module,
+  parameters: Sequence[tuple[str, torch.Tensor]],
 ) -> float:
   """Returns the difference of parameters over their change, in norms.
 
   Args:
     old: arrays before the update, by PyTorch's names.
     new: ours after it.
-    student: PyTorch's network after it.
+    parameters: PyTorch's after it, with their names.
   """
   apart, moved = 0.0, 0.0
-  for name, x in student.named_parameters():
+  for name, x in parameters:
     theirs = x.detach().cpu().numpy().astype(np.float64)
     apart += float(np.sum((theirs - new[name]) ** 2))
     moved += float(np.sum((theirs - old[name]) ** 2))

@@ -161,7 +161,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(arguments: argparse.Namespace) -> int:
   """Runs the command; returns its exit status."""
-  path, rows, failures = arguments.results, [], []
+  path, rows, failures = arguments.results, [], 0
   try:
     peer.check_torch()
   except ValueError as error:
@@ -176,7 +176,8 @@ def main(arguments: argparse.Namespace) -> int:
         try:
           row = {**measured(pair, clock, arguments), 'key': key}
         except ValueError as error:
-          failures.append(str(error))
+          failures += 1
+          print(f'benchmarks: {error}', file=sys.stderr)
           continue
         if path:
           path.parent.mkdir(parents=True, exist_ok=True)
@@ -191,8 +192,6 @@ def main(arguments: argparse.Namespace) -> int:
   if rows:
     print(report(rows))
     print(f'\n{footer(rows)}')
-  for failure in failures:
-    print(f'benchmarks: {failure}', file=sys.stderr)
   if arguments.json:
     print(json.dumps({'results': rows}))
   return 1 if failures else 0
