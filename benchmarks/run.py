@@ -35,6 +35,7 @@ from jaxkd.training.phase import Task, feed_of, initial_key
 from jaxkd.types import Array
 
 CALLS = 20  # default number of timed calls of each case
+PEER = '--peer'  # the flag that selects `benchmarks.peers`
 WARM_UP = 2  # calls before the first timed one
 
 
@@ -66,6 +67,7 @@ class Steps:
   """Steps over a feed, for timing.
 
   compile_seconds: time of tracing and compilation.
+  metrics: of the last call.
   """
 
   def __init__(self, feed: Feed, start: Callable[[], Any]):
@@ -75,7 +77,7 @@ class Steps:
       feed: batches for a step.
       start: returns the initial state of the step.
     """
-    self.compile_seconds = 0.0
+    self.compile_seconds, self.metrics = 0.0, {}
     self._feed, self._start = feed, start
     self._calls = self._endless()
 
@@ -94,8 +96,8 @@ class Steps:
   def call(self) -> int:
     """Runs one call to completion; returns the number of steps."""
     call = next(self._calls)
-    self.state, metrics = call.run(self.state)
-    jax.block_until_ready((self.state, metrics))
+    self.state, self.metrics = call.run(self.state)
+    jax.block_until_ready((self.state, self.metrics))
     return call.steps
 
   def _endless(self) -> Iterator[Call]:
@@ -239,6 +241,7 @@ def measure(
   cases: Sequence[Timed],
   calls: int,
   clock: Callable[[], float] = time.perf_counter,
+  warm_up: int = WARM_UP,
 ) -> list[list[float]]:
   """Returns the milliseconds per step, for each case and call.
 
@@ -246,8 +249,9 @@ def measure(
     cases: which take turns.
     calls: number of timed calls of each case.
     clock: returns seconds.
+    warm_up: number of calls of each case before the first timed one.
   """
-  for _, case in itertools.product(range(WARM_UP), cases):
+  for _, case in itertools.product(range(warm_up), cases):
     case.call()
   milliseconds = [[] for _ in cases]
   for _ in range(calls):
@@ -320,6 +324,11 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     metavar='TEACHER:STUDENT/METHOD',
     help='a case to compare with, timed in turns; repeatable',
   )
+  parser.add_argument(
+    PEER,
+    action='store_true',
+    help='compare with PyTorch instead, see --peer --help',
+  )
   return parser.parse_args(argv)
 
 
@@ -390,6 +399,10 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 if __name__ == '__main__':
+  if PEER in sys.argv:
+    from benchmarks import peers
+
+    sys.exit(peers.main(peers.parse()))
   parsed = parse()
   meshes.use_cores(parsed.batch)
   sys.exit(main(parsed))

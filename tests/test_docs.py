@@ -25,7 +25,9 @@ from jaxkd.runs import experiment
 
 ROOT = pathlib.Path(__file__).parents[1]
 DOCS = ROOT / 'docs'
-PAGES = sorted([*ROOT.glob('*.md'), *DOCS.rglob('*.md')])
+PAGES = sorted(
+  [*ROOT.glob('*.md'), *DOCS.rglob('*.md'), ROOT / 'benchmarks' / 'README.md']
+)
 RECORDS = sorted((DOCS / 'decisions').glob('[a-z]*.md'))
 TARGETS = set(
   re.findall(r'^([a-z-]+):', (ROOT / 'Makefile').read_text(), re.MULTILINE)
