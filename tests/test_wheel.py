@@ -95,7 +95,10 @@ def test_modules_and_configs_are_in_it(wheel):
     str(path.relative_to(ROOT)) for path in (ROOT / 'jaxkd').rglob('*.py')
   }
   own = {f'jaxkd/configs/{x.name}' for x in (ROOT / 'configs').glob('*.py')}
-  assert names == modules | own
+  templates = (ROOT / 'jaxkd' / 'reports' / 'templates').glob('*')
+  data = {str(x.relative_to(ROOT)) for x in templates}
+  data |= {'jaxkd/catalog/published.json'}
+  assert names == modules | own | data
   assert f'jaxkd-{jaxkd.__version__}-' in wheel.name
 
 
