@@ -10,6 +10,7 @@ from jaxkd import config as configs
 from jaxkd import methods, models, objectives
 from jaxkd.catalog import published
 from jaxkd.commands import config_files
+from jaxkd.runs.records import complete
 
 FILE = pathlib.Path(published.__file__).with_name(published.FILE)
 
@@ -24,7 +25,7 @@ def test_methods_are_those_of_jaxkd_or_marked_otherwise():
   assert {each.method for each in published.figures()} == set(printed)
   assert [name for name, own in printed.items() if own is None] == ['SLKD*']
   for own in filter(None, printed.values()):
-    assert set(own) <= {'method', 'optimizer'}
+    assert set(own) <= {'method', 'optimizer', 'settings'}
     assert own['method']['name'] in methods.CATALOG
     assert own['method'].get('objective', 'kd') in objectives.CATALOG
 
@@ -109,7 +110,8 @@ def test_sources_disagree_only_where_that_is_known():
 def test_a_config_has_the_printed_name_of_its_method(config, want):
   own = config_files.load(config)
   config_files.change(own, ['student.name=vgg8'])
-  assert published.method_of(configs.resolved(own)) == want
+  settings = complete(configs.resolved(own))
+  assert published.method_of(settings) == want
 
 
 def test_figures_of_a_pair():
@@ -120,3 +122,20 @@ def test_figures_of_a_pair():
   assert {x.top1 for x in published.lookup('plain', 'any', 'vgg8')} == {70.36}
   assert {x.top1 for x in published.lookup('teacher', 'vgg13', '')} == {74.64}
   assert published.lookup('KD', 'vgg8', 'vgg13') == []
+
+
+@pytest.mark.parametrize(
+  ('objective', 'want'),
+  [
+    ('kd', 'KD'),
+    ({'name': 'dkd', 'beta': 2.0}, 'DKD'),
+    ({'kd': 0.9, 'crd': 0.8}, None),
+    ('dist', None),
+  ],
+)
+def test_an_objective_in_any_form_names_the_method(objective, want):
+  config = configs.default()
+  config.method = {'name': 'distil', 'objective': objective}
+  assert published.method_of(complete(configs.resolved(config))) == want
+  config.method = {'name': 'distil'}
+  assert published.method_of(complete(configs.resolved(config))) == 'KD'

@@ -22,6 +22,7 @@ LEVEL = {
     4: 'checkpoints graph',
     5: 'methods training',
     6: 'runs',
+    7: 'reports',
     8: 'commands',
     9: 'api cli main',
   }.items()

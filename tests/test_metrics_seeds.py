@@ -1,4 +1,4 @@
-"""Statistics over seeds agree with independent formulas, and have their laws."""
+"""Statistics over seeds: independent formulas, and the laws that they obey."""
 
 import math
 

@@ -91,24 +91,25 @@ def figures() -> tuple[Figure, ...]:
   )
 
 
-def method_of(config: Mapping[str, Any]) -> str | None:
-  """Returns the printed name of a config's method; None if it has none.
-
-  Only its kind is compared, not its weights.
+def method_of(settings: Mapping[str, Any]) -> str | None:
+  """Returns the printed name of a run's method; None if it has none.
 
   Args:
-    config: a resolved config.
+    settings: of the run, by name, like 'method.objective.name'. The method's
+      weights are not compared.
   """
-  settings = config['method']
-  name = settings['name']
-  objective = settings.get('objective') or OBJECTIVES.get(name)
-  if isinstance(objective, Mapping):
-    objective = objective.get('name')
-  if settings.get('teachers'):
+  name, objective = settings['method.name'], settings.get('method.objective')
+  if any(key.startswith('method.objective.') for key in settings):
+    objective = settings.get('method.objective.name', '')  # or several
+  elif objective is None:
+    objective = OBJECTIVES.get(name)
+  if any(k.startswith('method.teachers') and x for k, x in settings.items()):
+    return None
+  if name == 'kd' and objective:  # in addition to plain KD
     return None
   if (name, objective) == ('distil', 'kd'):
     name = 'kd'
-  dot = config['optimizer']['name'] == 'dot'
+  dot = settings.get('optimizer.name') == 'dot'
   for printed, own in read()['methods'].items():
     if own is None or dot != (own.get('optimizer') == 'dot'):
       continue
@@ -116,6 +117,11 @@ def method_of(config: Mapping[str, Any]) -> str | None:
     if own['method']['name'] == name and wanted in (None, objective):
       return printed
   return None
+
+
+def settings_of(method: str) -> Mapping[str, Any]:
+  """Returns the published arguments of a method, where they are in the file."""
+  return (read()['methods'].get(method) or {}).get('settings', {})
 
 
 def lookup(method: str, teacher: str, student: str) -> list[Figure]:

@@ -143,6 +143,54 @@ def _convert(args: argparse.Namespace) -> None:
   print(convert.run(args))
 
 
+def _compare_arguments(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+    'runs',
+    metavar='RUN',
+    nargs='+',
+    help='folders of runs or studies, folders with runs in them, or quoted'
+    " patterns like 'runs/*'; runs of the same settings are grouped over seeds",
+  )
+  for name, what in (
+    ('html', 'a page with a plot of every seed'),
+    ('csv', 'a line for each recipe, with all digits'),
+    ('latex', 'a table for the package booktabs'),
+  ):
+    parser.add_argument(f'--{name}', metavar='FILE', help=f'to write: {what}')
+  parser.add_argument(
+    '--per-seed', action='store_true', help='of --csv: a line for each run'
+  )
+  parser.add_argument(
+    '--baseline',
+    default='',
+    metavar='RECIPE',
+    help='that differences are taken from: words of its label, or one of its'
+    ' runs; by default the first',
+  )
+  parser.add_argument(
+    '--metric',
+    default='',
+    metavar='NETWORK/METRIC',
+    help='such as student/nll; by default the headline, such as the accuracy',
+  )
+
+
+def _compare(args: argparse.Namespace) -> None:
+  from jaxkd.commands import compare
+
+  print(
+    compare.run(
+      args.runs,
+      baseline=args.baseline,
+      metric=args.metric,
+      html=_path(args.html),
+      csv=_path(args.csv),
+      latex=_path(args.latex),
+      per_seed=args.per_seed,
+    )
+  )
+
+
 def _configs_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     'name', metavar='NAME', nargs='?', help='of a config, to print its file'
@@ -188,6 +236,16 @@ COMMANDS = {
     ),
     _eval_arguments,
     _eval,
+  ),
+  'compare': Command(
+    'compare finished runs over their seeds',
+    (
+      'jaxkd compare runs/sweep',
+      "jaxkd compare 'runs/kd_*' 'runs/gpd_*' --baseline=kd --html=kd.html",
+      'jaxkd compare runs/seeds --metric=student/nll --csv=nll.csv',
+    ),
+    _compare_arguments,
+    _compare,
   ),
   'export': Command(
     'write a network without what only training needs',
