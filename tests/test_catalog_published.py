@@ -35,11 +35,11 @@ def test_sources_are_complete_and_used():
   used = {row['source'] for row in contents['figures']}
   assert used == set(contents['sources'])
   for each in published.figures():
-    assert each.source.title and each.source.protocol
-    assert each.source.url.startswith('https://')
-    in_repository = 'github.com' in each.source.url
-    assert bool(each.source.commit) == in_repository
-    assert each.source.url in str(each.source)
+    (source,) = each.sources
+    assert source.title and source.protocol
+    assert source.url.startswith('https://')
+    assert bool(source.commit) == ('github.com' in source.url)
+    assert source.url in str(source)
 
 
 def test_figures_are_accuracies_in_per_cent():
@@ -117,6 +117,7 @@ def test_a_config_has_the_printed_name_of_its_method(config, want):
 def test_figures_of_a_pair():
   (figure,) = published.lookup('KD', 'resnet32x4', 'resnet8x4')
   assert (figure.top1, figure.epochs, figure.data) == (73.33, 240, 'cifar100')
+  assert len(figure.sources) == 4 and len({*figure.sources}) == 4
   both = published.lookup('DKD', 'wrn_40_2', 'wrn_16_2')
   assert [each.top1 for each in both] == [76.24, 76.23]
   assert {x.top1 for x in published.lookup('plain', 'any', 'vgg8')} == {70.36}

@@ -46,7 +46,7 @@ class Figure(NamedTuple):
   teacher: name of the model.
   student: likewise.
   epochs: of the training; None where the source does not state it.
-  source: where it is printed.
+  sources: where it is printed.
   note: a reservation, or ''.
   """
 
@@ -56,7 +56,7 @@ class Figure(NamedTuple):
   teacher: str
   student: str
   epochs: int | None
-  source: Source
+  sources: tuple[Source, ...]
   note: str
 
 
@@ -83,7 +83,7 @@ def figures() -> tuple[Figure, ...]:
       row['teacher'],
       row['student'],
       row['epochs'],
-      sources[row['source']],
+      (sources[row['source']],),
       row.get('note', ''),
     )
     for row in contents['figures']
@@ -125,7 +125,7 @@ def settings_of(method: str) -> Mapping[str, Any]:
 
 
 def lookup(method: str, teacher: str, student: str) -> list[Figure]:
-  """Returns the figures of a method for a pair, without repetitions.
+  """Returns the figures of a method for a pair, equal ones as one.
 
   Args:
     method: its printed name. For `TEACHER` the student does not count, and for
@@ -139,5 +139,7 @@ def lookup(method: str, teacher: str, student: str) -> list[Figure]:
     fits &= method == PLAIN or each.teacher == teacher
     fits &= method == TEACHER or each.student == student
     if fits:
-      unique.setdefault((each.data, each.top1), each)
+      first = unique.setdefault((each.data, each.top1), each)
+      sources = dict.fromkeys((*first.sources, *each.sources))
+      unique[each.data, each.top1] = first._replace(sources=tuple(sources))
   return list(unique.values())

@@ -173,22 +173,32 @@ def remarks(table: 'Table') -> list[str]:
   for kind, letter in footnotes(table).items():
     lines.append(f'({letter}) {"; ".join(kind)}')
   sources = dict.fromkeys(
-    str(each.figure.source)
-    + (f' ({each.figure.note})' * bool(each.figure.note))
+    f'{source}{f" ({note})" if (note := each.figure.note) else ""}'
     for row in table.rows
     for each in row.published
+    for source in each.figure.sources
   )
   lines += [f'published: {source}' for source in sources]
   unnamed = [key for key in table.differing if not _named(table, key)]
-  for key in unnamed:
-    values = ', '.join(recipes.show(row.settings[key]) for row in table.rows)
-    lines.append(f'{key} differs, too: {values}')
+  lines += [f'{key}: {_by_value(table, key)}' for key in unnamed]
   if len(table.commits) == 1:
     lines.append(f'commit: {table.commits[0]}')
   for row in table.rows:
     for run in row.runs.values():
       lines += [f'{run.path} {note}' for note in run.notes]
   return lines
+
+
+def _by_value(table: 'Table', key: str) -> str:
+  """Returns the values of a setting with their recipes, the commonest last."""
+  rows: dict[str, list[str]] = {}
+  for row in table.rows:
+    if row.settings[key] is not None:
+      rows.setdefault(recipes.show(row.settings[key]), []).append(row.label)
+  *rare, (common, labels) = sorted(rows.items(), key=lambda x: len(x[1]))
+  parts = [f'{value} for {" and ".join(names)}' for value, names in rare]
+  others = 'the others' if len(labels) > 1 else labels[0]
+  return '; '.join([*parts, f'{common} for {others}'])
 
 
 def _named(table: 'Table', key: str) -> bool:
@@ -260,7 +270,7 @@ def _per_recipe(table: 'Table') -> Iterable[dict[str, Any]]:
         '; '.join(x.differences) for x in row.published
       ),
       'published_sources': ' | '.join(
-        str(x.figure.source) for x in row.published
+        str(source) for x in row.published for source in x.figure.sources
       ),
       'commits': ' '.join(row.commits),
       **row.settings,

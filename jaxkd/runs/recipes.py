@@ -28,16 +28,14 @@ TESTED = (
   'data.hold_out',
   'data.hold_out_seed',
 )
-# What a label names first.
-FIRST = (
+# What a label always names, and names first.
+ALWAYS = (
   'method.name',
-  'method.objective',
   'method.objective.name',
   'teacher.name',
   'student.name',
-  'teacher.checkpoint',
-  'teacher.loss',
 )
+FIRST = (*ALWAYS, 'teacher.checkpoint', 'teacher.loss')
 SECTIONS = ('method', 'student', 'teacher', 'data', 'optimizer', 'schedule')
 LONGEST = 3  # settings in a label, if fewer tell all recipes apart
 # Settings under other names than their own.
@@ -235,7 +233,8 @@ def _fixed(runs: Sequence[Record], key: str) -> dict[str, Any]:
 def _differing(recipes: Sequence[Recipe]) -> dict[str, list[Any]]:
   """Returns the settings that differ, see `Group`.
 
-  Arguments of a method are compared between recipes of that method.
+  Arguments of a method are compared between recipes of that method, but for its
+  objective; other settings between the recipes that have them.
   """
   keys = dict.fromkeys(key for x in recipes for key in x.identity)
   return {
@@ -250,7 +249,10 @@ def _differs(key: str, recipes: Sequence[Recipe]) -> bool:
   for each in recipes:
     own_method = key.startswith('method.') and key != 'method.name'
     name = each.identity['method.name'] if own_method else ''
-    values[name].add(_key({'': each.identity.get(key)}))
+    if key == 'method.objective.name':
+      values[''].add(_key({'': each.identity.get(key)}))
+    elif key in each.identity:
+      values[name].add(_key({'': each.identity[key]}))
   return any(len(x) > 1 for x in values.values())
 
 
@@ -283,14 +285,17 @@ def _label(recipes: Sequence[Recipe], differing: Mapping[str, Any]) -> None:
 
 
 def _enough(recipes: Sequence[Recipe], keys: Sequence[str]) -> list[str]:
-  """Returns the first settings that tell recipes apart as well as all do."""
+  """Returns settings that tell recipes apart as well as all do.
+
+  They are those of `ALWAYS`, and the first of the others.
+  """
 
   def parts(chosen: Sequence[str]) -> int:
     return len({_key({k: x.identity.get(k) for k in chosen}) for x in recipes})
 
   chosen: list[str] = []
   for key in keys:
-    if parts([*chosen, key]) > parts(chosen):
+    if key in ALWAYS or parts([*chosen, key]) > parts(chosen):
       chosen.append(key)
   return chosen
 

@@ -25,6 +25,7 @@ RESULTS = ('student', 'teacher')  # the first that a run has is its result
 WITHOUT_EFFECT = ('save_every_steps', 'baseline', 'kd_baseline')
 STORED = 'store.'  # what another command writes, and the type of cached outputs
 SHOWN = 'study.'
+OBJECTIVES = ('objective', 'static', 'dynamic')  # arguments of methods
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,8 +156,18 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
       for name, parameter in inspect.signature(method).parameters.items()
       if parameter.default is not parameter.empty
     }
-    own['method'] = {**arguments, **config['method']}
+    own['method'] = _named({**arguments, **config['method']})
   return {**settings, **dict(configs.flat(own))}
+
+
+def _named(method: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns a method's settings, with objectives as mappings with a name."""
+  return {
+    key: {'name': value}
+    if isinstance(value, str) and key.endswith(OBJECTIVES)
+    else value
+    for key, value in method.items()
+  }
 
 
 def find(
