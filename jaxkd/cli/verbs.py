@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jaxkd import disk
-from jaxkd.cli import arguments
+from jaxkd.cli import arguments, comparing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,54 +143,6 @@ def _convert(args: argparse.Namespace) -> None:
   print(convert.run(args))
 
 
-def _compare_arguments(parser: argparse.ArgumentParser) -> None:
-  parser.add_argument(
-    'runs',
-    metavar='RUN',
-    nargs='+',
-    help='folders of runs or studies, folders with runs in them, or quoted'
-    " patterns like 'runs/*'; runs of the same settings are grouped over seeds",
-  )
-  for name, what in (
-    ('html', 'a page with a plot of every seed'),
-    ('csv', 'a line for each recipe, with all digits'),
-    ('latex', 'a table for the package booktabs'),
-  ):
-    parser.add_argument(f'--{name}', metavar='FILE', help=f'to write: {what}')
-  parser.add_argument(
-    '--per-seed', action='store_true', help='of --csv: a line for each run'
-  )
-  parser.add_argument(
-    '--baseline',
-    default='',
-    metavar='RECIPE',
-    help='that differences are taken from: words of its label, or one of its'
-    ' runs; by default the first',
-  )
-  parser.add_argument(
-    '--metric',
-    default='',
-    metavar='NETWORK/METRIC',
-    help='such as student/nll; by default the headline, such as the accuracy',
-  )
-
-
-def _compare(args: argparse.Namespace) -> None:
-  from jaxkd.commands import compare
-
-  print(
-    compare.run(
-      args.runs,
-      baseline=args.baseline,
-      metric=args.metric,
-      html=_path(args.html),
-      csv=_path(args.csv),
-      latex=_path(args.latex),
-      per_seed=args.per_seed,
-    )
-  )
-
-
 def _configs_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     'name', metavar='NAME', nargs='?', help='of a config, to print its file'
@@ -244,8 +196,8 @@ COMMANDS = {
       "jaxkd compare 'runs/kd_*' 'runs/gpd_*' --baseline=kd --html=kd.html",
       'jaxkd compare runs/seeds --metric=student/nll --csv=nll.csv',
     ),
-    _compare_arguments,
-    _compare,
+    comparing.compare_arguments,
+    comparing.compare,
   ),
   'export': Command(
     'write a network without what only training needs',
@@ -270,6 +222,21 @@ COMMANDS = {
     ),
     _convert_arguments,
     _convert,
+  ),
+  'sweep': Command(
+    'run a grid of settings over seeds, and compare them',
+    (
+      'jaxkd sweep kd_digits --workdir=runs/sweep --seeds=3 \\\n'
+      "      --over 'method.temperature=1,4' --over 'teacher.loss=cross_entropy"
+      ",brier'",
+      'jaxkd sweep dkd_cifar:vgg13,vgg8 --workdir=runs/beta --seeds=3,7 \\\n'
+      "      --over 'method.objective.beta=2,6' epochs=60 --jobs=2",
+      'jaxkd sweep kd_cifar --workdir=runs/kd --seeds=5 --print > commands.sh',
+      'jaxkd sweep kd_cifar --workdir=runs/kd --seeds=5 --launcher=slurm \\\n'
+      '      --job timeout_min=900 --job gpus_per_node=1',
+    ),
+    comparing.sweep_arguments,
+    comparing.sweep,
   ),
   'store': Command(
     "write a teacher's logits, to train without the teacher",
