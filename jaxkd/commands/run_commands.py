@@ -1,6 +1,6 @@
 """The command of each run of a study: `jaxkd train CONFIG ... KEY=VALUE`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from jaxkd import config as configs
@@ -26,9 +26,13 @@ def words(
   Raises:
     ValueError: settings cannot say what the run's config is.
   """
-  config = _load(name, settings)
-  own = [*_extra(config, member.config, vary)]
-  config_files.change(config, own)
+  # A run has no study of its own; and what is given twice may be added up.
+  kept = [x for x in settings if not x.startswith(('study.', 'study='))]
+  own = _extra(_load(name, kept), member.config, vary)
+  keys = {each.partition('=')[0] for each in own}
+  kept = [x for x in kept if not _changed(x.partition('=')[0], keys)]
+  own = _extra(_load(name, kept), member.config, vary)
+  config = _load(name, [*kept, *own])
   left = configs.differing(
     configs.resolved(config), configs.resolved(member.config)
   )
@@ -37,7 +41,12 @@ def words(
       f'recipe {member.recipe!r} cannot be written as settings of a command:'
       + ''.join(f'\n  {line}' for line in left)
     )
-  return ('train', name, f'--workdir={member.folder}', *settings, *own)
+  return ('train', name, f'--workdir={member.folder}', *kept, *own)
+
+
+def _changed(key: str, keys: Collection[str]) -> bool:
+  """Returns whether a setting, or a section that it is in, is among others."""
+  return any(key == each or key.startswith(f'{each}.') for each in keys)
 
 
 def _load(name: str, settings: Sequence[str]) -> Config:
@@ -56,7 +65,7 @@ def _extra(config: Config, wanted: Config, vary: Sequence[str]) -> list[str]:
   if before['method'].get('name') != after['method'].get('name'):
     trees.append(f'method={after["method"]!r}')
     before['method'] = after['method']
-  old, new = dict(configs.flat(before)), dict(configs.flat(after))
+  old, new = dict(_flat(before)), dict(_flat(after))
   keys = [
     key
     for key, value in new.items()
@@ -71,6 +80,17 @@ def _extra(config: Config, wanted: Config, vary: Sequence[str]) -> list[str]:
 
 
 _NOTHING = '(nothing)'
+
+
+def _flat(tree: Mapping[str, Any], at: str = '') -> Iterator[tuple[str, Any]]:
+  """Yields settings by name; mappings whose keys are free are values."""
+  for key, value in tree.items():
+    name = f'{at}{key}'
+    free = name in configs.FREE and name != 'method' or at == 'method.'
+    if isinstance(value, Mapping) and not free:
+      yield from _flat(value, f'{name}.')
+    else:
+      yield name, value
 
 
 def _text(config: Config, key: str, value: Any) -> str:
