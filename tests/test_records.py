@@ -53,6 +53,49 @@ def test_unfinished_runs_are_named(tmp_path):
   assert left_out == {tmp_path / 'later': 'not finished'}
 
 
+def test_seeds_that_were_trained_together_are_runs(tmp_path):
+  config = configs.default()
+  config.study.seeds = (0, 1)
+  config.study.recipes = {'b': {}, 'a': {'epochs': 9}}
+  config.study.only = ('b', 'a')
+  study = tmp_path / 'study'
+  (study / 'runs').mkdir(parents=True)
+  own = configs.resolved(config)
+  (study / 'config.json').write_text(json.dumps(own))
+  (study / 'summary.json').write_text(
+    json.dumps({'provenance': {'git_commit': 'c' * 40}})
+  )
+  for name, epochs in (('a', 9), ('b', 240)):
+    runs = [{**own, 'seed': seed, 'epochs': epochs} for seed in (0, 1)]
+    networks = [{'student': {'top1': 0.5 + seed / 10}} for seed in (0, 1)]
+    (study / 'runs' / f'{name}.json').write_text(
+      json.dumps({'configs': runs, 'runs': networks})
+    )
+  assert (
+    labels(study)
+    == labels(tmp_path)
+    == [{'epochs 240': ['0', '1'], 'epochs 9': ['0', '1']}]
+  )
+  runs, _ = records.find([study])
+  assert [run.value('student/top1') for run in runs] == [0.5, 0.6] * 2
+  assert {run.commit for run in runs} == {'ccccccc'}
+
+
+def test_a_folder_that_is_being_written_can_be_compared(tmp_path, monkeypatch):
+  made_runs.over_seeds(tmp_path, [0.5])
+  vanishing = tmp_path / 'vanishing'
+  vanishing.mkdir()
+  walk = records.os.walk
+
+  def walking(path):
+    for place in walk(path):
+      vanishing.rmdir() if vanishing.exists() else None
+      yield place
+
+  monkeypatch.setattr(records.os, 'walk', walking)
+  assert len(records.find([tmp_path])[0]) == 1
+
+
 def test_a_run_of_version_0_1_is_read():
   (run,), _ = records.find([VERSION_0_1])
   assert (

@@ -167,7 +167,7 @@ def test_printed_commands_fill_the_same_folders(command, place):
   assert status == 0 and not (place / 'a b').exists()
   lines = out.splitlines()
   assert len(lines) == 4
-  assert 'The first 1 train what later ones take from the cache' in err
+  assert 'The first trains what later ones take from the cache: run it' in err
   for line in lines:
     python, *_, verb, name = shlex.split(line)[:5]
     assert (python, verb, name) == (sys.executable, 'train', 'tiny')
@@ -241,9 +241,9 @@ def test_a_folder_of_another_study_is_refused(command, place):
   ('words', 'message'),
   [
     (['--jobs=-1'], '--jobs must be at least 1'),
-    (['--job=timeout_min=3'], 'is for --launcher=slurm'),
-    (['--launcher=local', '--job=x'], 'write KEY=VALUE'),
-    (['--launcher=local', '--job=timeout=3'], '--launcher=local: '),
+    (['--slurm=timeout_min=3'], 'is for --launcher=slurm'),
+    (['--launcher=local', '--slurm=x'], 'write KEY=VALUE'),
+    (['--launcher=local', '--slurm=timeout=3'], '--launcher=local: '),
   ],
 )
 def test_options_that_do_not_fit_are_refused(command, place, words, message):
@@ -265,19 +265,33 @@ def test_durations_are_readable():
 # With real processes
 
 
-def started(place, *words):
-  return subprocess.Popen(
-    [sys.executable, '-m', 'jaxkd.cli', *words],
-    cwd=place,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    text=True,
-    env={
-      **os.environ,
-      'PYTHONPATH': str(ROOT),
-      'JAX_NUM_CPU_DEVICES': '1',
-    },
-  )
+@pytest.fixture
+def start(tmp_path):
+  """Starts `jaxkd ...` in a folder with a config; ends it with the test."""
+  processes = []
+
+  def run(*words):
+    processes.append(
+      subprocess.Popen(
+        [sys.executable, '-m', 'jaxkd.cli', *words],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={
+          **os.environ,
+          'PYTHONPATH': str(ROOT),
+          'JAX_NUM_CPU_DEVICES': '1',
+        },
+      )
+    )
+    return processes[-1]
+
+  yield run
+  for each in processes:
+    each.kill()
+    each.wait()
+    each.stdout.close()
 
 
 def until(condition, process=None):
@@ -289,7 +303,14 @@ def until(condition, process=None):
 
 
 def holders(place):
-  return [json.loads(x.read_text())['pid'] for x in place.rglob('lock.json')]
+  """The processes that hold the locks of a study and of its runs."""
+  pids = []
+  for path in (place / 'all/lock.json', *place.glob('all/runs/*/*/lock.json')):
+    try:
+      pids.append(json.loads(path.read_text())['pid'])
+    except (FileNotFoundError, json.JSONDecodeError):
+      pass  # released, or half written
+  return pids
 
 
 def is_alive(pid):
@@ -301,13 +322,13 @@ def is_alive(pid):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists('/proc'), reason='needs /proc')
-def test_a_sweep_that_is_killed_twice_is_resumed(tmp_path):
+def test_a_sweep_that_is_killed_twice_is_resumed(start, tmp_path):
   """By SIGKILL; its runs end with it, and nothing finished is run again."""
   write_config(tmp_path, epochs=20)
   words = ('sweep', 'tiny', '--workdir=all', *GRID, '--jobs=2')
   times = {}
   for n in (1, 2):
-    process = started(tmp_path, *words)
+    process = start(*words)
     until(lambda n=n: len(finished(tmp_path / 'all')) >= n, process)
     until(lambda: len(holders(tmp_path)) > 1, process)
     children = [x for x in holders(tmp_path) if x != process.pid]
@@ -318,8 +339,7 @@ def test_a_sweep_that_is_killed_twice_is_resumed(tmp_path):
     done = {x: y.stat().st_mtime for x, y in done.items() if y.exists()}
     assert times.items() <= done.items() and len(done) >= n
     times = done
-    process.stdout.close()
-  process = started(tmp_path, *words)
+  process = start(*words)
   out, _ = process.communicate(timeout=300)
   assert process.returncode == 0, out
   assert f'{len(times)} of 4 runs are finished' in out
@@ -330,28 +350,28 @@ def test_a_sweep_that_is_killed_twice_is_resumed(tmp_path):
 
 
 @pytest.mark.slow
-def test_ctrl_c_stops_the_runs_and_they_are_resumed(tmp_path):
+def test_ctrl_c_stops_the_runs_and_they_are_resumed(start, tmp_path):
   write_config(tmp_path, epochs=20)
   words = ('sweep', 'tiny', '--workdir=all', '--seeds=2', '--jobs=2')
-  process = started(tmp_path, *words)
+  process = start(*words)
   until(lambda: len(holders(tmp_path)) == 3, process)
   process.send_signal(signal.SIGINT)
   out, _ = process.communicate(timeout=120)
   assert process.returncode == 130, out
   assert 'interrupted; the same command resumes it' in out
   assert holders(tmp_path) == []  # released, not left behind
-  process = started(tmp_path, *words)
+  process = start(*words)
   out, _ = process.communicate(timeout=300)
   assert process.returncode == 0, out
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(submitit is None, reason='submitit is not here')
-def test_runs_are_submitted_as_jobs(tmp_path):
+def test_runs_are_submitted_as_jobs(start, tmp_path):
   write_config(tmp_path)
   words = ('sweep', 'tiny', '--workdir=all', '--seeds=1', '--launcher=local')
   over = '--over=optimizer.weight_decay=5e-4,1e9'
-  process = started(tmp_path, *words, over, 'epochs=4', '--jobs=2')
+  process = start(*words, over, 'epochs=4', '--jobs=2')
   out, _ = process.communicate(timeout=300)
   assert process.returncode == 1, out
   assert finished(tmp_path / 'all') == ['runs/weight_decay=5e-4/seed0']

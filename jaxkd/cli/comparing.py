@@ -101,7 +101,7 @@ def sweep_arguments(parser: argparse.ArgumentParser) -> None:
     ' local does so on this machine',
   )
   parser.add_argument(
-    '--job',
+    '--slurm',
     action='append',
     default=[],
     metavar='KEY=VALUE',
@@ -125,5 +125,5 @@ def sweep(args: argparse.Namespace) -> int:
     disk.expanded(args.workdir),
     over=args.over,
     seeds=args.seeds,
-    options=command.Options(args.jobs, args.launcher, args.job, args.print),
+    options=command.Options(args.jobs, args.launcher, args.slurm, args.print),
   )

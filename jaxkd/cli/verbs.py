@@ -233,7 +233,7 @@ COMMANDS = {
       "      --over 'method.objective.beta=2,6' epochs=60 --jobs=2",
       'jaxkd sweep kd_cifar --workdir=runs/kd --seeds=5 --print > commands.sh',
       'jaxkd sweep kd_cifar --workdir=runs/kd --seeds=5 --launcher=slurm \\\n'
-      '      --job timeout_min=900 --job gpus_per_node=1',
+      '      --slurm timeout_min=900 --slurm gpus_per_node=1',
     ),
     comparing.sweep_arguments,
     comparing.sweep,

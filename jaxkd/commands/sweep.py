@@ -117,9 +117,11 @@ def _print(jobs: Sequence[Job]) -> None:
     done = len(jobs) - len(missing)
     print(f'{done} of {len(jobs)} runs are finished.', file=sys.stderr)
   if first and len(ordered) > len(first):
+    several = len(first) > 1
+    which = f'first {len(first)} commands train' if several else 'first trains'
     print(
-      f'The first {len(first)} train what later ones take from the cache: run'
-      ' them before the others.',
+      f'The {which} what later ones take from the cache: run'
+      f' {"them" if several else "it"} before the others.',
       file=sys.stderr,
     )
 
@@ -159,7 +161,7 @@ def _launcher(
   if options.launcher == 'process':
     if options.parameters:
       raise ValueError(
-        f'--job={options.parameters[0]} is for --launcher=slurm or local'
+        f'--slurm={options.parameters[0]} is for --launcher=slurm or local'
       )
     return Processes(min(places, missing)), places
   parameters = dict(map(_parameter, options.parameters))
@@ -171,7 +173,7 @@ def _parameter(text: str) -> tuple[str, Any]:
   """Returns a parameter of submitit, of KEY=VALUE."""
   key, equals, value = text.partition('=')
   if not (key and equals):
-    raise ValueError(f'--job={text}: write KEY=VALUE, like timeout_min=600')
+    raise ValueError(f'--slurm={text}: write KEY=VALUE, like timeout_min=600')
   with contextlib.suppress(SyntaxError, ValueError):
     return key, ast.literal_eval(value)
   return key, value

@@ -226,9 +226,8 @@ def _runs(path: pathlib.Path) -> Iterator[pathlib.Path]:
   if not path.is_dir():
     return
   if not layout.is_run(path):
-    inside = [x.parent for x in path.rglob(layout.CONFIG)]
-    tops = [x for x in inside if not _within_another(x, inside)]
-    for each in sorted(tops, key=natural):
+    inside = [x for x in _inside(path) if x.suffix != '.json' and x != path]
+    for each in sorted(inside, key=natural):
       if layout.is_run(each):
         yield from _runs(each)
     return
@@ -238,28 +237,37 @@ def _runs(path: pathlib.Path) -> Iterator[pathlib.Path]:
     yield path
     return
   runs = path / 'runs'
-  inside = [x.parent for x in runs.rglob(layout.CONFIG)]
-  inside += [x for x in runs.rglob('*.json') if _holds_runs(x)]
   order = list(study.get('only') or study.get('recipes') or [])
 
   def place(run: pathlib.Path) -> tuple[int, list[Any]]:
     name = run.relative_to(runs)
-    recipe = str(
-      name.with_suffix('') if name.suffix == '.json' else name.parent
-    )
+    own = name.with_suffix('') if name.suffix == '.json' else name.parent
+    recipe = str(own)
     return order.index(recipe) if recipe in order else len(order), natural(name)
 
-  yield from sorted(inside, key=place)
+  yield from sorted(_inside(runs), key=place)
 
 
-def _within_another(path: pathlib.Path, paths: Sequence[pathlib.Path]) -> bool:
-  return any(x in path.parents for x in paths)
+def _inside(path: pathlib.Path) -> list[pathlib.Path]:
+  """Returns the folders of runs and studies in a folder, without their own.
+
+  And the files of results of seeds that were trained together. A folder that
+  vanishes meanwhile, as saved states of a run do, is no mistake.
+  """
+  places = []
+  for name, folders, files in os.walk(path):
+    here = pathlib.Path(name)
+    if layout.CONFIG in files:
+      places.append(here)
+      folders.clear()
+    else:
+      results = [here / x for x in files if x.endswith('.json')]
+      places += filter(_holds_runs, results)
+  return places
 
 
 def _holds_runs(path: pathlib.Path) -> bool:
   """Returns whether a file has the results of seeds trained together."""
-  if (path.parent / layout.CONFIG).exists():
-    return False  # a file of a run
   try:
     content = json.loads(path.read_text())
   except (OSError, ValueError):
