@@ -97,6 +97,13 @@ def test_any_recipe_can_be_the_baseline(runs, name, want):
   assert [label for label, x in own.items() if x is None] == [want]
 
 
+def test_results_are_runs(runs):
+  results = [jaxkd.load(runs / 'a_kd' / f'seed{n}') for n in range(4)]
+  comparison = jaxkd.compare([*results, str(runs / 'c_plain')])
+  assert [x.spread.n for x in comparison.tables[0].rows] == [4, 1]
+  assert repr(comparison) == comparison.table()
+
+
 def test_a_baseline_that_does_not_fit_is_refused(runs):
   with pytest.raises(
     KeyError, match='no recipe fits --baseline=gpd. Available: .* kd'

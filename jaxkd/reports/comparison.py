@@ -98,7 +98,7 @@ class Table:
     return tuple(self.rows[0].settings)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Comparison:
   """Finished runs, compared over seeds. Made by `compare`.
 
@@ -144,7 +144,7 @@ class Comparison:
 
     return _written(comparison_page.page(self), path)
 
-  def __str__(self) -> str:
+  def __repr__(self) -> str:
     return self.table()
 
 
@@ -159,7 +159,7 @@ def _written(content: str, path: Path | None) -> str:
 
 
 def compare(
-  runs: Sequence[Path] | Path, *, baseline: str = '', metric: str = ''
+  runs: Sequence[Any] | Path, *, baseline: str = '', metric: str = ''
 ) -> Comparison:
   """Compares finished runs: recipes over their seeds.
 
@@ -170,8 +170,8 @@ def compare(
   Runs that were tested on other images are in tables of their own.
 
   Args:
-    runs: folders of runs or of studies, folders in which runs are, or patterns
-      such as 'runs/*'.
+    runs: folders of runs or of studies, folders in which runs are, patterns
+      such as 'runs/*', or results with a `workdir`, as `jaxkd.distill` returns.
     baseline: that differences are taken from: a recipe's label, or settings or
       words in it that no other label has; or the folder of one of its runs. ''
       is the first recipe of each table.
@@ -183,7 +183,8 @@ def compare(
     KeyError: no run has that metric, or no recipe fits the baseline.
     ValueError: several recipes fit the baseline.
   """
-  names = [runs] if isinstance(runs, str | os.PathLike) else list(runs)
+  own = [runs] if isinstance(runs, str | os.PathLike) else list(runs)
+  names = [getattr(each, 'workdir', each) for each in own]
   finished, left_out = records.find(names)
   if not finished:
     lines = ''.join(f'\n  {x}: {why}' for x, why in left_out.items())
