@@ -177,6 +177,34 @@ def test_a_run_of_another_process_is_waited_for(tmp_path):
   assert lock.holder(tmp_path / 'a') is None  # it has ended
 
 
+def test_a_run_that_another_process_took_is_no_failure(tmp_path):
+  """It was started elsewhere between the look at its lock and its start."""
+  lock_file = tmp_path / 'a' / lock.NAME
+
+  class Taken(Fake):
+    def start(self, *arguments):
+      running = super().start(*arguments)
+      if self.fails:
+        lock_file.write_text(json.dumps({'host': 'elsewhere', 'pid': 1}))
+      else:
+        lock_file.unlink(missing_ok=True)
+      return running
+
+  fake = Taken(fails={'a': 1})
+  notes = []
+
+  def note(line):
+    notes.append(line)
+    lock_file.unlink()  # the other process fails
+    fake.fails = {}
+
+  outcomes = []
+  jobs = jobs_of(tmp_path, {'a': ''})
+  Schedule(jobs, fake, 1, outcomes.append, note).run()
+  assert [(x.job.name, x.reason) for x in outcomes] == [('a', '')]
+  assert len(notes) == 1 and fake.events.count('start a') == 2
+
+
 def test_the_lock_of_another_machine_counts_while_it_is_touched(tmp_path):
   path = tmp_path / lock.NAME
   path.write_text(json.dumps({'host': 'elsewhere', 'pid': 1}))
