@@ -86,6 +86,7 @@ def test_the_text_says_what_the_numbers_are(comparison, runs):
     ('distil, objective dkd', 'distil, objective dkd'),
     ('dkd', 'distil, objective dkd'),
     ('objective=dkd', 'distil, objective dkd'),
+    ('objective_dkd , distil', 'distil, objective dkd'),
     ('plain', 'plain'),
     ('{runs}/c_plain', 'plain'),
   ],

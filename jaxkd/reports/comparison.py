@@ -208,9 +208,8 @@ def _baseline(group: Group, name: str) -> Recipe | None:
   if not name:
     return group.recipes[0]
   exact = [x for x in group.recipes if name == x.label]
-  words = name.replace('=', ' ').replace('_', ' ')
   fits = exact or [
-    x for x in group.recipes if _has_run(x, name) or _contains(x.label, words)
+    x for x in group.recipes if _has_run(x, name) or _contains(x.label, name)
   ]
   if len(fits) > 1:
     labels = '\n  '.join(x.label for x in fits)
@@ -218,10 +217,15 @@ def _baseline(group: Group, name: str) -> Recipe | None:
   return fits[0] if fits else None
 
 
-def _contains(label: str, words: str) -> bool:
-  """Returns whether a label has words, as whole words."""
-  spaced = f' {label.replace(",", " ,")} '
-  return all(f' {part.strip()} ' in spaced for part in words.split(','))
+def _contains(label: str, name: str) -> bool:
+  """Returns whether a label has all parts of a name, as whole words."""
+
+  def parts(text: str) -> list[str]:
+    spaced = text.replace('=', ' ').replace('_', ' ').split(',')
+    return [' '.join(part.split()) for part in spaced]
+
+  own = ' , '.join(parts(label))
+  return all(f' {part} ' in f' {own} ' for part in parts(name))
 
 
 def _has_run(recipe: Recipe, name: str) -> bool:

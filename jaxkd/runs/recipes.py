@@ -256,12 +256,12 @@ def _differs(key: str, recipes: Sequence[Recipe]) -> bool:
   return any(len(x) > 1 for x in values.values())
 
 
-def _rank(key: str) -> tuple[int, int, str]:
+def _rank(key: str) -> tuple[bool, int, int, str]:
   """Returns the place of a setting in labels."""
   first = FIRST.index(key) if key in FIRST else len(FIRST)
   section = key.partition('.')[0]
   known = SECTIONS.index(section) if section in SECTIONS else len(SECTIONS)
-  return first, known, key
+  return key == COMMIT, first, known, key
 
 
 def _label(recipes: Sequence[Recipe], differing: Mapping[str, Any]) -> None:
