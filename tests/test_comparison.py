@@ -316,6 +316,42 @@ def test_the_page_is_one_file_with_a_dot_for_each_run(comparison, tmp_path):
     assert words in page
 
 
+CHROMIUM = shutil.which('chromium')
+FLAGS = (
+  *('--headless', '--no-sandbox', '--disable-gpu', '--disable-quic'),
+  *('--no-first-run', '--disable-background-networking'),
+  *('--disable-component-update', '--disable-sync'),
+  *('--allow-file-access-from-files', '--virtual-time-budget=3000'),
+)
+# A phone's width, in which the page must not be wider.
+FRAME = (
+  '<iframe id="page" src="page.html" width="375" height="3000" onload="'
+  'const all = page.contentDocument; document.title ='
+  " [all.documentElement.scrollWidth, all.querySelectorAll('circle').length]"
+  '"></iframe>'
+)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CHROMIUM, reason='Chromium is not here')
+def test_the_page_fits_a_phone(comparison, tmp_path):
+  comparison.to_html(tmp_path / 'page.html')
+  (tmp_path / 'frame.html').write_text(FRAME)
+  done = subprocess.run(
+    [
+      *(CHROMIUM, *FLAGS, f'--user-data-dir={tmp_path / "profile"}'),
+      *('--dump-dom', f'file://{tmp_path / "frame.html"}'),
+    ],
+    capture_output=True,
+    text=True,
+    check=True,
+    timeout=120,
+  )
+  width, circles = re.search(r'<title>(\d+),(\d+)', done.stdout).groups()
+  assert int(width) <= 375
+  assert int(circles) == len(KD) + len(DKD) + 1 + 1  # and one in the legend
+
+
 def test_names_are_escaped_in_the_page(tmp_path):
   made_runs.make(tmp_path / '<em>run', {'data.name': 'folder:<u>&co'})
   page = compare(tmp_path).to_html()

@@ -68,7 +68,9 @@ def _view(table: 'Table') -> dict[str, Any]:
     'data': table.data,
     'metric': texts.metric(table),
     'baseline': table.baseline,
-    'rows': [_row(table, row) for row in table.rows],
+    'rows': [
+      {'number': n, **_row(table, row)} for n, row in enumerate(table.rows)
+    ],
     'plot': plot(table),
     'published': any(row.published for row in table.rows),
     'one_seed': any(row.spread.n == 1 for row in table.rows),
