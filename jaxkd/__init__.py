@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
   from jaxkd.api import (
+    Comparison,
     Epoch,
     Functional,
     Network,
     Result,
+    compare,
     distill,
     evaluate,
     functional,
@@ -34,10 +36,12 @@ if TYPE_CHECKING:
 
 __version__ = '0.2.0'
 __all__ = [
+  'Comparison',
   'Epoch',
   'Functional',
   'Network',
   'Result',
+  'compare',
   'distill',
   'evaluate',
   'functional',

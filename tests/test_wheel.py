@@ -97,7 +97,10 @@ def test_modules_templates_and_configs_are_in_it(wheel):
     for path in (ROOT / 'jaxkd').rglob(f'*.{kind}')
   }
   own = {f'jaxkd/configs/{x.name}' for x in (ROOT / 'configs').glob('*.py')}
-  assert names == modules | own
+  templates = (ROOT / 'jaxkd' / 'reports' / 'templates').glob('*')
+  data = {str(x.relative_to(ROOT)) for x in templates}
+  data |= {'jaxkd/catalog/published.json'}
+  assert names == modules | own | data
   assert f'jaxkd-{jaxkd.__version__}-' in wheel.name
 
 

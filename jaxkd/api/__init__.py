@@ -29,13 +29,16 @@ from jaxkd.api.functional import Functional, functional
 from jaxkd.api.networks import Network, load_network
 from jaxkd.api.results import Result, load
 from jaxkd.api.training import distill, train
+from jaxkd.reports.comparison import Comparison, compare
 from jaxkd.training.loop import Epoch
 
 __all__ = [
+  'Comparison',
   'Epoch',
   'Functional',
   'Network',
   'Result',
+  'compare',
   'distill',
   'evaluate',
   'functional',

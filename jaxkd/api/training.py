@@ -141,7 +141,7 @@ def _finish(
   run = Run(experiment, disk.expanded(workdir), callbacks)
   if run.summary is None:
     run.finish()
-  line = reports.finished(run)
+  line = reports.finished(run.workdir, run.experiment)
   if not (run.workdir / reports.NAME).exists():
     tqdm.write(line)  # why there is none
   return Result(workdir, experiment.source.loaded)

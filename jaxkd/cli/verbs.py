@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jaxkd import disk
-from jaxkd.cli import arguments
+from jaxkd.cli import arguments, comparing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,6 +206,16 @@ COMMANDS = {
     _eval_arguments,
     _eval,
   ),
+  'compare': Command(
+    'compare finished runs over their seeds',
+    (
+      'jaxkd compare runs/sweep',
+      "jaxkd compare 'runs/kd_*' 'runs/gpd_*' --baseline=kd --html=kd.html",
+      'jaxkd compare runs/seeds --metric=student/nll --csv=nll.csv',
+    ),
+    comparing.compare_arguments,
+    comparing.compare,
+  ),
   'export': Command(
     'write a network without what only training needs',
     (
@@ -229,6 +239,21 @@ COMMANDS = {
     ),
     _convert_arguments,
     _convert,
+  ),
+  'sweep': Command(
+    'run a grid of settings over seeds, and compare them',
+    (
+      'jaxkd sweep kd_digits --workdir=runs/sweep --seeds=3 \\\n'
+      "      --over 'method.temperature=1,4' --over 'teacher.loss=cross_entropy"
+      ",brier'",
+      'jaxkd sweep dkd_cifar:vgg13,vgg8 --workdir=runs/beta --seeds=3,7 \\\n'
+      "      --over 'method.objective.beta=2,6' epochs=60 --jobs=2",
+      'jaxkd sweep kd_cifar --workdir=runs/kd --seeds=5 --print > commands.sh',
+      'jaxkd sweep kd_cifar --workdir=runs/kd --seeds=5 --launcher=slurm \\\n'
+      '      --slurm timeout_min=900 --slurm gpus_per_node=1',
+    ),
+    comparing.sweep_arguments,
+    comparing.sweep,
   ),
   'store': Command(
     "write a teacher's logits, to train without the teacher",

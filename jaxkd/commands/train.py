@@ -6,7 +6,7 @@ from typing import Any
 from jaxkd import reports
 from jaxkd.config import Config
 from jaxkd.runs import layout
-from jaxkd.runs.experiment import build
+from jaxkd.runs.experiment import Experiment, build
 from jaxkd.runs.lock import LockedError
 from jaxkd.runs.results import result_table
 from jaxkd.runs.run import Run
@@ -33,7 +33,7 @@ def _run_one(config: Config, workdir: pathlib.Path) -> None:
   picture = run.draw()
   if picture:
     print(f'\nAccuracy, loss and gap by epoch: {picture}')
-  print(reports.finished(run))
+  print(reports.finished(workdir, run.experiment))
 
 
 def _run_study(config: Config, workdir: pathlib.Path) -> None:
@@ -52,10 +52,10 @@ def _run_study(config: Config, workdir: pathlib.Path) -> None:
   print(reports.written(workdir))
 
 
-def _report_run(run: Run) -> None:
+def _report_run(workdir: pathlib.Path, experiment: Experiment | None) -> None:
   """Writes the report of a study's run; prints only why there is none."""
-  line = reports.finished(run)
-  if not (run.workdir / reports.NAME).exists():
+  line = reports.finished(workdir, experiment)
+  if not (workdir / reports.NAME).exists():
     print(line)
 
 

@@ -7,7 +7,6 @@ from jaxkd.reports import record, run, study
 from jaxkd.reports.page import render
 from jaxkd.reports.record import MISSING
 from jaxkd.runs.experiment import Experiment
-from jaxkd.runs.run import Run
 
 NAME = 'report.html'
 
@@ -73,13 +72,17 @@ def written(
   return line if isinstance(line, str) else f'No report: {line[MISSING]}'
 
 
-def finished(job: Run) -> str:
+def finished(
+  workdir: pathlib.Path, experiment: Experiment | None = None
+) -> str:
   """Writes the report of a run that is finished, unless there is one.
+
+  Args:
+    workdir: see `write`.
+    experiment: likewise.
 
   Returns:
     See `written`.
   """
-  path = job.workdir / NAME
-  if path.exists():
-    return f'Report: {path}'
-  return written(job.workdir, job.experiment)
+  path = workdir / NAME
+  return f'Report: {path}' if path.exists() else written(workdir, experiment)

@@ -100,6 +100,40 @@ def settings_of(experiment: Experiment, phase: ResolvedPhase) -> dict[str, Any]:
     experiment: of the run.
     phase: a reusable one, whose network has a section of the config.
   """
+  settings = _of_config(experiment, phase)
+  (name,) = phase.graph.learners
+  if 'start' in settings[name]:  # its content, not its path
+    model = phase.models[name]
+    _, card = checkpoints.load(
+      model.start,
+      model.name,
+      experiment.image_shape,
+      model.weights,
+      width=model.width,
+      **model.settings,
+    )
+    settings[name]['start'] = card.params_sha256
+  return {**settings, 'fingerprint': experiment.dataset.fingerprint}
+
+
+def prepared(experiment: Experiment) -> dict[str, str]:
+  """Returns a key for each reusable network that a run prepares, by phase.
+
+  Runs with equal keys share the network through the cache. Nothing is read for
+  it: data and checkpoints count by their settings.
+  """
+  place = str(experiment.config.cache)
+  return {
+    phase.name: json.dumps(
+      {'cache': place, **_of_config(experiment, phase)}, sort_keys=True
+    )
+    for phase in experiment.phases
+    if phase.prepares
+  }
+
+
+def _of_config(experiment: Experiment, phase: ResolvedPhase) -> dict[str, Any]:
+  """Returns the settings of `settings_of`, as they are in the config."""
   config = configs.resolved(experiment.config)
   (name,) = phase.graph.learners
   model = phase.models[name]
@@ -110,16 +144,6 @@ def settings_of(experiment: Experiment, phase: ResolvedPhase) -> dict[str, Any]:
   for key in LATER:
     if section[key] == default[key]:
       del section[key]
-  if 'start' in section:  # its content, not its path
-    _, card = checkpoints.load(
-      model.start,
-      model.name,
-      experiment.image_shape,
-      model.weights,
-      width=model.width,
-      **model.settings,
-    )
-    section['start'] = card.params_sha256
   of_data = {**config['data'], 'dir': ''}
   default = configs.resolved(configs.default())['data']
   for key in LATER_OF_DATA:
@@ -138,5 +162,4 @@ def settings_of(experiment: Experiment, phase: ResolvedPhase) -> dict[str, Any]:
     'batch_size': config['batch_size'],
     'compute_dtype': config['compute_dtype'],
     'data': of_data,
-    'fingerprint': experiment.dataset.fingerprint,
   }

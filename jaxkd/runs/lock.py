@@ -69,6 +69,28 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
         each.rmdir()
 
 
+def holder(folder: pathlib.Path) -> dict[str, Any] | None:
+  """Returns what the lock of a folder says, if a process holds it.
+
+  It does not wait: another machine's process counts as alive as long as its
+  last sign of life is recent.
+
+  Args:
+    folder: of a run or a study; it need not exist.
+  """
+  path = folder / NAME
+  own = _read(path)
+  if not own:
+    return None
+  if own.get('host') == socket.gethostname() and own.get('boot') == _boot():
+    alive = _runs(own.get('pid'), own.get('process_start'))
+    return own if alive or own.get('pid') == os.getpid() else None
+  try:
+    return own if time.time() - path.stat().st_mtime < PATIENCE else None
+  except FileNotFoundError:
+    return None
+
+
 def _acquire(path: pathlib.Path) -> int:
   """Returns the open file of a lock that this process holds now."""
   while True:

@@ -16,11 +16,12 @@ Recipes called GROUP/NAME are compared within their group, with its baseline or
 else with its first, in alphabetical order.
 """
 
+import contextlib
 import hashlib
 import json
 import pathlib
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
@@ -30,81 +31,42 @@ from jaxkd.catalog import lookup
 from jaxkd.config import Config
 from jaxkd.disk import write_json
 from jaxkd.problems import Display, Problem
-from jaxkd.runs import comparison, folder, layout, preflight
+from jaxkd.runs import cache, comparison, folder, layout, preflight
+from jaxkd.runs.expansion import expand
 from jaxkd.runs.experiment import Experiment, build
 from jaxkd.runs.lock import LockedError, locked
 from jaxkd.runs.provenance import provenance
 from jaxkd.runs.run import Run
 from jaxkd.runs.vmapped import Networks, run_together
 
+# Called with a run's folder and its experiment, if that is at hand.
+AfterRun = Callable[[pathlib.Path, Experiment | None], object]
+
 # Settings that may differ between seeds that are trained together.
 TOGETHER = ('seed', 'teacher.seed', 'data.settings.seed')
+
+
+class Member(NamedTuple):
+  """A run of a study.
+
+  recipe: its name.
+  seed: as in `study.seeds`.
+  config: of the run.
+  folder: where it is run.
+  prepared: phase -> a key that is the same for all runs that share the network
+    which the phase prepares, see `cache.prepared`.
+  """
+
+  recipe: str
+  seed: int
+  config: Config
+  folder: pathlib.Path
+  prepared: Mapping[str, str]
 
 
 def is_study(config: Config) -> bool:
   """Returns whether the config describes several runs."""
   return bool(config.study.recipes or config.study.seeds)
-
-
-def expand(config: Config) -> dict[str, list[Config]]:
-  """Returns the configs of a study's runs: for each recipe, one for each seed.
-
-  Raises:
-    KeyError: `only` names an unknown recipe, with suggestions.
-    ValueError: a recipe that is not a tree of settings.
-  """
-  whole = config.to_dict()
-  study = whole.pop('study')
-  seeds = study['seeds'] or (config.seed,)
-  recipes, configs_by_recipe = study['recipes'] or {'run': {}}, {}
-  for name in study['only'] or recipes:
-    recipe = lookup('recipe', recipes, name)
-    if not isinstance(recipe, Mapping):
-      raise ValueError(
-        f'study.recipes.{name} must be a tree of settings such as'
-        f' {dict(teacher=dict(loss="brier"))}, got {recipe!r}'
-      )
-    configs_by_recipe[name] = []
-    for seed in seeds:
-      settings = _merged(whole, recipe)
-      for key in study['vary']:
-        settings = _merged(settings, _nested(key, seed))
-      settings = configs.of_tree({**settings, 'study': _one_run()})
-      configs_by_recipe[name].append(settings)
-  return configs_by_recipe
-
-
-def _one_run() -> dict[str, Any]:
-  """Returns the section `study` of a config that is one run."""
-  return configs.default().study.to_dict()
-
-
-def _merged(
-  tree: Mapping[str, Any], changes: Mapping[str, Any]
-) -> dict[str, Any]:
-  """Returns a tree with some values changed.
-
-  Changes of the method's settings are added to them, unless they name another
-  method: this one then has no other settings than those of the changes.
-  """
-  merged = dict(tree)
-  for key, value in changes.items():
-    old = merged.get(key)
-    if not isinstance(value, Mapping) or not isinstance(old, Mapping):
-      merged[key] = value
-    elif key == 'method' and value.get('name', old['name']) != old['name']:
-      merged[key] = dict(value)
-    else:
-      merged[key] = _merged(old, value)
-  return merged
-
-
-def _nested(key: str, value: Any) -> dict[str, Any]:
-  *parents, last = key.split('.')
-  tree: dict[str, Any] = {last: value}
-  for parent in reversed(parents):
-    tree = {parent: tree}
-  return tree
 
 
 def describe(config: Config) -> str:
@@ -173,14 +135,15 @@ class Study:
     self,
     config: Config,
     workdir: pathlib.Path,
-    after_run: Callable[[Run], object] | None = None,
+    after_run: AfterRun | None = None,
   ):
     """Checks every run's config before the first is trained.
 
     Args:
       config: of the study.
       workdir: its folder.
-      after_run: called with each finished run in a folder of its own.
+      after_run: called with the folder of each finished run, and with its
+        experiment if it has just been run.
 
     Raises:
       KeyError, ValueError: a mistake in a run's config, with the recipe; seeds
@@ -195,14 +158,17 @@ class Study:
     self._allowed = config.allow_changed
     self._check_folder()
     self._runs = expand(config)
-    # By recipe, for each seed: network -> path of its checkpoint.
+    # By recipe, for each seed: network -> path of its checkpoint; and phase ->
+    # key of the network that it prepares.
     self._paths: dict[str, list[dict[str, str]]] = {}
+    self._prepared: dict[str, list[dict[str, str]]] = {}
     for name, runs in self._runs.items():
       # Only for the checks: their data would fill the memory.
       experiments = [_build(name, run) for run in runs]
       _check_seeds(name, experiments, config.study.together)
       self._check_metrics(name, experiments[0])
       self._paths[name] = [preflight.checkpoint_paths(x) for x in experiments]
+      self._prepared[name] = [cache.prepared(x) for x in experiments]
 
   def _check_metrics(self, name: str, experiment: Experiment) -> None:
     settings = self.settings
@@ -251,6 +217,32 @@ class Study:
     text = json.dumps(runs, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
+  @property
+  def members(self) -> list[Member]:
+    """The runs, in the order of recipes and seeds."""
+    return [
+      Member(name, seed, config, self._folder(name, seed), prepared)
+      for name, runs in self._runs.items()
+      for seed, config, prepared in zip(
+        self.seeds, runs, self._prepared[name], strict=True
+      )
+    ]
+
+  @contextlib.contextmanager
+  def begun(self) -> Iterator[None]:
+    """Holds the lock on the folder, with the config written into it.
+
+    Whoever runs the members elsewhere, as `jaxkd sweep` does, does it inside.
+
+    Raises:
+      FileNotFoundError: a checkpoint of a run does not exist.
+      LockedError: another process works in the folder.
+    """
+    with locked(self.workdir):
+      self._check_folder()
+      self._begin()
+      yield
+
   def finish(self) -> dict[str, Any]:
     """Runs the recipes and seeds that are not finished; returns the summary.
 
@@ -266,13 +258,17 @@ class Study:
     """Refuses a folder of another config, or of something else."""
     folder.check(self.workdir, self._config, 'study', 'study', self._allowed)
 
-  def _finish(self) -> dict[str, Any]:
+  def _begin(self) -> None:
     self._check_checkpoints()
     write_json(self.workdir / layout.CONFIG, self._config)
+
+  def _finish(self) -> dict[str, Any]:
+    self._begin()
     one = self._together if self.settings.together else self._alone
     recipes = {}
     for name, runs in self._runs.items():
-      tqdm.write(f'Recipe {name}')
+      if self._is_missing(name):
+        tqdm.write(f'Recipe {name}')
       try:
         recipes[name] = _by_seed(one(name, runs))
       except LockedError:
@@ -304,14 +300,27 @@ class Study:
   def _folder(self, recipe: str, seed: int) -> pathlib.Path:
     return self.workdir / 'runs' / recipe / f'seed{seed}'
 
+  def _is_missing(self, recipe: str) -> bool:
+    """Returns whether a run of a recipe is not finished."""
+    places = [self._folder(recipe, seed) for seed in self.seeds]
+    return any(folder.read_summary(x) is None for x in places)
+
   def _alone(self, name: str, runs: list[Config]) -> list[Networks]:
     """Returns the results of each seed, from a run of its own."""
     networks = []
     for seed, config in zip(self.seeds, runs, strict=True):
-      run = Run(build(config), self._folder(name, seed))
-      networks.append((run.summary or run.finish())['networks'])
+      place = self._folder(name, seed)
+      summary = folder.read_summary(place)
+      if summary is None:
+        experiment = build(config)
+        summary = Run(experiment, place).finish()
+      else:
+        experiment = None
+        new, allowed = configs.resolved(config), config.allow_changed
+        folder.check(place, new, 'run', allowed=allowed)
+      networks.append(summary['networks'])
       if self._after_run:
-        self._after_run(run)
+        self._after_run(place, experiment)
     return networks
 
   def _together(self, name: str, runs: list[Config]) -> list[Networks]:
