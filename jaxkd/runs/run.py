@@ -8,6 +8,7 @@ A run lives in its workdir:
   pretrained.json    digests of networks that come from checkpoints, likewise
   changes.json       what differed when it was resumed with `allow_changed`
   metrics.jsonl      one object per epoch; tensorboard/ has the same
+  wandb.json         the run of Weights & Biases, if there is one
   gap.png            accuracies and losses of the networks, epoch by epoch
   reliability.png    how well a network is calibrated; --mode=eval draws it
   checkpoints/PHASE  states of the training, to resume from
@@ -22,7 +23,7 @@ See `layout` and `folder` for the names that version 0.1 gave to some of them.
 import functools
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tqdm import tqdm
@@ -32,7 +33,7 @@ from jaxkd import config as configs
 from jaxkd.checkpoints import SavedNetwork, native
 from jaxkd.disk import write_json
 from jaxkd.graph import Graph, Learner
-from jaxkd.runs import folder, layout, preflight, results, sources
+from jaxkd.runs import folder, layout, plan, preflight, results, sources
 from jaxkd.runs.cache import Cache, settings_of
 from jaxkd.runs.experiment import Experiment
 from jaxkd.runs.lock import locked
@@ -42,6 +43,7 @@ from jaxkd.runs.pretrained import (
   load_pretrained,
   sources_of,
 )
+from jaxkd.runs.tracking import Tracking
 from jaxkd.training import log
 from jaxkd.training.loop import Callback
 from jaxkd.training.phase import train_phase
@@ -58,6 +60,7 @@ class Run:
     experiment: Experiment,
     workdir: pathlib.Path,
     callbacks: Sequence[Callback] = (),
+    later: Callable[[float], float] | None = None,
   ):
     """Opens the folder, new or interrupted; writes nothing yet.
 
@@ -66,14 +69,20 @@ class Run:
       workdir: its folder.
       callbacks: called after each epoch of each phase; one that returns True
         ends the phase.
+      later: the time of the study's runs after it, see `Forecast`.
 
     Raises:
+      ImportError: `log.wandb` is set, and W&B is not installed.
       ValueError: the folder holds a run of another config, or something else.
     """
     self.experiment = experiment
     self.workdir = workdir
     self._callbacks = tuple(callbacks)
     self._config = configs.resolved(experiment.config)
+    names = [phase.name for phase in experiment.phases]
+    log = experiment.config.log
+    self._tracking = Tracking(log, workdir, self._config, names)
+    self._later = later
     # Transfer -> parameters of its objective, for later phases.
     self._objectives: dict[str, Tree] = {}
     self._check_folder()
@@ -87,23 +96,26 @@ class Run:
     """The result of a finished run, or None."""
     return folder.read_summary(self.workdir)
 
-  def finish(self) -> dict[str, Any]:
+  def finish(self, announce: plan.Announce | None = None) -> dict[str, Any]:
     """Runs the phases that are not finished, and returns the summary.
+
+    Args:
+      announce: called with what the run will do, before it is trained.
 
     Raises:
       LockedError: another process works in the folder.
       ValueError: whatever cannot work, before anything is trained.
     """
-    with locked(self.workdir):
+    with locked(self.workdir), self._tracking:
       self._check_folder()
-      return self.summary or self._finish()
+      return self.summary or self._finish(announce)
 
   def _check_folder(self) -> None:
     """Refuses a folder of another config, or of something else."""
     allowed = self.experiment.config.allow_changed
     folder.check(self.workdir, self._config, 'run', allowed=allowed)
 
-  def _finish(self) -> dict[str, Any]:
+  def _finish(self, announce: Callable[[str], object] | None) -> dict[str, Any]:
     networks = load_pretrained(self.experiment)
     preflight.check(self.experiment, networks)
     self._check_cache()
@@ -116,6 +128,10 @@ class Run:
         tqdm.write(f'{name}: {network.card.converted_from}: {note}')
     for line in self.experiment.differences:
       tqdm.write(line)
+    done = plan.done(self.experiment, self.workdir, self._cache)
+    if announce:
+      announce(self.experiment.describe(done))
+    self._forecast = plan.forecast(self.experiment, done, self._later)
     for phase in self.experiment.phases:
       networks |= (
         self._finished(phase, networks)
@@ -130,6 +146,7 @@ class Run:
         for phase in self.experiment.phases
       },
     )
+    self._tracking.result(summary['networks'])
     write_json(self.workdir / layout.SUMMARY, summary)
     return summary
 
@@ -301,6 +318,9 @@ class Run:
       self._objectives,
       pretrained_results,
       self._callbacks,
+      tensorboard=self.experiment.config.log.tensorboard,
+      trackers=self._tracking.trackers,
+      forecast=self._forecast,
     )
     self._keep_learned(phase, outcome.objectives)
     trained, frozen = {}, {}

@@ -22,8 +22,6 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from tqdm import tqdm
-
 from jaxkd import config as configs
 from jaxkd import plots, problems
 from jaxkd.catalog import lookup
@@ -31,11 +29,14 @@ from jaxkd.config import Config
 from jaxkd.disk import write_json
 from jaxkd.problems import Display, Problem
 from jaxkd.runs import comparison, folder, layout, preflight
+from jaxkd.runs.describe import recipes_text
 from jaxkd.runs.experiment import Experiment, build
 from jaxkd.runs.lock import LockedError, locked
+from jaxkd.runs.plan import Announce
 from jaxkd.runs.provenance import provenance
 from jaxkd.runs.run import Run
 from jaxkd.runs.vmapped import Networks, run_together
+from jaxkd.training.progress import Runs, say
 
 # Settings that may differ between seeds that are trained together.
 TOGETHER = ('seed', 'teacher.seed', 'data.settings.seed')
@@ -108,11 +109,11 @@ def _nested(key: str, value: Any) -> dict[str, Any]:
 
 
 def describe(config: Config) -> str:
-  """Returns the first run of each recipe, as text."""
-  return '\n\n'.join(
-    f'Recipe {name}, {len(runs)} seeds\n\n{build(runs[0]).describe()}'
-    for name, runs in expand(config).items()
-  )
+  """Returns the recipes, and the first run of each, as text."""
+  experiments = {n: build(runs[0]) for n, runs in expand(config).items()}
+  texts = [f'Recipe {n}\n\n{x.describe()}' for n, x in experiments.items()]
+  seeds = config.study.seeds or (config.seed,)
+  return '\n\n'.join([recipes_text(experiments, len(seeds)), *texts])
 
 
 def _build(name: str, config: Config) -> Experiment:
@@ -240,8 +241,11 @@ class Study:
     text = json.dumps(runs, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
-  def finish(self) -> dict[str, Any]:
+  def finish(self, announce: Announce | None = None) -> dict[str, Any]:
     """Runs the recipes and seeds that are not finished; returns the summary.
+
+    Args:
+      announce: called with what the study will do, before anything is trained.
 
     Raises:
       LockedError: another process works in the folder.
@@ -249,19 +253,29 @@ class Study:
     """
     with locked(self.workdir):
       self._check_folder()
-      return self.summary or self._finish()
+      return self.summary or self._finish(announce)
 
   def _check_folder(self) -> None:
     """Refuses a folder of another config, or of something else."""
     folder.check(self.workdir, self._config, 'study', 'study', self._allowed)
 
-  def _finish(self) -> dict[str, Any]:
+  def _finish(self, announce: Announce | None) -> dict[str, Any]:
     self._check_checkpoints()
     write_json(self.workdir / layout.CONFIG, self._config)
+    if announce:
+      first = {name: build(runs[0]) for name, runs in self._runs.items()}
+      announce(recipes_text(first, len(self.seeds)))
+    self._clock = Runs(
+      sum(
+        folder.read_summary(self._folder(name, seed)) is None
+        for name in self._runs
+        for seed in self.seeds
+      )
+    )
     one = self._together if self.settings.together else self._alone
     recipes = {}
-    for name, runs in self._runs.items():
-      tqdm.write(f'Recipe {name}')
+    for number, (name, runs) in enumerate(self._runs.items(), 1):
+      say(f'Recipe {name} ({number} of {len(self._runs)})')
       try:
         recipes[name] = _by_seed(one(name, runs))
       except LockedError:
@@ -297,8 +311,9 @@ class Study:
     """Returns the results of each seed, from a run of its own."""
     networks = []
     for seed, config in zip(self.seeds, runs, strict=True):
-      run = Run(build(config), self._folder(name, seed))
-      networks.append((run.summary or run.finish())['networks'])
+      place, clock = self._folder(name, seed), self._clock
+      run = Run(build(config), place, later=clock.later)
+      networks.append((run.summary or clock.timed(run.finish))['networks'])
     return networks
 
   def _together(self, name: str, runs: list[Config]) -> list[Networks]:

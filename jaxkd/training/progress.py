@@ -1,0 +1,223 @@
+"""What a run shows while it trains: a bar, lines, and the time that is left.
+
+The bar is for people who watch: on a terminal, or in a notebook that has
+ipywidgets. The lines, one for each epoch, are for everyone: they have no
+control characters, and a log file has nothing else.
+"""
+
+import dataclasses
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from tqdm import TqdmWarning
+from tqdm.notebook import tqdm_notebook
+
+from jaxkd import text
+
+with warnings.catch_warnings():
+  # Without ipywidgets, a notebook has the lines alone, which is no mistake.
+  warnings.simplefilter('ignore', TqdmWarning)
+  from tqdm.auto import tqdm
+
+# The time left comes from `Forecast`: tqdm's would be that of the phase.
+BAR = '{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {postfix}'
+
+
+def say(line: str) -> None:
+  """Prints a line above the bar, at once, also into a file or a pipe."""
+  tqdm.write(line)
+  sys.stdout.flush()
+
+
+def bar(total: int, done: int) -> tqdm:
+  """Returns the bar of a phase; it is not shown where nobody would see it.
+
+  Args:
+    total: steps of the phase.
+    done: steps that are done already.
+  """
+  notebook = issubclass(tqdm, tqdm_notebook)
+  seen = notebook or sys.stderr.isatty()
+  return tqdm(
+    total=total,
+    initial=done,
+    unit='step',
+    disable=bool(os.environ.get('TQDM_DISABLE')) or not seen,
+    dynamic_ncols=True,
+    leave=False,
+    bar_format=BAR,
+  )
+
+
+def joined(parts: Iterable[str]) -> str:
+  """Returns the parts of a line that are not empty, with commas."""
+  return ', '.join(part for part in parts if part)
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+  """A phase that a run trains.
+
+  name: of the phase.
+  epochs: to train; 0: it is done.
+  steps: of an epoch.
+  cost: of an epoch's steps, in any unit that all parts share, such as FLOPs.
+  test_cost: of the evaluation after an epoch, likewise.
+  """
+
+  name: str
+  epochs: int
+  steps: int
+  cost: float = 1.0
+  test_cost: float = 1.0
+
+
+@dataclasses.dataclass
+class _Measured:
+  """What has been measured of a part, in this process.
+
+  start: seconds from its beginning to its first step: compilation above all.
+  steps, seconds: of training.
+  tests: seconds of each epoch's evaluation, log and save. The first is longer,
+    since it compiles, too.
+  """
+
+  start: float = 0.0
+  steps: int = 0
+  seconds: float = 0.0
+  tests: list[float] = dataclasses.field(default_factory=list)
+
+  @property
+  def step(self) -> float:
+    """Seconds of a step."""
+    return self.seconds / self.steps if self.steps else 0.0
+
+  @property
+  def test(self) -> float:
+    """Seconds of an evaluation after the first one."""
+    later = self.tests[1:] or self.tests
+    return sum(later) / len(later) if later else 0.0
+
+  @property
+  def once(self) -> float:
+    """Seconds that are spent once: all but steps and usual evaluations."""
+    return self.start + max(0.0, sum(self.tests[:1]) - self.test)
+
+
+class Forecast:
+  """Estimates the time that is left of a run.
+
+  A part that has begun is judged by its own steps and evaluations, one that has
+  not by those of the others, in proportion to its cost.
+
+  Args:
+    parts: the phases that the run trains, in their order.
+    later: seconds of the whole run, as estimated -> those of the runs of its
+      study that come after it; None: it is no part of a study.
+  """
+
+  def __init__(
+    self,
+    parts: Sequence[Part],
+    later: Callable[[float], float] | None = None,
+  ):
+    self._parts, self._later = list(parts), later
+    self._measured = [_Measured() for _ in parts]
+    self._at, self._steps, self._tests = 0, 0, 0  # of them, to be done
+    self._began = time.monotonic()
+
+  def begin(self, name: str, done: int) -> None:
+    """Begins a part; those before it are over.
+
+    Args:
+      name: of its phase.
+      done: steps that an earlier process has done.
+    """
+    self._at = [part.name for part in self._parts].index(name)
+    part = self._parts[self._at]
+    self._steps = part.epochs * part.steps - done
+    self._tests = part.epochs - done // part.steps
+
+  def started(self, seconds: float) -> None:
+    """Adds time before the part's first step, such as compilation."""
+    self._measured[self._at].start += seconds
+
+  def trained(self, steps: int, seconds: float) -> None:
+    """Adds steps of the part."""
+    own = self._measured[self._at]
+    own.steps, own.seconds = own.steps + steps, own.seconds + seconds
+    self._steps -= steps
+
+  def tested(self, seconds: float) -> None:
+    """Adds an evaluation, with whatever else follows an epoch."""
+    self._measured[self._at].tests.append(seconds)
+    self._tests -= 1
+
+  def left(self) -> float | None:
+    """Returns the seconds that are left of the run; None if unknown."""
+    seen = [own for own in self._measured if own.steps]
+    if not seen:
+      return None
+    step, test = self._seconds(self._at)
+    seconds = self._steps * step + self._tests * test
+    once = sum(own.once for own in seen) / len(seen)
+    for n, part in enumerate(self._parts):
+      if n > self._at and part.epochs:
+        step, test = self._seconds(n)
+        seconds += part.epochs * (part.steps * step + test) + once
+    return seconds
+
+  def __str__(self) -> str:
+    """The time left as text, such as '2 h 14 min left'; '' if unknown."""
+    left = self.left()
+    if left is None or left < 0.5:  # at the end
+      return ''
+    shown = f'{text.duration(left)} left'
+    if self._later is None:
+      return shown
+    later = self._later(time.monotonic() - self._began + left)
+    return f'{shown} ({text.duration(left + later)} of the study)'
+
+  def _seconds(self, n: int) -> tuple[float, float]:
+    """Returns how long a step and an evaluation of a part take."""
+    pairs = list(zip(self._parts, self._measured, strict=True))
+    part, own = pairs[n]
+    trained = [pair for pair in pairs if pair[1].steps]
+    tested = [pair for pair in pairs if pair[1].tests]
+    step, test = own.step, own.test
+    if not own.steps:
+      cost = sum(each.cost * x.steps / each.steps for each, x in trained)
+      seconds = sum(x.seconds for _, x in trained)
+      step = seconds * part.cost / part.steps / cost
+    if not own.tests and tested:
+      cost = sum(each.test_cost for each, _ in tested)
+      test = sum(x.test for _, x in tested) * part.test_cost / cost
+    return step, test
+
+
+class Runs:
+  """The time of a study's runs, judged by those that this process has trained.
+
+  Args:
+    number: of the runs that are not finished.
+  """
+
+  def __init__(self, number: int):
+    self._left, self._seconds = number, []
+
+  def timed(self, run: Callable[[], Any]) -> Any:
+    """Returns the result of one of the runs, whose time is taken."""
+    self._left -= 1
+    began = time.monotonic()
+    result = run()
+    self._seconds.append(time.monotonic() - began)
+    return result
+
+  def later(self, seconds: float) -> float:
+    """Returns the seconds of the runs to come; see `Forecast`."""
+    known = [*self._seconds, seconds]
+    return self._left * sum(known) / len(known)
