@@ -57,9 +57,9 @@ class Log:
     ]
     with replacing(self._path) as partial:
       partial.write_text(''.join(json_text(record) + '\n' for record in keep))
-    self._trackers = tuple(trackers)
+    self.trackers = tuple(trackers)
     if tensorboard:
-      self._trackers += (_TensorBoard(folder / 'tensorboard' / phase, step),)
+      self.trackers += (_TensorBoard(folder / 'tensorboard' / phase, step),)
 
   def write(self, epoch: int, step: int, metrics: Metrics) -> None:
     """Appends an epoch's record.
@@ -72,7 +72,7 @@ class Log:
     record = {'phase': self._phase, 'epoch': epoch, 'step': step, **metrics}
     with self._path.open('a') as file:
       file.write(json_text(record) + '\n')
-    for tracker in self._trackers:
+    for tracker in self.trackers:
       tracker.write(self._phase, epoch, step, metrics)
 
   def picture(self, name: str, pixels: np.ndarray) -> None:
@@ -82,12 +82,12 @@ class Log:
       name: of the picture.
       pixels: uint8 [H, W, C].
     """
-    for tracker in self._trackers:
+    for tracker in self.trackers:
       tracker.picture(self._phase, name, pixels)
 
   def close(self) -> None:
     """Closes the TensorBoard file; other trackers stay open."""
-    for tracker in self._trackers:
+    for tracker in self.trackers:
       if isinstance(tracker, _TensorBoard):
         tracker.close()
 

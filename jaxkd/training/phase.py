@@ -121,32 +121,26 @@ def train_phase(
   state, record = start(task, initial, checkpoints, carried)
   done = int(state.step)
   log = Log(folder, task.name, done, tensorboard=tensorboard, trackers=trackers)
-  if not done and (tensorboard or trackers):
-    _show_images(task, log)
-  dataset, problem = task.dataset, task.problem
-  test = Evaluator(dataset.test, dataset.view, problem, task.mesh)
+  _show_images(task, log, done)
+  data = task.dataset
+  test = Evaluator(data.test, data.view, task.problem, task.mesh)
   feed = feed_of(task, initial=initial)
-  part = Part(task.name, task.epochs, feed.steps_per_epoch)
   loop = Loop(
     phase=task.name,
     program=task.program,
-    problem=problem,
+    problem=task.problem,
     feed=feed,
     test=test,
     epochs=task.epochs,
     checkpoints=checkpoints,
     log=log,
-    forecast=forecast or Forecast([part]),
+    forecast=forecast or _forecast(task),
     rates=task.rates,
     every_steps=task.every_steps,
     callbacks=callbacks,
     undefined=functools.partial(_undefined, task, initial),
   )
-  for name in task.program.graph.frozen:
-    module = task.program.modules[name]
-    result = (results or {}).get(name) or test(module, initial[name])
-    record.last[name] = result
-    say(_frozen_line(task, name, result))
+  record.last |= _test_frozen(task, test, initial, results or {})
   state = loop.run(state, record)
   _close_caches(feed)
   checkpoints.close()
@@ -154,8 +148,19 @@ def train_phase(
   return _trained(task, state, record)
 
 
-def _show_images(task: Task, log: Log) -> None:
-  """Logs a picture of the first batch, as it is augmented."""
+def _forecast(task: Task) -> Forecast:
+  """Returns the forecast of a phase that is not a part of a run."""
+  train, test = len(task.dataset.train), len(task.dataset.test)
+  steps = steps_per_epoch(task.dataset, task.batch_size)
+  # A step has two passes backwards besides that of a test.
+  part = Part(task.name, task.epochs, steps, cost=3.0 * train, test_cost=test)
+  return Forecast([part])
+
+
+def _show_images(task: Task, log: Log, done: int) -> None:
+  """Logs a picture of the first batch, as it is augmented, before any step."""
+  if done or not log.trackers:
+    return
   views = precomputed.views_of(task.sources)
   seed = views.seed if views else task.seed
   pixels = samples.grid(
@@ -163,6 +168,28 @@ def _show_images(task: Task, log: Log) -> None:
   )
   if pixels is not None:
     log.picture('train_images', pixels)
+
+
+def _test_frozen(
+  task: Task,
+  test: Evaluator,
+  variables: Mapping[str, Variables],
+  results: Mapping[str, dict[str, float]],
+) -> dict[str, dict[str, float]]:
+  """Returns the test results of the frozen networks, after printing them.
+
+  Args:
+    task: with the networks.
+    test: evaluates them.
+    variables: by network.
+    results: of those that were evaluated before.
+  """
+  tested = {}
+  for name in task.program.graph.frozen:
+    module = task.program.modules[name]
+    tested[name] = results.get(name) or test(module, variables[name])
+    say(_frozen_line(task, name, tested[name]))
+  return tested
 
 
 def _frozen_line(task: Task, name: str, result: Mapping[str, float]) -> str:

@@ -24,7 +24,7 @@ with warnings.catch_warnings():
   from tqdm.auto import tqdm
 
 # The time left comes from `Forecast`: tqdm's would be that of the phase.
-BAR = '{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {postfix}'
+BAR = '{desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix}'
 
 
 def say(line: str) -> None:
@@ -82,30 +82,14 @@ class _Measured:
 
   start: seconds from its beginning to its first step: compilation above all.
   steps, seconds: of training.
-  tests: seconds of each epoch's evaluation, log and save. The first is longer,
-    since it compiles, too.
+  tests: seconds of each epoch's evaluation, log and save. The first one is
+    longer, since it compiles, too.
   """
 
   start: float = 0.0
   steps: int = 0
   seconds: float = 0.0
   tests: list[float] = dataclasses.field(default_factory=list)
-
-  @property
-  def step(self) -> float:
-    """Seconds of a step."""
-    return self.seconds / self.steps if self.steps else 0.0
-
-  @property
-  def test(self) -> float:
-    """Seconds of an evaluation after the first one."""
-    later = self.tests[1:] or self.tests
-    return sum(later) / len(later) if later else 0.0
-
-  @property
-  def once(self) -> float:
-    """Seconds that are spent once: all but steps and usual evaluations."""
-    return self.start + max(0.0, sum(self.tests[:1]) - self.test)
 
 
 class Forecast:
@@ -159,17 +143,31 @@ class Forecast:
 
   def left(self) -> float | None:
     """Returns the seconds that are left of the run; None if unknown."""
-    seen = [own for own in self._measured if own.steps]
+    pairs = list(zip(self._parts, self._measured, strict=True))
+    seen = [(part, own) for part, own in pairs if own.steps]
     if not seen:
       return None
-    step, test = self._seconds(self._at)
-    seconds = self._steps * step + self._tests * test
-    once = sum(own.once for own in seen) / len(seen)
-    for n, part in enumerate(self._parts):
-      if n > self._at and part.epochs:
-        step, test = self._seconds(n)
-        seconds += part.epochs * (part.steps * step + test) + once
-    return seconds
+    costs = [part.cost * own.steps / part.steps for part, own in seen]
+    rate = sum(own.seconds for _, own in seen) / sum(costs)
+    start = _mean([own.start for _, own in seen])
+    first = _mean(
+      [
+        max(0.0, own.tests[0] - self._test(part, own, rate))
+        for part, own in seen
+        if own.tests
+      ]
+    )
+    seconds = 0.0
+    for n, (part, own) in enumerate(pairs[self._at :]):
+      steps, tests = part.epochs * part.steps, part.epochs
+      if n == 0:
+        steps, tests = self._steps, self._tests
+      step = rate * part.cost / part.steps
+      step = own.seconds / own.steps if own.steps else step
+      seconds += steps * step + tests * self._test(part, own, rate)
+      if part.epochs:
+        seconds += (0.0 if own.start else start) + (0.0 if own.tests else first)
+    return max(0.0, seconds)
 
   def __str__(self) -> str:
     """The time left as text, such as '2 h 14 min left'; '' if unknown."""
@@ -182,21 +180,29 @@ class Forecast:
     later = self._later(time.monotonic() - self._began + left)
     return f'{shown} ({text.duration(left + later)} of the study)'
 
-  def _seconds(self, n: int) -> tuple[float, float]:
-    """Returns how long a step and an evaluation of a part take."""
-    pairs = list(zip(self._parts, self._measured, strict=True))
-    part, own = pairs[n]
-    trained = [pair for pair in pairs if pair[1].steps]
-    tested = [pair for pair in pairs if pair[1].tests]
-    step, test = own.step, own.test
-    if not own.steps:
-      cost = sum(each.cost * x.steps / each.steps for each, x in trained)
-      seconds = sum(x.seconds for _, x in trained)
-      step = seconds * part.cost / part.steps / cost
-    if not own.tests and tested:
-      cost = sum(each.test_cost for each, _ in tested)
-      test = sum(x.test for _, x in tested) * part.test_cost / cost
-    return step, test
+  def _test(self, part: Part, own: _Measured, rate: float) -> float:
+    """Returns how long an evaluation of a part takes, after the first one.
+
+    Args:
+      part: whose it is.
+      own: what has been measured of it.
+      rate: seconds of training for a unit of cost.
+    """
+    if own.tests[1:]:
+      return sum(own.tests[1:]) / len(own.tests[1:])
+    later = [
+      (each.test_cost, x.tests[1:])
+      for each, x in zip(self._parts, self._measured, strict=True)
+      if x.tests[1:]
+    ]
+    if later:
+      cost = sum(each * len(tests) for each, tests in later)
+      rate = sum(sum(tests) for _, tests in later) / cost
+    return min([rate * part.test_cost, *own.tests])
+
+
+def _mean(values: Sequence[float]) -> float:
+  return sum(values) / len(values) if values else 0.0
 
 
 class Runs:
