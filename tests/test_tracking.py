@@ -161,6 +161,6 @@ def test_the_library_itself_works_offline(tmp_path):
   (folder,) = (tmp_path / 'run' / 'wandb').glob('offline-run-*')
   (record,) = folder.glob('*.wandb')
   run = json.loads((tmp_path / 'run' / 'wandb.json').read_text())
-  assert run['id'] in record.name and run['epochs'] == {'student': 2}
+  assert run['id'] in record.name and run['epochs'] == {'train': 2}
   data = record.read_bytes()
-  assert b'student/test/student/top1' in data
+  assert b'train/test/student/top1' in data

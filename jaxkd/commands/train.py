@@ -31,6 +31,7 @@ def _run_one(config: Config, workdir: pathlib.Path) -> None:
   picture = run.draw()
   if picture:
     print(f'\nAccuracy, loss and gap by epoch: {picture}')
+  _name_report(workdir)
 
 
 def _run_study(config: Config, workdir: pathlib.Path) -> None:
@@ -40,6 +41,14 @@ def _run_study(config: Config, workdir: pathlib.Path) -> None:
   picture = study.draw(summary)
   if picture:
     print(f'\nOutcome by {config.study.against}: {picture}')
+  _name_report(workdir)
+
+
+def _name_report(workdir: pathlib.Path) -> None:
+  """Prints where the report is, if there is one."""
+  path = workdir / layout.REPORT
+  if path.exists():
+    print(f'\nReport: {path}')
 
 
 def _finish(job: Run | Study, kind: str) -> dict[str, Any]:

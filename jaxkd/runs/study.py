@@ -39,7 +39,12 @@ from jaxkd.runs.vmapped import Networks, run_together
 from jaxkd.training.progress import Runs, say
 
 # Settings that may differ between seeds that are trained together.
-TOGETHER = ('seed', 'teacher.seed', 'data.settings.seed')
+TOGETHER = (
+  'seed',
+  'teacher.seed',
+  'data.settings.seed',
+  'data.hold_out_seed',
+)
 
 
 def is_study(config: Config) -> bool:
