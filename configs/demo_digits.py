@@ -1,4 +1,4 @@
-"""Few-shot digits: labels alone, KD and GPD compared over ten seeds.
+"""Few-shot digits: labels alone, KD and GPD compared over twenty seeds.
 
 Papers: KD, Hinton, Vinyals, Dean, 2015, https://arxiv.org/abs/1503.02531; GPD,
 Guo et al., ICLR 2025, https://arxiv.org/abs/2410.04140.
@@ -45,7 +45,7 @@ def get_config():
     label_weight=0.1,
     static_weight=0.9,
   )
-  config.study.seeds = tuple(range(10, 20))
+  config.study.seeds = tuple(range(10, 30))
   config.study.vary = ('seed', 'teacher.seed', 'data.hold_out_seed')
   config.study.recipes = {
     'plain': dict(method=dict(name='plain')),
