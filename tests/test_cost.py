@@ -5,6 +5,7 @@ import pytest
 import tiny
 
 from jaxkd import data
+from jaxkd.commands import train
 from jaxkd.config import default
 from jaxkd.data import select
 from jaxkd.data.base import Dataset, Split, View
@@ -100,7 +101,7 @@ def test_the_description_has_steps_and_cost():
   )
 
 
-def test_a_run_says_what_is_left_to_do(tmp_path):
+def test_a_run_says_what_is_left_to_do(tmp_path, capsys):
   cache, said = str(tmp_path / 'cache'), []
   Run(tiny.experiment(cache=cache), tmp_path / 'a').finish(said.append)
   Run(tiny.experiment(cache=cache, seed=1), tmp_path / 'b').finish(said.append)
@@ -112,6 +113,11 @@ def test_a_run_says_what_is_left_to_do(tmp_path):
   assert second.endswith('Cost of training: 10 steps, about 5.37 MFLOPs')
   Run(tiny.experiment(cache=cache), tmp_path / 'a').finish(said.append)
   assert len(said) == 2  # it is finished
+  (tmp_path / 'a' / 'report.html').touch()
+  capsys.readouterr()
+  train.run(tiny.config(cache=cache), tmp_path / 'a')
+  last = capsys.readouterr().out.splitlines()[-1]
+  assert last == f'Report: {tmp_path}/a/report.html'
 
 
 def test_a_study_is_announced_as_a_table(tmp_path):

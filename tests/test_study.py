@@ -204,6 +204,15 @@ def test_an_invalid_study_is_refused(changes, message, tmp_path):
     Study(study_of(**changes), tmp_path / 'study')
 
 
+def test_seeds_together_can_have_their_own_test_splits(tmp_path):
+  config = study_of(
+    data__hold_out=0.25,
+    study__together=True,
+    study__vary=('seed', 'teacher.seed', 'data.hold_out_seed'),
+  )
+  assert Study(config, tmp_path / 'study').summary is None
+
+
 def test_a_failure_names_its_recipe(tmp_path):
   wild = {'optimizer': {'learning_rate': 1e9, 'weight_decay': 1e9}}
   config = study_of(
