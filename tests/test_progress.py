@@ -90,6 +90,18 @@ class TestForecast:
     # and next to nothing has passed on the clock.
     assert runs.timed(run) == '1 min 30 s left (4 min 30 s of the study)'
     assert runs.later(60.0) == pytest.approx(60.0, abs=1.0)  # (0 + 60) / 2 * 2
+    runs.timed(run)
+    assert runs.timed(run) == '1 min 30 s left'  # it is the last one
+
+  @pytest.mark.parametrize(
+    ('later', 'want'), [(90.0, '0 s left (1 min 30 s of the study)'), (0.0, '')]
+  )
+  def test_a_run_of_a_study_ends(self, later, want):
+    forecast = Forecast([Part('a', 1, 1)], lambda seconds: later)
+    forecast.begin('a', 0)
+    forecast.trained(1, 5.0)
+    forecast.tested(5.0)
+    assert str(forecast) == want
 
 
 def shown(monkeypatch, out, err, workdir, cache):

@@ -172,13 +172,16 @@ class Forecast:
   def __str__(self) -> str:
     """The time left as text, such as '2 h 14 min left'; '' if unknown."""
     left = self.left()
-    if left is None or left < 0.5:  # at the end
+    if left is None:
+      return ''
+    later = 0.0
+    if self._later:
+      later = self._later(time.monotonic() - self._began + left)
+    if left + later < 0.5:  # at the end
       return ''
     shown = f'{text.duration(left)} left'
-    if self._later is None:
-      return shown
-    later = self._later(time.monotonic() - self._began + left)
-    return f'{shown} ({text.duration(left + later)} of the study)'
+    whole = text.duration(left + later)
+    return f'{shown} ({whole} of the study)' if later else shown
 
   def _test(self, part: Part, own: _Measured, rate: float) -> float:
     """Returns how long an evaluation of a part takes, after the first one.
