@@ -1,11 +1,14 @@
 """The cost of a training, counted by hand; and what a run says before it."""
 
+import pathlib
+
 import numpy as np
 import pytest
 import tiny
 
 from jaxkd import data
 from jaxkd.commands import train
+from jaxkd.commands.config_files import load
 from jaxkd.config import default
 from jaxkd.data import select
 from jaxkd.data.base import Dataset, Split, View
@@ -99,6 +102,13 @@ def test_the_description_has_steps_and_cost():
     'Cost of training: 24 steps, about 1.74 GFLOPs'
     ' (teacher 746 MFLOPs, distil 994 MFLOPs)'
   )
+
+
+@pytest.mark.slow
+def test_the_readme_shows_a_description():
+  (page,) = pathlib.Path(__file__).parents[1].glob('README.md')
+  _, after = page.read_text().split('$ jaxkd describe gpd_cifar\n')
+  assert after.split('```')[0] == f'{build(load("gpd_cifar")).describe()}\n'
 
 
 def test_a_run_says_what_is_left_to_do(tmp_path, capsys):
