@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-RUN ?= runs/gpd_digits
+RUN ?= runs/demo_digits
 # Tested versions; `make test CONSTRAINTS=` takes the newest ones instead.
 CONSTRAINTS ?= constraints.txt
 
@@ -27,8 +27,8 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' \
 	  $(MAKEFILE_LIST)
 
-demo: $(VENV)/installed ## gap preserving distillation on digits (RUN=folder)
-	$(BIN)/jaxkd train gpd_digits --workdir=$(RUN)
+demo: $(VENV)/installed ## compare plain training, KD and GPD on digits (RUN=folder)
+	$(BIN)/jaxkd train demo_digits --workdir=$(RUN)
 
 docs: $(VENV)/installed-docs ## build the documentation site in build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from jaxkd import config as configs
 from jaxkd.commands import config_files, grid, run_commands
 from jaxkd.runs.expansion import expand
-from jaxkd.runs.study import Member
+from jaxkd.runs.members import Member
 
 plain = st.text(alphabet='ab1 .=/-', max_size=6)
 nested = st.recursive(

@@ -130,7 +130,7 @@ def test_the_graph_is_described_without_data(command):
   status, out, err = command('--describe', config='configs/kd_cifar.py')
   assert status == 0, err
   for line in (
-    r'Phase 1: teacher \(240 epochs, sgd at 0\.05',
+    r'Phase 1: teacher \(240 epochs x 782 steps, sgd at 0\.05',
     r'teacher +resnet32x4 +frozen +7,433,860 +1,083\.0 M',
     r'student +resnet8x4 +learns +1,233,540 +177\.1 M',
     r'teacher +-> +student +0\.9 +kd\(temperature=4\.0\)',

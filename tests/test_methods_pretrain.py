@@ -65,8 +65,12 @@ def test_the_first_phase_has_a_constant_rate():
   method = dict(name='pretrained', pretraining_epochs=4)
   experiment = tiny.experiment(method=method, schedule__milestones=(0.5,))
   lines = [x for x in experiment.describe().splitlines() if 'Phase' in x]
-  assert lines[1].endswith('(4 epochs, sgd at 0.05, constant schedule)')
-  assert lines[2].endswith('(2 epochs, sgd at 0.05, milestones schedule)')
+  assert lines[1].endswith(
+    '(4 epochs x 5 steps, sgd at 0.05, constant schedule)'
+  )
+  assert lines[2].endswith(
+    '(2 epochs x 5 steps, sgd at 0.05, milestones schedule)'
+  )
   sizes = []
   for phase in experiment.phases[1:]:
     optimizer = phase.make_optimizer(1)

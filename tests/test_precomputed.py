@@ -145,7 +145,7 @@ def test_chunks_of_steps_read_the_same_rows(folder, exact):
   chex.assert_trees_all_close(*states, rtol=1e-5, atol=1e-6)
 
 
-def test_the_view_cache_is_exact_and_is_filled_once(folder, tmp_path):
+def test_the_view_cache_is_exact_and_is_filled_once(folder, tmp_path, capsys):
   settings = dict(
     teacher__cache_outputs=True, store__dtype='float32', cache=cache(folder)
   )
@@ -156,7 +156,9 @@ def test_the_view_cache_is_exact_and_is_filled_once(folder, tmp_path):
 
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(guides.Live, 'one', refuse)
+    assert 'images/s, 0% from the view cache' in capsys.readouterr().out
     finish(tmp_path / 'b', **settings)
+    assert 'images/s, 100% from the view cache' in capsys.readouterr().out
     with pytest.raises(AssertionError, match='was run'):  # on other views
       finish(tmp_path / 'c', seed=1, teacher__seed=0, **settings)
   for name in 'ab':

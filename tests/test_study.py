@@ -9,8 +9,9 @@ from scipy import stats
 
 from jaxkd.runs import comparison, experiment
 from jaxkd.runs.artifacts import load_network
+from jaxkd.runs.expansion import expand
 from jaxkd.runs.run import Run
-from jaxkd.runs.study import Study, describe, expand, is_study
+from jaxkd.runs.study import Study, describe, is_study
 
 GAUSSIAN = dict(
   data__name='gaussian_mixture',
@@ -202,6 +203,15 @@ def test_recipes_and_seeds_can_be_added(alone, monkeypatch):
 def test_an_invalid_study_is_refused(changes, message, tmp_path):
   with pytest.raises((KeyError, ValueError), match=message):
     Study(study_of(**changes), tmp_path / 'study')
+
+
+def test_seeds_together_can_have_their_own_test_splits(tmp_path):
+  config = study_of(
+    data__hold_out=0.25,
+    study__together=True,
+    study__vary=('seed', 'teacher.seed', 'data.hold_out_seed'),
+  )
+  assert Study(config, tmp_path / 'study').summary is None
 
 
 def test_a_failure_names_its_recipe(tmp_path):

@@ -315,7 +315,9 @@ class TestStop:
   @pytest.mark.parametrize('stop', [4, 0.45])
   def test_is_described(self, stop):
     text = tiny.experiment(epochs=9, teacher__stop=stop).describe()
-    assert 'teacher (4 of 9 epochs' in text and 'distil (9 epochs' in text
+    assert (
+      'teacher (4 of 9 epochs x 5 steps' in text and 'distil (9 epochs' in text
+    )
 
 
 @pytest.mark.parametrize(

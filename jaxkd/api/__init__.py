@@ -7,7 +7,7 @@ would take, and runs it.
 >>> import jaxkd
 >>> folder = tempfile.mkdtemp()  # instead of the usual cache of teachers
 >>> result = jaxkd.distill('mlp', 'linear', 'digits', epochs=1, cache=folder)
-teacher 1/1: loss ..., test top-1 teacher ... %, ... images/s
+teacher 1/1: loss ..., test top-1 teacher ... %, ... images/s, ... left
 ...
 >>> sorted(result.networks)
 ['student', 'teacher']

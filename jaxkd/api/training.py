@@ -6,8 +6,6 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tqdm import tqdm
-
 from jaxkd import config as configs
 from jaxkd import disk, reports
 from jaxkd.api import settings
@@ -16,6 +14,7 @@ from jaxkd.config import Config
 from jaxkd.runs.experiment import Experiment, Source, build
 from jaxkd.runs.run import Run
 from jaxkd.training.loop import Callback
+from jaxkd.training.progress import say
 
 
 def distill(
@@ -143,5 +142,5 @@ def _finish(
     run.finish()
   line = reports.finished(run.workdir, run.experiment)
   if not (run.workdir / reports.NAME).exists():
-    tqdm.write(line)  # why there is none
+    say(line)  # why there is none
   return Result(workdir, experiment.source.loaded)

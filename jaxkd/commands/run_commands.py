@@ -6,7 +6,7 @@ from typing import Any
 from jaxkd import config as configs
 from jaxkd.commands import config_files
 from jaxkd.config import Config
-from jaxkd.runs.study import Member
+from jaxkd.runs.members import Member
 
 
 def words(

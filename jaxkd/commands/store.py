@@ -10,11 +10,12 @@ import numpy as np
 from tqdm import tqdm
 
 from jaxkd import config as configs
+from jaxkd import text
 from jaxkd.checkpoints import Card
 from jaxkd.config import Config
 from jaxkd.data import batches
 from jaxkd.disk import PARTIAL
-from jaxkd.runs import describe, sources
+from jaxkd.runs import cost, sources
 from jaxkd.runs.cache import Cache, settings_of
 from jaxkd.runs.experiment import Experiment, bound
 from jaxkd.runs.phases import ResolvedPhase
@@ -127,7 +128,7 @@ def _teacher(config: Config) -> Teacher:
     results = test(task.program.modules[TEACHER], variables)
     identity = {**source.network, 'variables': network.card.params_sha256}
   check_results(experiment, TEACHER, phase, results)
-  params, macs = describe.sizes(task.program, TEACHER)
+  params, macs = cost.sizes(task.program, TEACHER)
   card = network.card.with_results(results)
   card = card.replace(network=TEACHER, params=params, macs=macs)
   return Teacher(task, source, variables, card, identity)
@@ -211,7 +212,7 @@ def _fill(store: Store, teacher: Teacher, seed: int) -> None:
       elif written == began[1] + 3:
         seconds = (time.monotonic() - began[0]) / 3
         left = seconds * (len(parts) * slots - written)
-        tqdm.write(f'about {_duration(left)} left')
+        tqdm.write(f'about {text.duration(left)} left')
 
 
 def _logits(
@@ -228,13 +229,3 @@ def _logits(
     inputs = batches.prefetch(split, padded, live.seed, slot)
   for part, examples in zip(due, inputs, strict=True):
     yield part, live.one(stored, examples, size)[: len(part)]
-
-
-def _duration(seconds: float) -> str:
-  """Returns a time span as text."""
-  if seconds < 90:
-    return f'{seconds:.0f} seconds'
-  minutes = seconds / 60
-  return (
-    f'{minutes:.0f} minutes' if minutes < 90 else f'{minutes / 60:.1f} hours'
-  )

@@ -14,8 +14,6 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from tqdm import tqdm
-
 from jaxkd import config as configs
 from jaxkd import reports
 from jaxkd.commands import config_files, grid, run_commands
@@ -25,7 +23,9 @@ from jaxkd.disk import write_json
 from jaxkd.problems import CATALOG
 from jaxkd.reports.comparison import Comparison, compare
 from jaxkd.runs import folder, layout
-from jaxkd.runs.study import Member, Study
+from jaxkd.runs.members import Member
+from jaxkd.runs.study import Study
+from jaxkd.training.progress import say
 
 PAGE = 'comparison.html'
 LAUNCHERS = ('process', 'slurm', 'local')
@@ -143,7 +143,7 @@ def _run(study: Study, jobs: Sequence[Job], options: Options) -> int:
       for member in study.members:
         _claim(member)
       progress = Progress(len(jobs), len(missing))
-      Schedule(missing, launcher, places, progress.ended, tqdm.write).run()
+      Schedule(missing, launcher, places, progress.ended, say).run()
       failures = progress.failures
   if not failures:
     study.finish()
@@ -211,7 +211,7 @@ class Progress:
     self._total, self._missing, self._ended = total, missing, 0
     self._start = time.monotonic()
     if missing < total:
-      tqdm.write(f'{total - missing} of {total} runs are finished')
+      say(f'{total - missing} of {total} runs are finished')
 
   def ended(self, outcome: Outcome) -> None:
     """Notes a run that has ended."""
@@ -223,7 +223,7 @@ class Progress:
       text = f'failed after {took}: {outcome.reason}'
     else:
       text = f'{_headline(job)}, {took}'
-    tqdm.write(f'[{number}/{self._total}] {job.name}: {text}{self._left()}')
+    say(f'[{number}/{self._total}] {job.name}: {text}{self._left()}')
 
   def _left(self) -> str:
     left = self._missing - self._ended

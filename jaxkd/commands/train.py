@@ -70,6 +70,6 @@ def _finish(job: Run | Study, kind: str) -> dict[str, Any]:
   if summary:
     print(f'This {kind} is finished: {path}\n')
   else:
-    summary = job.finish()
+    summary = job.finish(announce=lambda text: print(f'{text}\n', flush=True))
     print(f'\nFinished. Results: {path}\n')
   return summary

@@ -81,6 +81,11 @@ STUDY = dict(
   baseline='',  # a recipe, the same in each group; '': the first of each
   against='',  # drawn against the outcome, with their rank correlation
 )
+# Where metrics go, besides metrics.jsonl.
+LOG = dict(
+  tensorboard=True,  # events and pictures, in the run's folder
+  wandb='',  # PROJECT or ENTITY/PROJECT of Weights & Biases; '': none
+)
 # What --mode=store writes; cached outputs have the same type and top.
 STORE = dict(
   views=1,  # of each image: epoch e shows view e mod views
@@ -132,6 +137,7 @@ def default() -> Config:
       optimizer=OPTIMIZER,
       schedule=SCHEDULE,
       study=STUDY,
+      log=LOG,
     )
   )
 
@@ -197,8 +203,9 @@ FREE = (
   'teacher.settings',
   'teacher.taps',
 )
-# Settings that may differ within one run: locations, and what may have changed.
-PLACES = ('cache', 'data.dir', 'allow_changed')
+# Settings that may differ within one run: locations, what may have changed, and
+# where metrics go.
+PLACES = ('cache', 'data.dir', 'allow_changed', 'log.tensorboard', 'log.wandb')
 
 
 def missing(config: Config) -> list[str]:
@@ -258,7 +265,7 @@ def _mapping(key: str, value: Any) -> Any:
 def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
   """Returns a line for each setting that differs: 'key: old -> new'.
 
-  Locations on disk are not compared. A setting that did not exist yet had its
+  `PLACES` are not compared. A setting that did not exist yet had its
   default.
   """
   flat_new = dict(flat(new))

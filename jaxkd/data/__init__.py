@@ -9,6 +9,7 @@ the jitted step.
 
 import dataclasses
 import inspect
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -65,6 +66,7 @@ __all__ = [
   'spec',
   'stored_split',
   'train_batches',
+  'train_size',
   'train_view',
   'view_count',
   'view_number',
@@ -91,20 +93,22 @@ class Spec(NamedTuple):
   num_classes: K.
   problem: see `Dataset`.
   view: of its images; None if it depends on the files.
+  train: training images, before some are chosen or held out; 0: unknown.
   """
 
   image_shape: tuple[int, int, int]
   num_classes: int
   problem: str = 'classification'
   view: View | None = None
+  train: int = 0
 
 
 SPECS = {
   'digits': Spec((8, 8, 1), 10, view=digits.VIEW),
-  'cifar10': Spec((32, 32, 3), 10, view=cifar.VIEW10),
-  'cifar100': Spec((32, 32, 3), 100, view=cifar.VIEW100),
+  'cifar10': Spec((32, 32, 3), 10, view=cifar.VIEW10, train=50_000),
+  'cifar100': Spec((32, 32, 3), 100, view=cifar.VIEW100, train=50_000),
   # At its default size.
-  'tfds:imagenet2012': Spec((224, 224, 3), 1000),
+  'tfds:imagenet2012': Spec((224, 224, 3), 1000, train=1_281_167),
 }
 
 
@@ -125,7 +129,8 @@ def spec(
     signature = inspect.signature(gaussian_mixture.gaussian_mixture)
     sizes = {k: p.default for k, p in signature.parameters.items()}
     sizes |= settings
-    found = Spec((1, 1, sizes['dimensions']), sizes['num_classes'])
+    shape, train = (1, 1, sizes['dimensions']), sizes['train_size']
+    found = Spec(shape, sizes['num_classes'], train=train)
   else:
     found = SPECS.get(name)
   if found is None or not channels:
@@ -137,6 +142,26 @@ def spec(
       f' {fixed}: set it to 0'
     )
   return found._replace(image_shape=(height, width, channels))
+
+
+def train_size(
+  spec: Spec, few_shot: int, validation: int, hold_out: float
+) -> int:
+  """Returns how many training images are left, without reading them.
+
+  It is exact where all classes have equally many.
+
+  Args:
+    spec: of the data set, with the number of its training images.
+    few_shot: see `load`, as the other arguments.
+    validation: examples of each class.
+    hold_out: a part.
+  """
+  each = spec.train / spec.num_classes
+  part = math.floor(each * hold_out + 0.5) if hold_out < 1 else hold_out
+  part = min(max(part, 1), each - 1) if hold_out else 0
+  left = few_shot or each - validation - part
+  return round(left * spec.num_classes)
 
 
 def _takes(name: str, setting: str) -> bool:

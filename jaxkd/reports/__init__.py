@@ -6,9 +6,10 @@ from jaxkd import disk
 from jaxkd.reports import record, run, study
 from jaxkd.reports.page import render
 from jaxkd.reports.record import MISSING
+from jaxkd.runs import layout
 from jaxkd.runs.experiment import Experiment
 
-NAME = 'report.html'
+NAME = layout.REPORT
 
 __all__ = ['NAME', 'finished', 'render', 'write', 'written']
 

@@ -38,7 +38,7 @@ def of_experiment(experiment: Experiment) -> list[dict[str, Any]]:
 def _notes(phase: ResolvedPhase, name: str) -> list[str]:
   """Returns the lines in the box of a network."""
   _, model, role, *_ = describe.network_cells(phase, name)
-  params, macs = describe.sizes(phase.program, name)
+  params, macs = phase.sizes[name]
   lines = [role, model]
   if params or macs:  # else a function, whose sizes are unknown
     lines += [f'{params:,} parameters', f'{words.count(macs)} MACs']

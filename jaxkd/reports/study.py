@@ -18,8 +18,8 @@ from jaxkd.reports import graphs, page, record, run, tables, thumbnails, words
 from jaxkd.reports.record import MISSING
 from jaxkd.reports.tables import Cell, Row, Table
 from jaxkd.runs import comparison, folder, layout, lock
+from jaxkd.runs.expansion import expand
 from jaxkd.runs.experiment import bound
-from jaxkd.runs.study import expand
 from jaxkd.training import log
 
 Results = dict[str, dict[str, list[float | None]]]  # of one recipe

@@ -62,6 +62,16 @@ class Source:
     return spec.num_classes if spec else self.dataset.num_classes
 
   @property
+  def train_images(self) -> int:
+    """Training images; read from the data only if need be, 0 if unknown."""
+    spec, section = self._spec, self.settings
+    if spec and spec.train:
+      return data.train_size(
+        spec, section.few_shot, section.validation, section.hold_out
+      )
+    return 0 if self.sizes else len(self.dataset.train)
+
+  @property
   def class_names(self) -> tuple[str, ...]:
     """K names."""
     return tuple(self.dataset.class_names)
@@ -119,17 +129,26 @@ class Experiment:
     lines = [x for phase in self.phases for x in phase.differences]
     return list(dict.fromkeys(lines))
 
-  def describe(self) -> str:
-    """Returns the phases, their networks and transfers, as text."""
-    config = self.config
+  def describe(self, done: Mapping[str, str] | None = None) -> str:
+    """Returns the phases, their networks, transfers and cost, as text.
+
+    Args:
+      done: phase -> why it will not be trained; only named then.
+    """
+    config, images = self.config, self.source.train_images
     shape = 'x'.join(map(str, self.image_shape))
     head = (
-      f'{config.method.name} on {config.data.name}: images {shape},'
+      f'{config.method.name} on {config.data.name}:'
+      f' {f"{images:,} " if images else ""}images {shape},'
       f' {self.num_classes} classes, batches of {config.batch_size},'
       f' seed {config.seed}'
     )
-    texts = [describe.phase_text(*pair) for pair in enumerate(self.phases, 1)]
-    return '\n\n'.join([head, *texts])
+    texts = [
+      describe.phase_text(number, phase, images, (done or {}).get(phase.name))
+      for number, phase in enumerate(self.phases, 1)
+    ]
+    phases = [x for x in self.phases if x.name not in (done or {})]
+    return '\n\n'.join([head, *texts, describe.cost_text(phases, images)])
 
 
 def build(config: Config, source: Source | None = None) -> Experiment:

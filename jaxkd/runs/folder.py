@@ -5,13 +5,12 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tqdm import tqdm
-
 from jaxkd import config as configs
 from jaxkd import methods
 from jaxkd.catalog import lookup
 from jaxkd.disk import PARTIAL, write_json
 from jaxkd.runs import layout, lock
+from jaxkd.training.progress import say
 
 # A run's files -> their names in version 0.1; see also `layout`.
 FORMER = {'pretrained.json': 'given.json'}
@@ -159,4 +158,4 @@ def note_changes(
   earlier = json.loads(path.read_text()) if path.exists() else []
   write_json(path, [*earlier, changes])
   for kind, lines in changes.items():
-    tqdm.write(f'resumed with {KINDS[kind]}: {"; ".join(lines)}')
+    say(f'resumed with {KINDS[kind]}: {"; ".join(lines)}')

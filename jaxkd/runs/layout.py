@@ -8,6 +8,7 @@ from jaxkd.disk import NETWORKS
 
 CONFIG = 'config.json'
 SUMMARY = 'summary.json'  # exists when the run is finished
+REPORT = 'report.html'  # for people, with all results
 
 
 def is_run(workdir: pathlib.Path) -> bool:

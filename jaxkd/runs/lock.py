@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from tqdm import tqdm
+from jaxkd.training.progress import say
 
 try:
   import fcntl
@@ -249,7 +249,7 @@ def _gives_sign_of_life(
   first = touched()
   if time.time() - first > old:
     return False
-  tqdm.write(
+  say(
     f'{path.parent} was in use by {_who(holder)}: waiting up to'
     f' {PATIENCE:.0f} s for a sign of life of it'
   )

@@ -13,7 +13,7 @@ from jaxkd.config import Config
 from jaxkd.data.base import Dataset
 from jaxkd.graph import OBJECTIVES, Frozen, Graph, Model, Phase
 from jaxkd.graph.program import Program, bind
-from jaxkd.runs import sections, sources
+from jaxkd.runs import cost, sections, sources
 from jaxkd.runs.interfaces import Data, Interface, Interfaces
 from jaxkd.training import mesh
 from jaxkd.training import optimizer as optimizers
@@ -38,7 +38,9 @@ class ResolvedPhase:
   schedule: name of the learning rate's schedule.
   seed: of initial values, order, views and the step.
   optimizer: its name.
-  make_optimizer: steps per epoch -> the optimizer, over the learning owners.
+  make_schedules: steps per epoch -> the learning rate at a step, by owner; ''
+    -> that of all owners.
+  make_optimizer: the same -> the optimizer, over the learning owners.
   ema: decay of the weights' moving average; 0: no average.
   batch_size: over all devices.
   save_every_steps: saves inside an epoch; 0 saves after each epoch only.
@@ -56,6 +58,7 @@ class ResolvedPhase:
   schedule: str
   seed: int
   optimizer: str
+  make_schedules: Callable[[int], dict[str, optax.Schedule]]
   make_optimizer: Callable[[int], optax.GradientTransformation]
   ema: float
   batch_size: int
@@ -89,13 +92,14 @@ class ResolvedPhase:
 
   def task(self, dataset: Dataset) -> Task:
     """Returns all that the phase's training is a function of."""
+    steps = steps_per_epoch(dataset, self.batch_size)
     return Task(
       name=self.name,
       program=self.program,
       dataset=dataset,
       problem=problems.of(dataset),
       mesh=mesh.make_mesh(),
-      optimizer=self.make_optimizer(steps_per_epoch(dataset, self.batch_size)),
+      optimizer=self.make_optimizer(steps),
       epochs=self.epochs,
       length=self.length,
       batch_size=self.batch_size,
@@ -103,6 +107,31 @@ class ResolvedPhase:
       ema=self.ema,
       every_steps=self.save_every_steps,
       sources=self.sources,
+      rates=self.make_schedules(steps),
+    )
+
+  def steps(self, images: int) -> int:
+    """Returns the steps of an epoch of so many training images."""
+    return -(-images // self.batch_size)
+
+  def training_flops(self, images: int) -> int:
+    """Returns the FLOPs of training on so many images, in all epochs."""
+    return self.epochs * images * self.flops.training
+
+  @functools.cached_property
+  def sizes(self) -> dict[str, tuple[int, int]]:
+    """Parameters and MACs per image of each network; 0 if unknown."""
+    names = self.graph.networks
+    return {name: cost.sizes(self.program, name) for name in names}
+
+  @functools.cached_property
+  def flops(self) -> cost.Flops:
+    """What the phase costs for one image."""
+    macs = {name: macs for name, (_, macs) in self.sizes.items()}
+    two = self.optimizer in optimizers.TWO_GRADIENTS
+    return cost.Flops(
+      cost.training(self.program, macs, gradients=1 + two),
+      cost.testing(self.graph, macs),
     )
 
 
@@ -139,6 +168,9 @@ def resolve(
     rate = settings.learning_rate if rate is None else rate
     name = name if graph.guided else optimizers.unguided(name)
     schedule = phase.schedule or config.schedule.name
+    schedules = functools.partial(
+      _schedules, config, graph, length, rate, schedule
+    )
     resolved.append(
       ResolvedPhase(
         phase=phase,
@@ -151,9 +183,8 @@ def resolve(
         schedule=schedule,
         seed=config.seed if phase.seed is None else phase.seed,
         optimizer=name,
-        make_optimizer=functools.partial(
-          _optimizer, config, graph, name, length, rate, schedule
-        ),
+        make_schedules=schedules,
+        make_optimizer=functools.partial(_optimizer, config, name, schedules),
         ema=0.0 if prepares else settings.ema,
         batch_size=config.batch_size,
         save_every_steps=config.save_every_steps,
@@ -273,39 +304,58 @@ def _read_by_section(phase: Phase) -> dict[str, str]:
   return {**own, **heads}
 
 
-def _optimizer(
+def _schedules(
   config: Config,
   graph: Graph,
-  name: str,
   length: int,
   learning_rate: float,
   schedule: str,
+  steps: int,
+) -> dict[str, optax.Schedule]:
+  """Returns a phase's learning rates at a step.
+
+  Args:
+    config: of the run.
+    graph: of the phase.
+    length: epochs of the schedule.
+    learning_rate: the peak of owners without a rate of their own.
+    schedule: its name.
+    steps: per epoch.
+
+  Returns:
+    Owner -> its schedule if any has a rate of its own; else '' -> that of all.
+  """
+  rates = config.optimizer.rates.to_dict()
+  shape = {**config.schedule.to_dict(), 'name': schedule}
+  owners = (*graph.learners, OBJECTIVES) if rates else ('',)
+  return {
+    owner: optimizers.make_schedule(
+      learning_rate=rates.get(owner, learning_rate),
+      epochs=length,
+      steps_per_epoch=steps,
+      **shape,
+    )
+    for owner in owners
+  }
+
+
+def _optimizer(
+  config: Config,
+  name: str,
+  schedules: Callable[[int], dict[str, optax.Schedule]],
   steps: int,
 ) -> optax.GradientTransformation:
   """Returns a phase's optimizer, with a rate for each owner if any is set.
 
   Args:
     config: of the run.
-    graph: of the phase.
     name: of the optimizer.
-    length: epochs of the schedule.
-    learning_rate: the peak of owners without a rate of their own.
-    schedule: its name.
+    schedules: see `_schedules`.
     steps: per epoch.
   """
   settings = config.optimizer.to_dict()
-  rates = settings.pop('rates')
-  for key in ('name', 'learning_rate', 'ema'):
+  for key in ('name', 'learning_rate', 'rates', 'ema'):
     del settings[key]
-  shape = {**config.schedule.to_dict(), 'name': schedule}
-
-  def schedule_of(rate: float) -> optax.Schedule:
-    return optimizers.make_schedule(
-      learning_rate=rate, epochs=length, steps_per_epoch=steps, **shape
-    )
-
-  schedules = schedule_of(learning_rate)
-  if rates:
-    owners = (*graph.learners, OBJECTIVES)
-    schedules = {o: schedule_of(rates.get(o, learning_rate)) for o in owners}
-  return optimizers.make_optimizer(name=name, schedules=schedules, **settings)
+  by_owner = schedules(steps)
+  one = by_owner.get('')
+  return optimizers.make_optimizer(name, one or by_owner, **settings)

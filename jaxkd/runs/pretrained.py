@@ -4,7 +4,6 @@ import math
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from jaxkd import checkpoints, problems, tree
 from jaxkd import config as configs
@@ -20,6 +19,7 @@ from jaxkd.runs.phases import ResolvedPhase
 from jaxkd.training.evaluation import Evaluator
 from jaxkd.training.phase import module_variables
 from jaxkd.training.precomputed import Source
+from jaxkd.training.progress import say
 from jaxkd.types import Variables
 
 
@@ -222,7 +222,7 @@ def _check_accuracy(
     f' of {dataset.name}, where guessing has {display.show(guess)}'
   )
   if model.allow_guessing:
-    tqdm.write(f'{fact}: it may, since allow_guessing is set')
+    say(f'{fact}: it may, since allow_guessing is set')
     return
   images = input_of(dataset.image_shape, dataset.view)
   images = interface.target if interface else images

@@ -30,7 +30,7 @@ def card_of(
     variables: its arrays.
   """
   model, module = phase.models[name], phase.program.modules[name]
-  params, macs = describe.sizes(phase.program, name)
+  params, macs = phase.sizes[name]
   dataset = experiment.dataset
   interface = phase.interfaces.get(name)
   own = interface.target if interface else None

@@ -8,6 +8,7 @@ A run lives in its workdir:
   pretrained.json    digests of networks that come from checkpoints, likewise
   changes.json       what differed when it was resumed with `allow_changed`
   metrics.jsonl      one object per epoch; tensorboard/ has the same
+  wandb.json         the run of Weights & Biases, if there is one
   gap.png            accuracies and losses of the networks, epoch by epoch
   reliability.png    how well a network is calibrated; --mode=eval draws it
   checkpoints/PHASE  states of the training, to resume from
@@ -22,17 +23,15 @@ See `layout` and `folder` for the names that version 0.1 gave to some of them.
 import functools
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-
-from tqdm import tqdm
 
 from jaxkd import checkpoints, plots
 from jaxkd import config as configs
 from jaxkd.checkpoints import SavedNetwork, native
 from jaxkd.disk import write_json
 from jaxkd.graph import Graph, Learner
-from jaxkd.runs import folder, layout, preflight, results, sources
+from jaxkd.runs import folder, layout, plan, preflight, results, sources
 from jaxkd.runs.cache import Cache, settings_of
 from jaxkd.runs.experiment import Experiment
 from jaxkd.runs.lock import locked
@@ -42,9 +41,11 @@ from jaxkd.runs.pretrained import (
   load_pretrained,
   sources_of,
 )
+from jaxkd.runs.tracking import Tracking
 from jaxkd.training import log
 from jaxkd.training.loop import Callback
 from jaxkd.training.phase import train_phase
+from jaxkd.training.progress import say
 from jaxkd.types import Tree
 
 DATA, PRETRAINED = 'data.json', 'pretrained.json'
@@ -58,6 +59,7 @@ class Run:
     experiment: Experiment,
     workdir: pathlib.Path,
     callbacks: Sequence[Callback] = (),
+    later: Callable[[float], float] | None = None,
   ):
     """Opens the folder, new or interrupted; writes nothing yet.
 
@@ -66,14 +68,20 @@ class Run:
       workdir: its folder.
       callbacks: called after each epoch of each phase; one that returns True
         ends the phase.
+      later: the time of the study's runs after it, see `Forecast`.
 
     Raises:
+      ImportError: `log.wandb` is set, and W&B is not installed.
       ValueError: the folder holds a run of another config, or something else.
     """
     self.experiment = experiment
     self.workdir = workdir
     self._callbacks = tuple(callbacks)
     self._config = configs.resolved(experiment.config)
+    names = [phase.name for phase in experiment.phases]
+    log = experiment.config.log
+    self._tracking = Tracking(log, workdir, self._config, names)
+    self._later = later
     # Transfer -> parameters of its objective, for later phases.
     self._objectives: dict[str, Tree] = {}
     self._check_folder()
@@ -87,35 +95,42 @@ class Run:
     """The result of a finished run, or None."""
     return folder.read_summary(self.workdir)
 
-  def finish(self) -> dict[str, Any]:
+  def finish(self, announce: plan.Announce | None = None) -> dict[str, Any]:
     """Runs the phases that are not finished, and returns the summary.
+
+    Args:
+      announce: called with what the run will do, before it is trained.
 
     Raises:
       LockedError: another process works in the folder.
       ValueError: whatever cannot work, before anything is trained.
     """
-    with locked(self.workdir):
+    with locked(self.workdir), self._tracking:
       self._check_folder()
-      return self.summary or self._finish()
+      return self.summary or self._finish(announce)
 
   def _check_folder(self) -> None:
     """Refuses a folder of another config, or of something else."""
     allowed = self.experiment.config.allow_changed
     folder.check(self.workdir, self._config, 'run', allowed=allowed)
 
-  def _finish(self) -> dict[str, Any]:
+  def _finish(self, announce: Callable[[str], object] | None) -> dict[str, Any]:
     networks = load_pretrained(self.experiment)
     preflight.check(self.experiment, networks)
     self._check_cache()
     pretrained_results = evaluate_pretrained(self.experiment, networks)
     self._claim(networks)
     for note in self.experiment.dataset.notes:
-      tqdm.write(f'data: {note}')
+      say(f'data: {note}')
     for name, network in networks.items():
       for note in network.card.notes:
-        tqdm.write(f'{name}: {network.card.converted_from}: {note}')
+        say(f'{name}: {network.card.converted_from}: {note}')
     for line in self.experiment.differences:
-      tqdm.write(line)
+      say(line)
+    done = plan.done(self.experiment, self.workdir, self._cache)
+    if announce:
+      announce(self.experiment.describe(done))
+    self._forecast = plan.forecast(self.experiment, done, self._later)
     for phase in self.experiment.phases:
       networks |= (
         self._finished(phase, networks)
@@ -130,6 +145,7 @@ class Run:
         for phase in self.experiment.phases
       },
     )
+    self._tracking.result(summary['networks'])
     write_json(self.workdir / layout.SUMMARY, summary)
     return summary
 
@@ -273,7 +289,7 @@ class Run:
     if network is None:
       return None
     path, name = str(self._cache.path(settings)), phase.graph.result
-    tqdm.write(f'{name}: trained before, from {path}')
+    say(f'{name}: trained before, from {path}')
     self._finish_phase(
       phase, {name: network}, {}, {'seconds': 0.0, 'cached': path}
     )
@@ -301,6 +317,9 @@ class Run:
       self._objectives,
       pretrained_results,
       self._callbacks,
+      tensorboard=self.experiment.config.log.tensorboard,
+      trackers=self._tracking.trackers,
+      forecast=self._forecast,
     )
     self._keep_learned(phase, outcome.objectives)
     trained, frozen = {}, {}
@@ -316,7 +335,7 @@ class Run:
     if phase.reusable:
       settings, name = settings_of(self.experiment, phase), phase.graph.result
       path = self._cache.store(settings, *trained[name])
-      tqdm.write(f'{name}: kept in {path}')
+      say(f'{name}: kept in {path}')
     stopped = outcome.record.stopped
     cost = {
       'epochs': stopped or task.epochs,

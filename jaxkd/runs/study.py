@@ -21,47 +21,28 @@ import hashlib
 import json
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
-
-from tqdm import tqdm
+from typing import Any
 
 from jaxkd import config as configs
 from jaxkd import plots, problems
 from jaxkd.catalog import lookup
 from jaxkd.config import Config
 from jaxkd.disk import write_json
-from jaxkd.problems import Display, Problem
+from jaxkd.problems import Problem
 from jaxkd.runs import cache, comparison, folder, layout, preflight
+from jaxkd.runs.describe import recipes_text
 from jaxkd.runs.expansion import expand
 from jaxkd.runs.experiment import Experiment, build
 from jaxkd.runs.lock import LockedError, locked
+from jaxkd.runs.members import Member, check_seeds, names
+from jaxkd.runs.plan import Announce
 from jaxkd.runs.provenance import provenance
 from jaxkd.runs.run import Run
 from jaxkd.runs.vmapped import Networks, run_together
+from jaxkd.training.progress import Runs, say
 
 # Called with a run's folder and its experiment, if that is at hand.
 AfterRun = Callable[[pathlib.Path, Experiment | None], object]
-
-# Settings that may differ between seeds that are trained together.
-TOGETHER = ('seed', 'teacher.seed', 'data.settings.seed')
-
-
-class Member(NamedTuple):
-  """A run of a study.
-
-  recipe: its name.
-  seed: as in `study.seeds`.
-  config: of the run.
-  folder: where it is run.
-  prepared: phase -> a key that is the same for all runs that share the network
-    which the phase prepares, see `cache.prepared`.
-  """
-
-  recipe: str
-  seed: int
-  config: Config
-  folder: pathlib.Path
-  prepared: Mapping[str, str]
 
 
 def is_study(config: Config) -> bool:
@@ -70,11 +51,11 @@ def is_study(config: Config) -> bool:
 
 
 def describe(config: Config) -> str:
-  """Returns the first run of each recipe, as text."""
-  return '\n\n'.join(
-    f'Recipe {name}, {len(runs)} seeds\n\n{build(runs[0]).describe()}'
-    for name, runs in expand(config).items()
-  )
+  """Returns the recipes, and the first run of each, as text."""
+  experiments = {n: build(runs[0]) for n, runs in expand(config).items()}
+  texts = [f'Recipe {n}\n\n{x.describe()}' for n, x in experiments.items()]
+  seeds = config.study.seeds or (config.seed,)
+  return '\n\n'.join([recipes_text(experiments, len(seeds)), *texts])
 
 
 def _build(name: str, config: Config) -> Experiment:
@@ -83,49 +64,6 @@ def _build(name: str, config: Config) -> Experiment:
     return build(config)
   except (KeyError, ValueError) as error:
     raise ValueError(f'recipe {name!r}: {error}') from error
-
-
-def _check_seeds(name: str, runs: list[Experiment], together: bool) -> None:
-  """Refuses seeds that are one run, or that cannot be trained together."""
-  identities = set()
-  for run in runs:
-    seeds = [phase.seed for phase in run.phases]
-    identity = json.dumps([seeds, configs.resolved(run.config)['data']])
-    if identity in identities:
-      raise ValueError(
-        f'recipe {name!r} has one run for several seeds: they are equal, or no'
-        ' setting in study.vary makes a difference. (A run that only trains a'
-        ' teacher is seeded by teacher.seed)'
-      )
-    identities.add(identity)
-  first, *others = (configs.resolved(run.config) for run in runs)
-  for other in others if together else []:
-    for line in configs.differing(first, other):
-      if line.partition(':')[0] not in TOGETHER:
-        raise ValueError(
-          'seeds that are trained together must differ in nothing but'
-          f' {", ".join(TOGETHER)}; recipe {name!r} has {line}'
-        )
-
-
-def _names(
-  experiment: Experiment, together: bool
-) -> tuple[set[str], dict[str, Display]]:
-  """Returns the networks and the metrics that a run has results of."""
-  problem = experiment.source.problem
-  networks: set[str] = set()
-  for phase in experiment.phases:
-    networks |= set(phase.graph.networks)
-    if phase.ema:
-      networks |= {f'{name}_ema' for name in phase.graph.trained}
-  if not together:
-    return networks, problem.reported
-  shown = dict(problem.displays)
-  square = shown.get('posterior_square')
-  train = {**shown, **({'frobenius': square} if square else {})}
-  metrics = shown | {f'train_{key}': value for key, value in train.items()}
-  best = {f'{name}_best' for name in networks}
-  return networks | best | {'target'}, metrics
 
 
 class Study:
@@ -165,7 +103,7 @@ class Study:
     for name, runs in self._runs.items():
       # Only for the checks: their data would fill the memory.
       experiments = [_build(name, run) for run in runs]
-      _check_seeds(name, experiments, config.study.together)
+      check_seeds(name, experiments, config.study.together)
       self._check_metrics(name, experiments[0])
       self._paths[name] = [preflight.checkpoint_paths(x) for x in experiments]
       self._prepared[name] = [cache.prepared(x) for x in experiments]
@@ -179,7 +117,7 @@ class Study:
         {k: v for x in groups for k, v in x.items()},
         settings.baseline,
       )
-    networks, metrics = _names(experiment, settings.together)
+    networks, metrics = names(experiment, settings.together)
     for key in (*settings.columns, settings.outcome, settings.against):
       network, slash, metric = key.partition('/')
       if key and not (network in networks and slash and metric):
@@ -243,8 +181,11 @@ class Study:
       self._begin()
       yield
 
-  def finish(self) -> dict[str, Any]:
+  def finish(self, announce: Announce | None = None) -> dict[str, Any]:
     """Runs the recipes and seeds that are not finished; returns the summary.
+
+    Args:
+      announce: called with what the study will do, before anything is trained.
 
     Raises:
       LockedError: another process works in the folder.
@@ -252,7 +193,7 @@ class Study:
     """
     with locked(self.workdir):
       self._check_folder()
-      return self.summary or self._finish()
+      return self.summary or self._finish(announce)
 
   def _check_folder(self) -> None:
     """Refuses a folder of another config, or of something else."""
@@ -262,13 +203,23 @@ class Study:
     self._check_checkpoints()
     write_json(self.workdir / layout.CONFIG, self._config)
 
-  def _finish(self) -> dict[str, Any]:
+  def _finish(self, announce: Announce | None) -> dict[str, Any]:
     self._begin()
+    if announce:
+      first = {name: build(runs[0]) for name, runs in self._runs.items()}
+      announce(recipes_text(first, len(self.seeds)))
+    self._clock = Runs(
+      sum(
+        folder.read_summary(self._folder(name, seed)) is None
+        for name in self._runs
+        for seed in self.seeds
+      )
+    )
     one = self._together if self.settings.together else self._alone
     recipes = {}
-    for name, runs in self._runs.items():
+    for number, (name, runs) in enumerate(self._runs.items(), 1):
       if self._is_missing(name):
-        tqdm.write(f'Recipe {name}')
+        say(f'Recipe {name} ({number} of {len(self._runs)})')
       try:
         recipes[name] = _by_seed(one(name, runs))
       except LockedError:
@@ -307,13 +258,14 @@ class Study:
 
   def _alone(self, name: str, runs: list[Config]) -> list[Networks]:
     """Returns the results of each seed, from a run of its own."""
-    networks = []
+    networks, clock = [], self._clock
     for seed, config in zip(self.seeds, runs, strict=True):
       place = self._folder(name, seed)
       summary = folder.read_summary(place)
       if summary is None:
         experiment = build(config)
-        summary = Run(experiment, place).finish()
+        run = Run(experiment, place, later=clock.later)
+        summary = clock.timed(run.finish)
       else:
         experiment = None
         new, allowed = configs.resolved(config), config.allow_changed

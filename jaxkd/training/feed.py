@@ -148,6 +148,10 @@ class Feed:
       'temporary': max(getattr(s, 'temp_size_in_bytes', 0) for s in sizes),
     }
 
+  def notes(self) -> list[str]:
+    """Returns what is shown beside the throughput, such as hits of a cache."""
+    return [note for x in self.guides.values() if (note := x.note())]
+
   def calls(self, epoch: int, start: int) -> Iterator[Call]:
     """Yields the calls that make up an epoch.
 

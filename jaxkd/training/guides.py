@@ -46,6 +46,10 @@ class Guide(Protocol):
     """
     ...
 
+  def note(self) -> str:
+    """Returns what the progress shows of it, in a few words; '': nothing."""
+    ...
+
 
 class Stored:
   """Reads a finished store."""
@@ -65,6 +69,10 @@ class Stored:
     del stored, examples
     logits = self._store.read(self._slot, indices.reshape(-1))
     return logits.reshape(*indices.shape, *logits.shape[1:])
+
+  def note(self) -> str:
+    """See `Guide`."""
+    return ''
 
 
 class Live:
@@ -116,6 +124,10 @@ class Live:
     if not stored:
       return self.one(stored, examples, len(examples['index']))[None]
     return np.stack([self.one(stored, index, len(index)) for index in indices])
+
+  def note(self) -> str:
+    """See `Guide`."""
+    return ''
 
   def one(
     self, stored: StoredSplit | None, examples: Any, size: int
@@ -212,6 +224,11 @@ class Cached:
       self._fill(stored)
     logits = self._store.read(numbers, flat)
     return logits.reshape(*indices.shape, *logits.shape[1:])
+
+  def note(self) -> str:
+    """Returns the share of logits that were in the cache."""
+    total = self.hits + self.misses
+    return f'{self.hits / total:.0%} from the view cache' if total else ''
 
   def close(self) -> None:
     """Writes everything to disk."""

@@ -5,20 +5,23 @@ Metrics are fetched one call late, so that the device never waits for Python.
 
 import dataclasses
 import math
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from tqdm import tqdm
+import optax
 
 from jaxkd.graph.program import Program
 from jaxkd.problems import Problem
+from jaxkd.training import progress
 from jaxkd.training.checkpoint import Checkpoints
 from jaxkd.training.divergence import DivergedError, advice
 from jaxkd.training.evaluation import Evaluator
 from jaxkd.training.feed import Feed
+from jaxkd.training.gap import gaps
 from jaxkd.training.log import Log
+from jaxkd.training.progress import Forecast
 from jaxkd.training.state import State, averages_of, variables_of
 from jaxkd.types import Metrics, Variables
 
@@ -84,6 +87,8 @@ class Loop:
   epochs: to train in all.
   checkpoints: where the state is kept.
   log: where metrics go.
+  forecast: of the time that is left of the run.
+  rates: the learning rate at a step, by the owner whose it is; '': of all.
   every_steps: saves inside an epoch; 0 saves after each epoch only.
   callbacks: called after each epoch.
   undefined: () -> the frozen networks whose outputs are NaN for some training
@@ -98,6 +103,8 @@ class Loop:
   epochs: int
   checkpoints: Checkpoints
   log: Log
+  forecast: Forecast
+  rates: Mapping[str, optax.Schedule] = dataclasses.field(default_factory=dict)
   every_steps: int = 0
   callbacks: Sequence[Callback] = ()
   undefined: Callable[[], list[str]] = list
@@ -118,14 +125,9 @@ class Loop:
     self.feed.compile(state)
     steps = self.feed.steps_per_epoch
     first, done = divmod(int(state.step), steps)
-    with tqdm(
-      total=self.epochs * steps,
-      initial=int(state.step),
-      unit='step',
-      disable=not sys.stderr.isatty(),
-      dynamic_ncols=True,
-      leave=False,
-    ) as bar:
+    self.forecast.begin(self.phase, int(state.step))
+    self.forecast.started(time.monotonic() - self._mark)
+    with progress.bar(self.epochs * steps, int(state.step)) as bar:
       for epoch in range(first, self.epochs):
         bar.set_description(f'{self.phase} {epoch + 1}/{self.epochs}')
         state = self._epoch(state, record, epoch, done, bar)
@@ -138,7 +140,12 @@ class Loop:
     return state
 
   def _epoch(
-    self, state: State, record: Record, epoch: int, done: int, bar: tqdm
+    self,
+    state: State,
+    record: Record,
+    epoch: int,
+    done: int,
+    bar: progress.tqdm,
   ) -> State:
     """Trains for an epoch, of which some steps may be done already."""
     pending: list[tuple[int, Metrics]] = []  # the last call's, not fetched yet
@@ -146,10 +153,15 @@ class Loop:
 
     def fetch() -> None:
       nonlocal clock
+      values = {}
       while pending:
-        self._report(record, epoch, *pending.pop(), bar)
-      record.seconds += time.monotonic() - clock
-      clock = time.monotonic()
+        values = self._add(record, epoch, *pending.pop())
+      now = time.monotonic()
+      record.seconds += now - clock
+      self.forecast.trained(len(values.get('loss', ())), now - clock)
+      clock = now
+      if values and not bar.disable:
+        self._show(record, values, bar)
 
     for call in self.feed.calls(epoch, done):
       state, metrics = call.run(state)
@@ -165,10 +177,14 @@ class Loop:
     fetch()
     return state
 
-  def _report(
-    self, record: Record, epoch: int, done: int, metrics: Metrics, bar: tqdm
-  ) -> None:
-    """Adds one call's metrics to the epoch's sums; raises DivergedError."""
+  def _add(
+    self, record: Record, epoch: int, done: int, metrics: Metrics
+  ) -> dict[str, np.ndarray]:
+    """Adds one call's metrics to the epoch's sums, and returns them.
+
+    Raises:
+      DivergedError: a loss is NaN or infinite.
+    """
     values = {k: np.asarray(v, np.float64) for k, v in metrics.items()}
     for step in np.flatnonzero(~np.isfinite(values['loss'])):
       transfers = [
@@ -180,20 +196,32 @@ class Loop:
       self._diverged(epoch, done + int(step), 'training loss', loss, transfers)
     for name, value in values.items():
       record.sums[name] = record.sums.get(name, 0.0) + float(value.sum())
-    steps = len(values['loss'])
-    record.steps += steps
-    bar.update(steps)
+    record.steps += len(values['loss'])
+    return values
+
+  def _show(
+    self, record: Record, values: Mapping[str, np.ndarray], bar: progress.tqdm
+  ) -> None:
+    """Moves the bar by one call, and shows its last step's metrics."""
     headline = self.problem.headline
     display = self.problem.displays[headline]
-    last = values[f'{headline}/{self.program.graph.trained[-1]}'][-1]
-    bar.set_postfix_str(
-      f'loss {values["loss"][-1]:.3f}, train {display.label}'
-      f' {display.show(last)}, {record.images_per_second:.0f} images/s',
-      refresh=False,
-    )
+    last = values[f'{headline}/{self.program.graph.result}'][-1]
+    parts = [
+      f'loss {values["loss"][-1]:.3f}',
+      f'train {display.label} {display.show(last)}',
+      *self._speed(record),
+    ]
+    bar.set_postfix_str(progress.joined(parts), refresh=False)
+    bar.update(len(values['loss']))
+
+  def _speed(self, record: Record) -> list[str]:
+    """Returns the parts of a line about throughput and time."""
+    speed = f'{record.images_per_second:.0f} images/s'
+    return [speed, *self.feed.notes(), str(self.forecast)]
 
   def _finish_epoch(self, state: State, record: Record, epoch: int) -> Epoch:
-    """Evaluates the trained networks, logs, prints a line, and saves."""
+    """Evaluates the trained networks, logs, saves, and prints a line."""
+    began = time.monotonic()
     means = {f'train/{k}': v / record.steps for k, v in record.sums.items()}
     record.sums, record.steps = {}, 0
     variables = variables_of(self.program, state)
@@ -207,21 +235,37 @@ class Loop:
       for name, result in record.last.items()
       for k, v in result.items()
     }
-    speed = {'images_per_second': record.images_per_second}
-    metrics = {**means, **tests, **speed}
+    metrics = {
+      **means,
+      **tests,
+      **gaps(self.program.graph, record.last, self.problem.headline),
+      **self._rates(int(state.step)),
+      'images_per_second': record.images_per_second,
+    }
     self.log.write(epoch + 1, int(state.step), metrics)
+    self._save(state, record)
+    self.forecast.tested(time.monotonic() - began)
     label = self.problem.displays[self.problem.headline].label
     shown = ', '.join(
       f'{name} {self.problem.show_headline(result)}'
       for name, result in record.last.items()
     )
-    tqdm.write(
-      f'{self.phase} {epoch + 1}/{self.epochs}: loss'
-      f' {means["train/loss"]:.4f}, test {label} {shown},'
-      f' {record.images_per_second:.0f} images/s'
-    )
-    self._save(state, record)
+    parts = [
+      f'loss {means["train/loss"]:.4f}',
+      f'test {label} {shown}',
+      *self._speed(record),
+    ]
+    line = progress.joined(parts)
+    progress.say(f'{self.phase} {epoch + 1}/{self.epochs}: {line}')
     return Epoch(self.phase, epoch + 1, self.epochs, metrics)
+
+  def _rates(self, steps: int) -> dict[str, float]:
+    """Returns the learning rates of the last one of so many steps."""
+    rates: dict[str, Any] = {
+      f'learning_rate/{owner}' if owner else 'learning_rate': rate(steps - 1)
+      for owner, rate in self.rates.items()
+    }
+    return {name: float(rate) for name, rate in rates.items()}
 
   def _save(self, state: State, record: Record) -> None:
     now = time.monotonic()

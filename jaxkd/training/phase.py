@@ -9,23 +9,23 @@ import jax
 import numpy as np
 import optax
 from jax.sharding import Mesh
-from tqdm import tqdm
 
 from jaxkd import reparam, tree
 from jaxkd.data.base import Dataset
 from jaxkd.graph.program import Program
 from jaxkd.problems import Problem
 from jaxkd.training import mesh as meshes
-from jaxkd.training import precomputed
+from jaxkd.training import precomputed, samples
 from jaxkd.training import state as states
 from jaxkd.training.checkpoint import Checkpoints
 from jaxkd.training.divergence import undefined
 from jaxkd.training.evaluation import Evaluator
 from jaxkd.training.feed import Feed, steps_per_epoch
 from jaxkd.training.guides import Cached, Guide, Stored
-from jaxkd.training.log import Log
+from jaxkd.training.log import Log, Tracker
 from jaxkd.training.loop import Callback, Loop, Record
 from jaxkd.training.precomputed import Source
+from jaxkd.training.progress import Forecast, Part, say
 from jaxkd.training.step import make_step
 from jaxkd.types import Tree, Variables
 
@@ -48,6 +48,8 @@ class Task:
   ema: decay of the weights' moving average; 0: no average.
   every_steps: saves inside an epoch; 0 saves after each epoch only.
   sources: where the logits of the program's `precomputed` networks come from.
+  rates: the schedules of the optimizer's learning rates, to be logged: by
+    owner, or '' -> that of all.
   """
 
   name: str
@@ -63,6 +65,7 @@ class Task:
   ema: float = 0.0
   every_steps: int = 0
   sources: Mapping[str, Source] = dataclasses.field(default_factory=dict)
+  rates: Mapping[str, optax.Schedule] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +93,10 @@ def train_phase(
   carried: Mapping[str, Tree] | None = None,
   results: Mapping[str, dict[str, float]] | None = None,
   callbacks: Sequence[Callback] = (),
+  *,
+  tensorboard: bool = True,
+  trackers: Sequence[Tracker] = (),
+  forecast: Forecast | None = None,
 ) -> Trained:
   """Trains a phase, or resumes its training from its last save.
 
@@ -101,6 +108,9 @@ def train_phase(
       `state.init`.
     results: by frozen network, its metrics if it was evaluated before.
     callbacks: called after each epoch; one that returns True ends the phase.
+    tensorboard: whether to write TensorBoard events.
+    trackers: other places where metrics go.
+    forecast: of the time that is left of the run; None: of the phase.
 
   Raises:
     ValueError: initial variables do not fit a network.
@@ -109,33 +119,77 @@ def train_phase(
   initial = module_variables(task.program, initial, task.seed)
   checkpoints = Checkpoints(folder / 'checkpoints' / task.name)
   state, record = start(task, initial, checkpoints, carried)
-  log = Log(folder, task.name, int(state.step))
-  dataset, problem = task.dataset, task.problem
-  test = Evaluator(dataset.test, dataset.view, problem, task.mesh)
+  done = int(state.step)
+  log = Log(folder, task.name, done, tensorboard=tensorboard, trackers=trackers)
+  _show_images(task, log, done)
+  data = task.dataset
+  test = Evaluator(data.test, data.view, task.problem, task.mesh)
   feed = feed_of(task, initial=initial)
   loop = Loop(
     phase=task.name,
     program=task.program,
-    problem=problem,
+    problem=task.problem,
     feed=feed,
     test=test,
     epochs=task.epochs,
     checkpoints=checkpoints,
     log=log,
+    forecast=forecast or _forecast(task),
+    rates=task.rates,
     every_steps=task.every_steps,
     callbacks=callbacks,
     undefined=functools.partial(_undefined, task, initial),
   )
-  for name in task.program.graph.frozen:
-    module = task.program.modules[name]
-    result = (results or {}).get(name) or test(module, initial[name])
-    record.last[name] = result
-    tqdm.write(_frozen_line(task, name, result))
+  record.last |= _test_frozen(task, test, initial, results or {})
   state = loop.run(state, record)
   _close_caches(feed)
   checkpoints.close()
   log.close()
   return _trained(task, state, record)
+
+
+def _forecast(task: Task) -> Forecast:
+  """Returns the forecast of a phase that is not a part of a run."""
+  train, test = len(task.dataset.train), len(task.dataset.test)
+  steps = steps_per_epoch(task.dataset, task.batch_size)
+  # A step has two passes backwards besides that of a test.
+  part = Part(task.name, task.epochs, steps, cost=3.0 * train, test_cost=test)
+  return Forecast([part])
+
+
+def _show_images(task: Task, log: Log, done: int) -> None:
+  """Logs a picture of the first batch, as it is augmented, before any step."""
+  if done or not log.trackers:
+    return
+  views = precomputed.views_of(task.sources)
+  seed = views.seed if views else task.seed
+  pixels = samples.grid(
+    task.dataset, task.problem, task.batch_size, task.seed, seed
+  )
+  if pixels is not None:
+    log.picture('train_images', pixels)
+
+
+def _test_frozen(
+  task: Task,
+  test: Evaluator,
+  variables: Mapping[str, Variables],
+  results: Mapping[str, dict[str, float]],
+) -> dict[str, dict[str, float]]:
+  """Returns the test results of the frozen networks, after printing them.
+
+  Args:
+    task: with the networks.
+    test: evaluates them.
+    variables: by network.
+    results: of those that were evaluated before.
+  """
+  tested = {}
+  for name in task.program.graph.frozen:
+    module = task.program.modules[name]
+    tested[name] = results.get(name) or test(module, variables[name])
+    say(_frozen_line(task, name, tested[name]))
+  return tested
 
 
 def _frozen_line(task: Task, name: str, result: Mapping[str, float]) -> str:
@@ -231,7 +285,7 @@ def guide_of(task: Task, name: str, variables: Variables | None) -> Guide:
   identity = {**source.network, 'variables': tree.digest(variables or {})}
   header = precomputed.cache_header(dataset, source, shape, identity)
   store = precomputed.open_cache(source.cache, header, task.epochs)
-  tqdm.write(
+  say(
     f'{task.name}: outputs of {name} are kept in {store.path}, at most'
     f' {header.size:,} bytes'
   )
@@ -244,7 +298,7 @@ def _close_caches(feed: Feed) -> None:
   for name, guide in feed.guides.items():
     if isinstance(guide, Cached):
       guide.close()
-      tqdm.write(
+      say(
         f'{name}: {guide.hits:,} outputs came from the view cache,'
         f' {guide.misses:,} were computed'
       )
@@ -326,7 +380,7 @@ def start(
   if checkpoints.latest() is not None:
     state, saved = checkpoints.restore(state)
     record = Record(**saved)
-    tqdm.write(f'{task.name}: resumed after step {int(state.step)}')
+    say(f'{task.name}: resumed after step {int(state.step)}')
   return state, record
 
 
