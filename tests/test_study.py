@@ -244,7 +244,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
 
 def test_a_study_is_described_by_its_first_runs(alone):
   text = describe(alone[0])
-  assert 'Recipe ce, 2 seeds' in text
+  assert text.startswith('2 recipes x 2 seeds: 4 runs')
   assert 'brier(reduction=sum)' in text.partition('Recipe mse')[2]
 
 
