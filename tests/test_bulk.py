@@ -140,6 +140,18 @@ def test_several_batches_at_once_give_the_same_steps(batches):
   )
 
 
+def test_a_single_step_is_the_same_folded():
+  """As for images that come from the host, one batch in a call."""
+  run = functools.partial(bulk.steps, step_of(), batch_of)
+  results = [
+    jax.jit(functools.partial(run, platform=platform))(
+      first_state(), images(steps=1)
+    )
+    for platform in ('cpu', 'tpu')
+  ]
+  chex.assert_trees_all_close(*results, rtol=1e-4, atol=1e-5)
+
+
 def test_only_outputs_that_losses_read_are_kept():
   batch = batch_of(images()[0])
   needed = frozen.needed(program(), first_state(), batch, epochs=1)
