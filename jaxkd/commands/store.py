@@ -24,7 +24,7 @@ from jaxkd.training import mesh as meshes
 from jaxkd.training import precomputed
 from jaxkd.training.evaluation import BATCH, Evaluator
 from jaxkd.training.guides import Live
-from jaxkd.training.phase import Task, logits_shape, module_variables
+from jaxkd.training.phase import Task, module_variables
 from jaxkd.types import Variables
 
 TEACHER = sources.TEACHER
@@ -103,7 +103,7 @@ def _teacher(config: Config) -> Teacher:
     )
   # By any method: this one has a frozen teacher, and needs only its logits.
   config = configs.of_tree({**config.to_dict(), 'method': {'name': 'kd'}})
-  config.teacher.cache_outputs = False
+  config.teacher.cache = 'off'
   config.baseline = config.kd_baseline = False
   config.student.checkpoint = ''
   experiment = bound(config)
@@ -158,8 +158,9 @@ def _header(config: Config, teacher: Teacher) -> Header:
       f'store.top={own.top} keeps the largest logits of one softmax, which'
       f' {task.dataset.problem} does not have: set it to 0'
     )
+  shapes = precomputed.output_shapes(task.program, TEACHER)
   return Header(
-    rows=Rows(logits_shape(task.program, TEACHER), own.dtype, own.top),
+    rows=Rows(tuple(shapes.logits.shape), own.dtype, own.top),
     slots=own.views,
     examples=len(task.dataset.train),
     data=precomputed.data_entries(task.dataset, teacher.source),
@@ -186,7 +187,8 @@ def _fill(store: Store, teacher: Teacher, seed: int) -> None:
   task = teacher.task
   live = precomputed.live(
     teacher.source,
-    task.program.modules[TEACHER],
+    task.program,
+    TEACHER,
     teacher.variables,
     dataset=task.dataset,
     problem=task.problem,
@@ -218,7 +220,7 @@ def _logits(
   live: Live, task: Task, slot: int, due: list[np.ndarray], size: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
   """Yields batches of examples, and their logits in a view."""
-  live.start([], slot)
+  live.start([], slot, {})
   # All of one size, so that nothing is compiled again.
   padded = [np.resize(part, size) for part in due]
   split = task.dataset.train
@@ -227,7 +229,7 @@ def _logits(
   if not stored:
     inputs = batches.prefetch(split, padded, live.seed, slot)
   for part, examples in zip(due, inputs, strict=True):
-    yield part, live.one(stored, examples, size)[: len(part)]
+    yield part, live.one(stored, examples, size).logits[: len(part)]
 
 
 def _duration(seconds: float) -> str:

@@ -185,7 +185,7 @@ def bound(
   source = source or Source(config.data)
   by_section = sections.models(config)
   phases = tuple(_for_problem(phase, source.problem) for phase in phases)
-  resolved = resolve(config, phases, by_section, source)
+  resolved = resolve(config, phases, by_section, source, source.problem)
   return Experiment(config, source, by_section, resolved)
 
 

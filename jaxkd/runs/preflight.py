@@ -7,7 +7,6 @@ phase begins that it concerns: a teacher may have been trained for days by then.
 
 import functools
 import math
-import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -20,6 +19,7 @@ from jaxkd.checkpoints import SavedNetwork
 from jaxkd.config import BAYES
 from jaxkd.data.base import Dataset
 from jaxkd.runs.experiment import Experiment
+from jaxkd.training.mesh import memory_bytes
 from jaxkd.training.phase import initial_key, module_variables
 
 
@@ -160,17 +160,6 @@ def check_memory(name: str, variables: Any) -> None:
       ' --config.student.width or --config.teacher.width, or choose another'
       ' model'
     )
-
-
-def memory_bytes() -> int:
-  """Returns the memory of a device, or of the machine; 0 if it is unknown."""
-  stats = jax.devices()[0].memory_stats() or {}
-  if 'bytes_limit' in stats:
-    return stats['bytes_limit']
-  try:
-    return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
-  except (AttributeError, ValueError):  # not on Windows
-    return 0
 
 
 def checkpoint_paths(experiment: Experiment) -> dict[str, str]:

@@ -139,7 +139,8 @@ class Rows:
     """Returns the logits of rows, float32 [N, ...]."""
     values = self._values(rows['logits'])
     axes = (len(rows),) + (1,) * (values.ndim - 1)
-    values += rows['shift'].reshape(axes)
+    if self.dtype != 'float32':  # where the shift is 0: -0.0 + 0 is not -0.0
+      values += rows['shift'].reshape(axes)
     if not self.top:
       return values
     (classes,) = self.shape

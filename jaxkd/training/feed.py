@@ -62,8 +62,7 @@ class Feed:
   seed: order and views are functions of (seed, epoch, index).
   step: pure, (state, batch) -> (state, metrics).
   chunk: full batches in one call; None leaves it to the backend.
-  guides: by name, the networks whose logits come with the batch.
-  shapes: of the logits of one image, likewise.
+  guides: by name, the networks whose outputs come with the batch.
   views: which training views are shown; None: those of the seed.
   """
 
@@ -75,9 +74,6 @@ class Feed:
   step: Step
   chunk: int | None = None
   guides: Mapping[str, Guide] = dataclasses.field(default_factory=dict)
-  shapes: Mapping[str, tuple[int, ...]] = dataclasses.field(
-    default_factory=dict
-  )
   views: Views | None = None
 
   def __post_init__(self):
@@ -140,8 +136,9 @@ class Feed:
       groups.append(rest[None])
     if self._view_count:
       epoch %= self._view_count
+    self._wait()
     for guide in self.guides.values():
-      guide.start(groups, epoch)
+      guide.start(groups, epoch, self._stored)
     for indices, examples in zip(
       groups, self._examples(groups, epoch), strict=True
     ):
@@ -151,14 +148,28 @@ class Feed:
       yield Call(steps, size, run)
 
   def _precomputed(self, indices: np.ndarray, examples: Any) -> dict[str, Any]:
-    """Returns the logits of the guides for a call, [S, B, ...] by name."""
-    if self.guides and jax.default_backend() == 'cpu':
-      # Two programs at once that need all devices can deadlock there.
-      jax.block_until_ready(self._last)
+    """Returns what the guides' outputs for a call are picked by, by name."""
+    if any(g.computes(indices.shape[1]) for g in self.guides.values()):
+      self._wait()
     return {
       name: guide(indices, self._stored, examples)
       for name, guide in self.guides.items()
     }
+
+  def _wait(self) -> None:
+    """Waits for the last call, before guides compute something."""
+    if self.guides and jax.default_backend() == 'cpu':
+      # Two programs at once that need all devices can deadlock there.
+      jax.block_until_ready(self._last)
+
+  def _tables(self) -> dict[str, Any]:
+    """Returns the tables of the guides, which stay on the devices."""
+    return {name: guide.table for name, guide in self.guides.items()}
+
+  @property
+  def _seeds(self) -> tuple[np.uint32, np.uint32]:
+    """Seeds of step and views, as arguments: one program for all of them."""
+    return np.uint32(self.seed), np.uint32(self._view_seed)
 
   @property
   def _chunk(self) -> int:
@@ -180,7 +191,9 @@ class Feed:
     self, steps: int, size: int, inputs: Any, epoch: np.int32, state: State
   ) -> tuple[State, Metrics]:
     compiled = self._compile(steps, size, state)
-    state, self._last = compiled(state, self._stored, *inputs, epoch)
+    state, self._last = compiled(
+      state, self._stored, *inputs, self._tables(), self._seeds, epoch
+    )
     return state, self._last
 
   def _compile(self, steps: int, size: int, state: State) -> Any:
@@ -194,18 +207,18 @@ class Feed:
         run, axis = self._run_loaded, 0
         examples = self._loaded_spec(size)
       split = meshes.batch_split(self.mesh, size, axis)
-      logits = {
-        name: jax.ShapeDtypeStruct((steps, size, *shape), np.float32)
-        for name, shape in self.shapes.items()
-      }
-      of_logits = meshes.batch_split(self.mesh, size, 1)
+      inputs = {n: g.spec(steps, size) for n, g in self.guides.items()}
+      of_inputs = meshes.batch_split(self.mesh, size, 1)
+      tables = self._tables()
+      of_tables = jax.tree.map(lambda x: x.sharding, tables)
       jitted = jax.jit(
         run,
-        in_shardings=(whole, whole, split, of_logits, whole),
+        in_shardings=(whole, whole, split, of_inputs, of_tables, whole, whole),
         out_shardings=(whole, whole),
         donate_argnums=0,
       )
-      lowered = jitted.lower(state, self._stored, examples, logits, np.int32(0))
+      others = examples, inputs, tables, self._seeds, np.int32(0)
+      lowered = jitted.lower(state, self._stored, *others)
       self._compiled[steps, size] = lowered.compile()
     return self._compiled[steps, size]
 
@@ -222,30 +235,35 @@ class Feed:
       'index': jax.ShapeDtypeStruct((size,), np.int32),
     }
 
-  def _run_loaded(self, state, stored, raw, logits, epoch):
+  def _run_loaded(self, state, stored, raw, inputs, tables, seeds, epoch):
     """One step on examples from the host."""
     del stored
-    logits = jax.tree.map(lambda x: x[0], logits)
-    return _with_axis(self._step(state, raw, logits, epoch))
+    inputs = jax.tree.map(lambda x: x[0], inputs)
+    return _with_axis(self._step(state, raw, inputs, tables, seeds, epoch))
 
-  def _run_stored(self, state, stored, indices, logits, epoch):
+  def _run_stored(self, state, stored, indices, inputs, tables, seeds, epoch):
     """Steps on examples of the stored split, given their indices [S, B]."""
 
-    def one(state, inputs):
-      index, logits = inputs
-      return self._step(state, batches.gather(stored, index), logits, epoch)
+    def one(state, of_step):
+      index, inputs = of_step
+      raw = batches.gather(stored, index)
+      return self._step(state, raw, inputs, tables, seeds, epoch)
 
     if len(indices) == 1:  # no loop around the convolutions
-      inputs = jax.tree.map(lambda x: x[0], (indices, logits))
-      return _with_axis(one(state, inputs))
-    return lax.scan(one, state, (indices, logits))
+      of_step = jax.tree.map(lambda x: x[0], (indices, inputs))
+      return _with_axis(one(state, of_step))
+    return lax.scan(one, state, (indices, inputs))
 
-  def _step(self, state, raw, logits, epoch):
-    view = self.dataset.view
-    batch = self.problem.train_view(raw, epoch, self._view_seed, view)
-    if logits:
-      batch = Batch(**{**batch, 'precomputed': logits})
-    return self.step(state, batch)
+  def _step(self, state, raw, inputs, tables, seeds, epoch):
+    of_step, of_views = seeds
+    batch = self.problem.train_view(raw, epoch, of_views, self.dataset.view)
+    outputs = {
+      name: guide.pick(tables[name], inputs[name])
+      for name, guide in self.guides.items()
+    }
+    return self.step(
+      state, Batch(**{**batch, 'seed': of_step, 'precomputed': outputs})
+    )
 
 
 def _with_axis(result: tuple[State, Metrics]) -> tuple[State, Metrics]:

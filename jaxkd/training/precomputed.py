@@ -1,15 +1,16 @@
-"""Logits of frozen networks that the train step does not run.
+"""Outputs of frozen networks that the train step does not run.
 
 They come from a store, from a function that is not a network here, or from the
 network itself by way of the view cache; `guides` reads them.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
+import math
 import pathlib
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -17,13 +18,23 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxkd import sharing
 from jaxkd.data import augment
 from jaxkd.data.base import Dataset
-from jaxkd.graph.program import predict
+from jaxkd.graph.program import Program, only
 from jaxkd.problems import Problem
-from jaxkd.stores import Header, Rows, Store, check_space, create, differing
-from jaxkd.training.guides import Live
-from jaxkd.types import Array
+from jaxkd.stores import (
+  Header,
+  Memory,
+  Rows,
+  Store,
+  check_space,
+  create,
+  differing,
+)
+from jaxkd.training.cached import Cache, Cached, DeviceTable, Number, OnDevice
+from jaxkd.training.guides import POOLED, Live
+from jaxkd.types import Array, Outputs
 
 CACHES = 'outputs'  # the folder of view caches, in that of all caches
 
@@ -39,6 +50,21 @@ class Views(NamedTuple):
   count: int
 
 
+class Caching(NamedTuple):
+  """Where the outputs of a frozen network are cached.
+
+  mode: 'device', 'host' or 'disk'; or 'auto', until it is decided.
+  folder: of files.
+  dtype: of stored numbers.
+  budget: bytes that a table may have.
+  """
+
+  mode: str
+  folder: pathlib.Path
+  dtype: str = 'float32'
+  budget: int = 4 * 10**9
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Source:
   """Where the logits of a frozen network come from.
@@ -49,8 +75,7 @@ class Source:
   store: the file that has them.
   function: normalised images [B, H, W, C] -> logits [B, ...], in JAX.
   predict: the same in NumPy, on the host.
-  cache: the folder of view caches; None: they are not cached.
-  dtype, top: of cached logits, see `stores.Rows`.
+  cache: where they are cached; None: they are not.
   network: all that the logits depend on besides the images, as JSON values.
   card: the network's model card, likewise.
   data: settings of the data that views of lazily decoded images depend on.
@@ -59,9 +84,7 @@ class Source:
   store: Store | None = None
   function: Callable[[Array], Array] | None = None
   predict: Callable[[np.ndarray], np.ndarray] | None = None
-  cache: pathlib.Path | None = None
-  dtype: str = 'float16'
-  top: int = 0
+  cache: Caching | None = None
   network: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   card: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -72,12 +95,27 @@ class Source:
     what = 'a function' if self.predict else 'a network'
     if self.predict and not self.function:
       what += ' on the host'
-    return f'{what}, outputs cached' if self.cache is not None else what
+    return f'{what}, outputs cached' if self.cache else what
+
+
+def output_shapes(program: Program, name: str) -> Outputs:
+  """Returns the shapes of one image's outputs of a network.
+
+  They are those of its logits, and of the taps that come with them.
+  """
+  module = program.modules[name]
+  image = jax.ShapeDtypeStruct((1, *program.input_shape), np.float32)
+  full, _ = jax.eval_shape(module.init_with_output, jax.random.key(0), image)
+  return jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape[1:], np.float32),
+    only(full, program.precomputed.get(name, ())),
+  )
 
 
 def live(
   source: Source,
-  module: Any,
+  program: Program,
+  name: str,
   variables: Any,
   *,
   dataset: Dataset,
@@ -85,28 +123,34 @@ def live(
   mesh: Mesh,
   seed: int,
 ) -> Live:
-  """Returns what computes the logits of a source.
+  """Returns what computes the outputs of a source.
 
   Args:
     source: a function, or the network itself.
-    module: the network, if it is one.
-    variables: its arrays.
+    program: in which the network is frozen.
+    name: of the network.
+    variables: its arrays, if it has any.
     dataset, problem, mesh, seed: see `Live`.
   """
 
+  running = dataclasses.replace(program, precomputed={})
+
   def network(variables, image):
-    return predict(module, variables, image).logits
+    parts = ({name: variables[key]} for key in ('params', 'batch_stats'))
+    outputs, _ = running.forward(*parts, image, {name})
+    return only(outputs[name], program.precomputed.get(name, ()))
 
   def function(variables, image):
     del variables
     assert source.function is not None
-    return source.function(image)
+    return Outputs(source.function(image), {})
 
   is_network = source.predict is None
   forward = function if source.function else network if is_network else None
   return Live(
+    output_shapes(program, name),
     forward,
-    variables if is_network else {},
+    {'batch_stats': {}, **variables} if is_network else {},
     None if forward else source.predict,
     dataset=dataset,
     problem=problem,
@@ -177,8 +221,13 @@ def views_of(sources: Mapping[str, Source]) -> Views | None:
   return next(iter(views.values()), None)
 
 
-def check_cacheable(dataset: Dataset, problem: Problem) -> None:
+def check_cacheable(dataset: Dataset, problem: Problem, mode: str) -> None:
   """Checks that training views of the data are numbered.
+
+  Args:
+    dataset: to train on.
+    problem: that it poses.
+    mode: of the cache, for the message.
 
   Raises:
     ValueError: images are decoded as they are read, or the problem has views of
@@ -186,9 +235,9 @@ def check_cacheable(dataset: Dataset, problem: Problem) -> None:
   """
   if dataset.train.load is not None:
     raise ValueError(
-      'teacher.cache_outputs=True needs images in memory, whose views are'
+      f'teacher.cache={mode!r} needs images in memory, whose views are'
       f' numbered, but {dataset.name} is decoded as it is read: set it to'
-      ' False, or store the outputs by --mode=store'
+      " 'off', or store the outputs by --mode=store"
     )
   some = {name: x[:8] for name, x in dataset.train.arrays.items()}
   raw = {**some, 'index': np.arange(len(some['image']), dtype=np.int32)}
@@ -198,28 +247,31 @@ def check_cacheable(dataset: Dataset, problem: Problem) -> None:
   got = problem.train_view(raw, jnp.int32(0), 0, dataset.view)['image']
   if got.shape != want.shape or not np.allclose(got, want, atol=1e-5):
     raise ValueError(
-      'teacher.cache_outputs=True needs views that are numbered, and those of'
-      f' the problem {problem.name} are not: set it to False, or store the'
-      ' outputs by --mode=store'
+      f'teacher.cache={mode!r} needs views that are numbered, and those of the'
+      f" problem {problem.name} are not: set it to 'off', or store the outputs"
+      ' by --mode=store'
     )
 
 
 def cache_header(
   dataset: Dataset,
   source: Source,
-  shape: tuple[int, ...],
+  shapes: Outputs,
   identity: Mapping[str, Any],
 ) -> Header:
   """Returns the header of a network's view cache.
 
   Args:
     dataset: whose training views they are.
-    source: of the logits.
-    shape: of the logits of one image.
-    identity: all that the logits depend on besides the images, as JSON values.
+    source: of the outputs.
+    shapes: of the outputs of one image.
+    identity: all that the outputs depend on besides the images, as JSON values.
   """
+  assert source.cache is not None
+  pooled = shapes.taps[POOLED].shape[0] if POOLED in shapes.taps else 0
+  logits = tuple(shapes.logits.shape)
   return Header(
-    rows=Rows(shape, source.dtype, source.top),
+    rows=Rows(logits, source.cache.dtype, pooled=pooled),
     slots=augment.view_count(dataset.view),
     examples=len(dataset.train),
     data=data_entries(dataset, source),
@@ -229,26 +281,101 @@ def cache_header(
   )
 
 
-def open_cache(folder: pathlib.Path, header: Header, epochs: int) -> Store:
-  """Returns the view cache with this header, new or filled by earlier runs.
+def open_cache(
+  source: Source,
+  header: Header,
+  live: Live,
+  epochs: int,
+  size: int,
+  number: Number,
+) -> Cache:
+  """Returns the view cache of a network, new or filled by earlier runs.
 
   Args:
-    folder: of all view caches.
-    header: of the cache.
-    epochs: of the training, which tell how much it may grow.
+    source: with the kind of cache.
+    header: of its table.
+    live: computes outputs.
+    epochs: of the training, which tell how much a file may grow.
+    size: examples of a full batch.
+    number: of views.
 
   Raises:
-    OSError: it may grow by more than the disk has space.
+    OSError: a file may grow by more than the disk has space.
+    ValueError: the table is larger than its budget, or than positions of 32
+      bits on a device; it would be on a device, for a function on the host.
   """
+  cache = source.cache
+  assert cache is not None
+  check_budget(cache, header)
   text = json.dumps(header.as_json(), sort_keys=True)
-  path = folder / f'{hashlib.sha256(text.encode()).hexdigest()[:20]}.store'
-  if not path.exists():
-    part = 1 - (1 - 1 / header.slots) ** epochs
-    check_space(path, round(part * header.size))
-  return create(path, header)
+  digest = hashlib.sha256(text.encode()).hexdigest()[:20]
+  if cache.mode == 'disk':
+    path = cache.folder / f'{digest}.store'
+    if not path.exists():
+      check_space(path, round(filled(header.slots, epochs) * header.size))
+    return Cached(live, number, create(path, header), size)
+  share = functools.partial(
+    sharing.shared, 'outputs', size=header.size, limit=cache.budget
+  )
+  if cache.mode == 'host':
+    memory = share(f'host {digest}', lambda: Memory(header))
+    return Cached(live, number, memory, size)
+  if source.predict and not source.function:
+    raise ValueError(
+      "teacher.cache='device' needs a teacher that JAX runs, and this one is a"
+      " function on the host: set it to 'host' or 'disk'"
+    )
+  split = header.size * live.mesh.size > cache.budget
+  table = share(
+    f'device {digest} {live.mesh.devices.size}',
+    lambda: DeviceTable(header, live, split),
+  )
+  return OnDevice(live, number, table, size)
 
 
-def numbers(dataset: Dataset, seed: int) -> Callable[[Any, int], np.ndarray]:
+def check_budget(cache: Caching, header: Header) -> None:
+  """Checks that a table is not larger than it may be.
+
+  Raises:
+    ValueError: it is larger than its budget, or than 32 bits can count.
+  """
+  rows = header.slots * header.examples
+  if header.size > cache.budget:
+    raise ValueError(
+      f'teacher.cache={cache.mode!r} needs {header.size:,} bytes for'
+      f' {header.slots} views of {header.examples:,} images, and may have'
+      f' {cache.budget:,}: set teacher.cache_gigabytes to'
+      f' {math.ceil(header.size / 1e8) / 10:g}, teacher.cache_dtype to'
+      " 'float16', or teacher.cache to 'off'"
+    )
+  if cache.mode == 'device' and rows >= 2**31:
+    raise ValueError(
+      f"teacher.cache='device' can have {2**31 - 1:,} rows, and this data set"
+      f" has {rows:,} views: set it to 'host' or 'disk'"
+    )
+
+
+def filled(slots: int, epochs: int) -> float:
+  """Returns the part of all views that so many epochs are expected to show."""
+  return 1 - (1 - 1 / slots) ** epochs
+
+
+def expected_hits(slots: int, epochs: int) -> float:
+  """Returns the expected part of an image's views that were shown before.
+
+  Args:
+    slots: V, how many views an image has, of which each epoch draws one.
+    epochs: E. The expectation is 1 - V (1 - (1 - 1/V)^E) / E.
+  """
+  return 1 - slots * filled(slots, epochs) / max(1, epochs)
+
+
+def numbers(dataset: Dataset, seed: int) -> Number:
   """Returns (indices [N], epoch) -> the number of each example's view."""
-  one = jax.jit(partial(augment.view_number, seed=seed, view=dataset.view))
-  return lambda index, epoch: np.asarray(one(index, np.int32(epoch)), np.int64)
+  one = jax.jit(functools.partial(augment.view_number, view=dataset.view))
+
+  def number(index: np.ndarray, epoch: int) -> np.ndarray:
+    numbers = one(index, np.int32(epoch), seed=np.uint32(seed))
+    return np.asarray(numbers, np.int64)
+
+  return number

@@ -33,7 +33,8 @@ def make_step(
   Args:
     program: the graph with its modules.
     optimizer: of the learning owners and the objectives.
-    seed: of the run; the step's randomness is a function of seed and step.
+    seed: of the run; the step's randomness is a function of seed and step. That
+      of a batch, if it has one, takes its place.
     steps_per_epoch: for weights that are functions of the epoch.
     epochs: length of the phase, likewise.
     ema: decay of the moving average, if the state has one; see `ema_decay`.
@@ -225,6 +226,7 @@ def _shared(
   # Whole epochs first: the number of steps may not be exact in float32.
   part = state.step % steps_per_epoch / steps_per_epoch
   epoch = state.step // steps_per_epoch + part
+  seed = batch.get('seed', seed)
   key = jax.random.fold_in(jax.random.key(seed), state.step)
   return _Shared(batch, outputs, epoch, epochs, key)
 
