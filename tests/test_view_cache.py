@@ -115,7 +115,8 @@ class TestBits:
 def bits(folder, *arguments):
   """Runs `view_cache_bits.py`; every mode has to give the same digest."""
   script = pathlib.Path(__file__).with_name('view_cache_bits.py')
-  environment = {**os.environ, 'XLA_FLAGS': ''}
+  root = str(script.parents[1])
+  environment = {**os.environ, 'XLA_FLAGS': '', 'PYTHONPATH': root}
   ended = subprocess.run(
     [sys.executable, str(script), str(folder), *arguments],
     env=environment,

@@ -1,6 +1,7 @@
 """Which taps of their guides the objectives of a program read."""
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -78,10 +79,10 @@ class _Recorder(Mapping):
     names: gets the names.
   """
 
-  def __init__(self, arrays: Mapping[str, Array], names: set[str]):
+  def __init__(self, arrays: Mapping[str, Any], names: set[str]):
     self._arrays, self._names = arrays, names
 
-  def __getitem__(self, name: str) -> Array:
+  def __getitem__(self, name: str) -> Any:
     self._names.add(name)
     return self._arrays[name]
 
@@ -97,6 +98,6 @@ class _Recorder(Mapping):
 class _Norms(_Recorder):
   """Norms, of which any access counts as one to everything."""
 
-  def __getitem__(self, name: str) -> Array:
+  def __getitem__(self, name: str) -> Any:
     self._names.add(EVERYTHING)
     return self._arrays[name]

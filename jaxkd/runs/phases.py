@@ -126,8 +126,7 @@ def resolve(
     config: of the run.
     phases: of its method.
     models: by section of the config.
-    data: its images and classes.
-    problem: of the data.
+    data, problem: its images and classes, and what is predicted.
 
   Raises:
     KeyError: no such model or compute type.

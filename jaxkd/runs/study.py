@@ -36,6 +36,7 @@ from jaxkd.runs.lock import LockedError, locked
 from jaxkd.runs.provenance import provenance
 from jaxkd.runs.run import Run
 from jaxkd.runs.vmapped import Networks, run_together
+from jaxkd.sharing import sharing
 
 # Settings that may differ between seeds that are trained together.
 TOGETHER = ('seed', 'teacher.seed', 'data.settings.seed')
@@ -247,7 +248,7 @@ class Study:
       LockedError: another process works in the folder.
       ValueError: a run has failed; the message names its recipe.
     """
-    with locked(self.workdir):
+    with locked(self.workdir), sharing():
       self._check_folder()
       return self.summary or self._finish()
 

@@ -144,7 +144,8 @@ class Cached(Cache):
     # A row of a file may have been damaged since the epoch began.
     absent = flat[~self._table.present(numbers, flat)]
     self._fill(absent, stored)
-    logits, pooled = self._table.outputs(numbers, flat)
+    parts: Any = self._table.outputs(numbers, flat)
+    logits, pooled = parts
     outputs = Outputs(logits, dict.fromkeys(self.shapes.taps, pooled))
     return jax.tree.map(
       lambda x: x.reshape(*indices.shape, *x.shape[1:]), outputs
@@ -167,7 +168,7 @@ class Cached(Cache):
         numbers = self._numbers[due]
         order = np.lexsort((due, numbers))
         taps = [x[order] for x in _cut(outputs.taps.values(), due)]
-        logits = outputs.logits[: len(due)][order]
+        logits = np.asarray(outputs.logits)[: len(due)][order]
         self._table.write(numbers[order], due[order], logits, *taps)
         bar.update()
 

@@ -110,7 +110,7 @@ class Stored(Guide):
   ) -> Outputs:
     """See `Guide`."""
     del stored, examples
-    logits = self._store.read(self._slot, indices.reshape(-1))
+    logits: Any = self._store.read(self._slot, indices.reshape(-1))
     return Outputs(logits.reshape(*indices.shape, *logits.shape[1:]), {})
 
 
@@ -153,7 +153,7 @@ class Live(Guide):
     def fill(table, variables, stored, examples, positions, epoch, seed):
       def one(table, inputs):
         index, position = inputs
-        outputs = run(variables, stored, index, epoch, seed)
+        outputs: Any = run(variables, stored, index, epoch, seed)
         return write(table, position, outputs), ()
 
       if len(examples) == 1:  # no loop around the convolutions
@@ -203,7 +203,8 @@ class Live(Guide):
     examples = jax.device_put(examples, sharding)
     results = self._run(self._variables, stored, examples, *self._scalars())
     if self._predict:
-      results = Outputs(self._predict(np.asarray(results)), {})
+      logits: Any = self._predict(np.asarray(results))
+      results = Outputs(logits, {})
     return jax.tree.map(lambda x: np.asarray(x, np.float32), results)
 
   def fill(

@@ -136,8 +136,8 @@ def live(
   running = dataclasses.replace(program, precomputed={})
 
   def network(variables, image):
-    parts = ({name: variables[key]} for key in ('params', 'batch_stats'))
-    outputs, _ = running.forward(*parts, image, {name})
+    params, stats = ({name: variables[k]} for k in ('params', 'batch_stats'))
+    outputs, _ = running.forward(params, stats, image, {name})
     return only(outputs[name], program.precomputed.get(name, ()))
 
   def function(variables, image):
