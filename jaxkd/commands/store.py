@@ -229,7 +229,8 @@ def _logits(
   if not stored:
     inputs = batches.prefetch(split, padded, live.seed, slot)
   for part, examples in zip(due, inputs, strict=True):
-    yield part, live.one(stored, examples, size).logits[: len(part)]
+    logits = np.asarray(live.one(stored, examples, size).logits)
+    yield part, logits[: len(part)]
 
 
 def _duration(seconds: float) -> str:

@@ -146,7 +146,7 @@ class Cached(Cache):
     self._fill(absent, stored)
     parts: Any = self._table.outputs(numbers, flat)
     logits, pooled = parts
-    outputs = Outputs(logits, dict.fromkeys(self.shapes.taps, pooled))
+    outputs = Outputs(logits, {name: pooled for name in self.shapes.taps})
     return jax.tree.map(
       lambda x: x.reshape(*indices.shape, *x.shape[1:]), outputs
     )
