@@ -202,7 +202,7 @@ def test_outputs_of_a_teacher_on_disk(capsys):
     'full, on disk',
     'stored outputs',
   )
-  lines = capsys.readouterr().out.splitlines()[-4:]
+  lines = capsys.readouterr().out.splitlines()[-6:]
   for name, line in zip(names, lines, strict=True):
     assert line.startswith(name)
     assert all(float(x) > 0 for x in line.removeprefix(name).split())

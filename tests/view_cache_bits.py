@@ -1,9 +1,10 @@
 """Trains students with each kind of view cache, empty and full.
 
-  python tests/view_cache_bits.py FOLDER METHOD TEACHER STUDENT
+  python tests/view_cache_bits.py FOLDER METHOD TEACHER STUDENT [MODE [LABEL]]
 
-Prints the digests of the students, as JSON. A script of its own, since bits
-depend on the compiler's flags, and those of the tests are not the usual ones.
+Prints the digests of the students, as JSON. A mode trains one student alone, in
+a folder of that label. A script of its own, since bits depend on the compiler's
+flags, and those of the tests are not the usual ones.
 """
 
 import json
@@ -19,7 +20,8 @@ from jaxkd.runs.run import Run
 POOLED = dict(name='distil', objective={'kd': 1.0, 'rkd': 1.0})
 
 
-def main(folder: pathlib.Path, method: str, teacher: str, student: str):
+def main(folder, method, teacher, student, mode='', label=''):
+  folder = pathlib.Path(folder)
   settings = dict(
     epochs=2,
     teacher__name=teacher,
@@ -37,14 +39,17 @@ def main(folder: pathlib.Path, method: str, teacher: str, student: str):
     summary = Run(experiment, folder / label).finish()
     digests[label] = summary['networks']['student']['params_sha256']
 
-  train('off', 'off')
-  for mode in ('host', 'device', 'disk'):
-    with sharing.sharing():
-      for state in ('empty', 'full'):
-        train(f'{mode}, {state}', mode)
+  if mode:
+    train(label or mode, mode)
+  else:
+    train('off', 'off')
+    for mode in ('host', 'device', 'disk'):
+      with sharing.sharing():
+        for state in ('empty', 'full'):
+          train(f'{mode}, {state}', mode)
   print(json.dumps(digests))
 
 
 if __name__ == '__main__':
   jax.config.update('jax_num_cpu_devices', 2)
-  main(pathlib.Path(sys.argv[1]), *sys.argv[2:])
+  main(*sys.argv[1:])

@@ -34,6 +34,11 @@ class Guide:
     self.shapes = shapes
 
   @property
+  def share(self) -> float | None:
+    """The part of this epoch's outputs that a cache had; None without one."""
+    return None
+
+  @property
   def table(self) -> Tree:
     """Arrays on the devices that `pick` reads; a step does not change them."""
     return {}

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from jaxkd.graph.program import Program
 from jaxkd.problems import Problem
+from jaxkd.text import percent
 from jaxkd.training.checkpoint import Checkpoints
 from jaxkd.training.divergence import DivergedError, advice
 from jaxkd.training.evaluation import Evaluator
@@ -218,10 +219,19 @@ class Loop:
     tqdm.write(
       f'{self.phase} {epoch + 1}/{self.epochs}: loss'
       f' {means["train/loss"]:.4f}, test {label} {shown},'
-      f' {record.images_per_second:.0f} images/s'
+      f' {record.images_per_second:.0f} images/s{self._cached()}'
     )
     self._save(state, record)
     return Epoch(self.phase, epoch + 1, self.epochs, metrics)
+
+  def _cached(self) -> str:
+    """Returns which part of guides' outputs came from view caches, as text."""
+    shares = {n: guide.share for n, guide in self.feed.guides.items()}
+    return ''.join(
+      f', {percent(share)} of {name} cached'
+      for name, share in shares.items()
+      if share is not None
+    )
 
   def _save(self, state: State, record: Record) -> None:
     now = time.monotonic()
