@@ -182,6 +182,8 @@ class TestDevice:
       assert (each.hits, each.misses, each.share) == (0, 40, 0.0)
     positions = on_device(groups[0], feed._stored, None)
     read = jax.jit(jax.vmap(on_device.pick, in_axes=(None, 0)))
+    text = read.lower(on_device.table, positions).compile().as_text()
+    assert 'all-gather' not in text  # each device looks among its own rows
     chex.assert_trees_all_close(
       read(on_device.table, positions),
       on_host(groups[0], feed._stored, None),

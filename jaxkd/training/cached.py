@@ -28,6 +28,7 @@ from jaxkd.types import Array, Outputs, Tree
 
 CHUNK = 16  # batches that are computed in one call on accelerators
 LARGE = 512  # examples of a batch there, at least
+NOWHERE = np.iinfo(np.int32).max  # a position outside of each table
 
 # (indices [N], epoch) -> the number of each example's view, int64 [N]
 Number = Callable[[np.ndarray, int], np.ndarray]
@@ -77,7 +78,7 @@ class Cache(Guide):
     self._before = self.hits, self.misses
     every = np.arange(self._header.examples, dtype=np.int32)
     self._numbers = self._number_of(every, epoch)
-    used = [g.reshape(-1) for g in groups if not self.computes(g.shape[1])]
+    used = [g.reshape(-1) for g in groups if not self._anew(g.shape[1])]
     due = np.concatenate([*used, every[:0]])
     missing = due[~self._present(due)]
     rest = sum(g.size for g in groups) - len(due)
@@ -85,9 +86,24 @@ class Cache(Guide):
     self.misses += len(missing) + rest
     self._fill(missing, stored)
 
+  def compile(self, stored: Mapping[str, Array], size: int) -> None:
+    """See `Guide`."""
+    if self._anew(size):
+      self._live.one(stored, np.zeros(size, np.int32), size)
+    else:
+      self._try(stored)
+
   def computes(self, size: int) -> bool:
     """See `Guide`."""
+    return self._anew(size)
+
+  def _anew(self, size: int) -> bool:
+    """Returns whether batches of this size are computed in each epoch."""
     return self._exact and size != self._batch
+
+  def _try(self, stored: Mapping[str, Array]) -> None:
+    """Computes a full batch, which is written nowhere."""
+    raise NotImplementedError
 
   def close(self) -> None:
     """Ends the use of the table."""
@@ -137,7 +153,7 @@ class Cached(Cache):
     self, indices: np.ndarray, stored: Mapping[str, Array], examples: Any
   ) -> Outputs:
     """See `Guide`."""
-    if self.computes(indices.shape[1]):
+    if self._anew(indices.shape[1]):
       return self._live(indices, stored, examples)
     flat = indices.reshape(-1)
     numbers = self._numbers[flat]
@@ -151,9 +167,16 @@ class Cached(Cache):
       lambda x: x.reshape(*indices.shape, *x.shape[1:]), outputs
     )
 
+  def computes(self, size: int) -> bool:
+    """See `Guide`: a damaged row of a file is computed at any time."""
+    return isinstance(self._table, Store) or self._anew(size)
+
   def close(self) -> None:
     """See `Cache`."""
     self._table.close()
+
+  def _try(self, stored: Mapping[str, Array]) -> None:
+    self._live.one(stored, np.zeros(self._size, np.int32), self._size)
 
   def _present(self, index: np.ndarray) -> np.ndarray:
     return self._table.present(self._numbers[index], index)
@@ -231,13 +254,13 @@ class OnDevice(Cache):
     self, indices: np.ndarray, stored: Mapping[str, Array], examples: Any
   ) -> Tree:
     """See `Guide`."""
-    if self.computes(indices.shape[1]):
+    if self._anew(indices.shape[1]):
       return self._live(indices, stored, examples)
     return self._positions(indices)
 
   def spec(self, steps: int, size: int) -> Tree:
     """See `Guide`."""
-    if self.computes(size):
+    if self._anew(size):
       return super().spec(steps, size)
     return jax.ShapeDtypeStruct((steps, size), np.int32)
 
@@ -246,6 +269,27 @@ class OnDevice(Cache):
     if isinstance(inputs, Outputs):
       return inputs
     return read(table, inputs)
+
+  @property
+  def _chunk(self) -> int:
+    """Batches that are computed in one call."""
+    return 1 if jax.default_backend() == 'cpu' else CHUNK
+
+  def _try(self, stored: Mapping[str, Array]) -> None:
+    for steps in {1, self._chunk}:
+      batches = np.zeros((steps, self._size), np.int32)
+      self._write(stored, batches, np.full_like(batches, NOWHERE))
+
+  def _write(
+    self,
+    stored: Mapping[str, Array],
+    batches: np.ndarray,
+    positions: np.ndarray,
+  ) -> None:
+    """Computes batches of examples, and writes their rows."""
+    self._table.arrays = self._live.fill(
+      self._table.arrays, stored, batches, positions
+    )
 
   def _positions(self, index: np.ndarray) -> np.ndarray:
     position = self._numbers[index] * self._header.examples + index
@@ -258,16 +302,13 @@ class OnDevice(Cache):
     batches = self._batches(missing)
     positions = self._positions(batches)
     # The end of the last batch repeats others, whose rows are written anyway.
-    positions.reshape(-1)[len(missing) :] = np.iinfo(np.int32).max
-    chunk = 1 if jax.default_backend() == 'cpu' else CHUNK
+    positions.reshape(-1)[len(missing) :] = NOWHERE
     at = 0
     with self._bar(len(batches)) as bar:
       while at < len(batches):
-        steps = chunk if at + chunk <= len(batches) else 1
+        steps = self._chunk if at + self._chunk <= len(batches) else 1
         part = slice(at, at + steps)
-        self._table.arrays = self._live.fill(
-          self._table.arrays, stored, batches[part], positions[part]
-        )
+        self._write(stored, batches[part], positions[part])
         at += steps
         bar.update(steps)
     self._table.present[self._positions(missing)] = True

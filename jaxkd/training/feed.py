@@ -92,6 +92,9 @@ class Feed:
   def compile(self, state: State) -> None:
     """Compiles all calls of an epoch, so that training can be timed."""
     full, rest = divmod(len(self.dataset.train), self.batch_size)
+    for guide in self.guides.values():
+      for size in (self.batch_size, rest) if rest else (self.batch_size,):
+        guide.compile(self._stored, size)
     chunks, single = divmod(full, self._chunk)
     if chunks:
       self._compile(self._chunk, self.batch_size, state)

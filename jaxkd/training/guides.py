@@ -70,8 +70,11 @@ class Guide:
     """
     raise NotImplementedError
 
+  def compile(self, stored: Mapping[str, Array], size: int) -> None:
+    """Compiles what an epoch with batches of this size needs."""
+
   def computes(self, size: int) -> bool:
-    """Returns whether a call with batches of this size runs the network."""
+    """Returns whether a call with batches of this size may run the network."""
     del size
     return False
 
