@@ -266,13 +266,27 @@ class TestRefusals:
     with pytest.raises(ValueError, match='learn, so that their outputs change'):
       tiny.experiment(**DATA, method={'name': 'dml'}, teacher__cache='host')
 
-  def test_a_table_over_its_budget(self, folder, tmp_path):
-    settings = dict(of(folder), teacher__cache_gigabytes=1e-6)
+  def test_a_table_over_its_budget(self, tmp_path):
+    """Before the teacher is trained."""
+    settings = dict(teacher__cache_gigabytes=1e-6, cache=str(tmp_path / 'c'))
     for mode in MODES:
-      with pytest.raises(
-        ValueError, match='set teacher.cache_gigabytes to 0.1'
-      ):
+      with pytest.raises(ValueError, match='cache_gigabytes to 0.1'):
         finish(tmp_path / mode, teacher__cache=mode, **settings)
+    assert not (tmp_path / 'c').exists()
+
+  def test_a_folder_that_cannot_be_written_to(self, tmp_path):
+    (tmp_path / 'file').write_text('')
+    settings = dict(teacher__cache='disk', cache=str(tmp_path / 'file'))
+    with pytest.raises(OSError, match='cannot be written to'):
+      finish(tmp_path / 'a', **settings)
+
+  def test_a_frozen_network_that_guides_nobody(self):
+    """Its outputs are not computed in a step, and not for a cache either."""
+    method = dict(name='distil', objective='kd', teachers={'teacher': 0.0})
+    experiment = tiny.experiment(**DATA, teacher__cache='host', method=method)
+    phase = experiment.phases[-1]
+    guides = {x for t in phase.graph.transfers for x in t.guides}
+    assert set(phase.sources) == guides & set(phase.graph.frozen)
 
   def test_unknown_modes_and_types(self):
     with pytest.raises(KeyError, match=r"did you mean 'host'|Did you mean"):

@@ -19,6 +19,7 @@ from jaxkd.checkpoints import SavedNetwork
 from jaxkd.config import BAYES
 from jaxkd.data.base import Dataset
 from jaxkd.runs.experiment import Experiment
+from jaxkd.training import precomputed
 from jaxkd.training.mesh import memory_bytes
 from jaxkd.training.phase import initial_key, module_variables
 
@@ -31,13 +32,36 @@ def check(experiment: Experiment, networks: Mapping[str, SavedNetwork]) -> None:
     networks: by name, as `pretrained.load_pretrained` returns them.
 
   Raises:
+    OSError: the folder of view caches cannot be written to.
     ValueError: data that are not numbers, or fewer than a batch; a network that
-      does not fit a phase, or whose arrays are not finite.
+      does not fit a phase, or whose arrays are not finite; a view cache over
+      its budget.
   """
   check_data(experiment.dataset, experiment.config.batch_size)
   for name, network in networks.items():
     check_finite(network, f'the checkpoint of {name!r}')
   _check_fit(experiment, networks)
+  _check_caches(experiment)
+
+
+def _check_caches(experiment: Experiment) -> None:
+  """Checks that the view caches of all phases are within their budget.
+
+  Raises:
+    OSError: the folder of their files cannot be written to.
+    ValueError: the table of a network is too large.
+  """
+  for phase in experiment.phases:
+    for name, source in phase.sources.items():
+      if source.cache is not None:
+        shapes = precomputed.output_shapes(phase.program, name)
+        header = precomputed.cache_header(
+          experiment.dataset, source, shapes, {}
+        )
+        precomputed.check_budget(source.cache, header)
+        if source.cache.mode == 'disk':
+          what = 'the folder of view caches (--config.cache or JAXKD_CACHE)'
+          disk.check_writable(source.cache.folder, what)
 
 
 def check_data(dataset: Dataset, batch_size: int) -> None:

@@ -72,7 +72,8 @@ def of_phases(
       if isinstance(network, Frozen) and name not in sources:
         interface = interfaces.of_network(phase.graph, name)
         own = network_source(config, model, interface)
-        own = dataclasses.replace(own, cache=caching)
+        guides = any(name in t.guides for t in phase.graph.transfers)
+        own = dataclasses.replace(own, cache=caching if guides else None)
         source = _source(own, name, model, interface, interfaces.data)
         if source is not None:
           sources[name] = source
