@@ -136,16 +136,21 @@ def refuse_more(self, missing):
 
 
 class TestDevice:
-  def test_chunks_of_steps_read_the_table(self, folder, tmp_path):
+  @pytest.mark.parametrize('gigabytes', [4.0, 3e-5])  # all rows, or parts
+  def test_chunks_of_steps_read_the_table(self, folder, tmp_path, gigabytes):
     """As on accelerators: one call makes many steps."""
     experiment = tiny.experiment(
-      **{**DATA, **of(folder)}, teacher__cache='device'
+      **{**DATA, **of(folder)},
+      teacher__cache='device',
+      teacher__cache_gigabytes=gigabytes,
     )
     (phase,) = experiment.phases
     task, states = phase.task(experiment.dataset), []
     initial = {'teacher': student(folder / 'teacher')}
     for chunk in (1, 2):
       feed = feed_of(task, chunk, initial)
+      (rows,) = {x.sharding for x in jax.tree.leaves(feed._tables())}
+      assert rows.is_fully_replicated == (gigabytes > 1)
       state, _ = start(task, initial, Checkpoints(tmp_path / f'{chunk}'))
       for call in feed.calls(1, 0):
         state, _ = call.run(state)

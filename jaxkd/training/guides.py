@@ -169,7 +169,7 @@ class Live(Guide):
       return lax.scan(one, table, (examples, positions))[0]
 
     self._run = jax.jit(run)
-    self._fill = jax.jit(fill, donate_argnums=0)
+    self._fill_of, self._fill = fill, None
 
   def start(
     self,
@@ -231,6 +231,11 @@ class Live(Guide):
       positions: int32 [S, B], their rows; those outside of the table are not
         written.
     """
+    if self._fill is None:  # its table stays where it is
+      placed = jax.tree.map(lambda x: x.sharding, table)
+      self._fill = jax.jit(
+        self._fill_of, donate_argnums=0, out_shardings=placed
+      )
     split = meshes.batch_split(self.mesh, examples.shape[1], 1)
     inputs = jax.device_put((examples, positions), split)
     return self._fill(table, self._variables, stored, *inputs, *self._scalars())
