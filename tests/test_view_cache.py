@@ -23,6 +23,7 @@ from jaxkd.runs.experiment import build
 from jaxkd.runs.run import Run
 from jaxkd.stores import Header, Memory, Rows
 from jaxkd.training import cached, guides, precomputed
+from jaxkd.training import mesh as meshes
 from jaxkd.training.checkpoint import Checkpoints
 from jaxkd.training.phase import feed_of, start, train_phase
 
@@ -359,6 +360,18 @@ class TestSharing:
       sharing.shared('x', 'c', object, 2, 5)
       assert sharing.shared('x', 'a', object, 2, 5) is a
       assert sharing.shared('x', 'b', object, 2, 5) is not b
+
+
+def test_runs_of_other_bits_do_not_share_a_table():
+  """On CPU, outputs depend on the size of the batch."""
+  mesh = meshes.make_mesh()
+
+  def identity(dtype, size):
+    cache = precomputed.Caching('disk', pathlib.Path(), dtype)
+    return precomputed.computed_by(cache, mesh, size)
+
+  assert identity('float32', 8) != identity('float32', 16)
+  assert identity('float16', 8) == identity('float16', 16)
 
 
 def test_rounded_tables_round_as_stores_do():

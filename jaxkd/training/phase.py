@@ -222,7 +222,11 @@ def guide_of(task: Task, name: str, variables: Variables | None) -> Guide:
   )
   if source.cache is None:
     return live
-  identity = {**source.network, 'variables': tree.digest(variables or {})}
+  identity = {
+    **source.network,
+    'variables': tree.digest(variables or {}),
+    **precomputed.computed_by(source.cache, task.mesh, task.batch_size),
+  }
   header = precomputed.cache_header(dataset, source, live.shapes, identity)
   cache = precomputed.open_cache(
     source,

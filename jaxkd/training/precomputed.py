@@ -281,6 +281,27 @@ def cache_header(
   )
 
 
+def computed_by(cache: Caching, mesh: Mesh, size: int) -> dict[str, Any]:
+  """Returns what the last bits of outputs depend on, as JSON values.
+
+  Tables in float32 are not shared between runs that would compute other bits;
+  those in 16 bits are.
+
+  Args:
+    cache: with the type of stored numbers.
+    mesh: the devices.
+    size: examples of a full batch.
+  """
+  if cache.dtype != 'float32':
+    return {}
+  return {
+    'batch size': size,
+    'devices': mesh.size,
+    'backend': jax.default_backend(),
+    'jax': jax.__version__,
+  }
+
+
 def open_cache(
   source: Source,
   header: Header,
