@@ -22,7 +22,7 @@ from jaxkd.runs import view_cache
 from jaxkd.runs.experiment import build
 from jaxkd.runs.run import Run
 from jaxkd.stores import Header, Memory, Rows
-from jaxkd.training import cached, guides, precomputed
+from jaxkd.training import cached, guides, precomputed, tables
 from jaxkd.training import mesh as meshes
 from jaxkd.training.checkpoint import Checkpoints
 from jaxkd.training.phase import feed_of, start, train_phase
@@ -177,7 +177,7 @@ class TestDevice:
       seed=0,
     )
     header = Header(Rows((3,), dtype), 18, 44, {}, {}, {}, {})
-    number = precomputed.numbers(task.dataset, 0)
+    number = tables.numbers(task.dataset, 0)
     device = cached.DeviceTable(header, live, split)
     on_device = cached.OnDevice(live, number, device, 8)
     on_host = cached.Cached(live, number, Memory(header), 8)
@@ -207,7 +207,7 @@ class TestDecisions:
     rng, epochs = np.random.default_rng(0), 50
     views = rng.integers(slots, size=(2000, epochs))
     distinct = np.mean([len(set(row)) for row in views.tolist()])
-    hits = precomputed.expected_hits(slots, epochs)
+    hits = tables.expected_hits(slots, epochs)
     assert hits == pytest.approx(1 - distinct / epochs, abs=0.01)
 
   def test_automatic_takes_what_repeats_and_costs(self, folder, monkeypatch):
@@ -368,7 +368,7 @@ def test_runs_of_other_bits_do_not_share_a_table():
 
   def identity(dtype, size):
     cache = precomputed.Caching('disk', pathlib.Path(), dtype)
-    return precomputed.computed_by(cache, mesh, size)
+    return tables.computed_by(cache, mesh, size)
 
   assert identity('float32', 8) != identity('float32', 16)
   assert identity('float16', 8) == identity('float16', 16)

@@ -19,7 +19,7 @@ from jaxkd.checkpoints import SavedNetwork
 from jaxkd.config import BAYES
 from jaxkd.data.base import Dataset
 from jaxkd.runs.experiment import Experiment
-from jaxkd.training import precomputed
+from jaxkd.training import precomputed, tables
 from jaxkd.training.mesh import memory_bytes
 from jaxkd.training.phase import initial_key, module_variables
 
@@ -55,10 +55,8 @@ def _check_caches(experiment: Experiment) -> None:
     for name, source in phase.sources.items():
       if source.cache is not None:
         shapes = precomputed.output_shapes(phase.program, name)
-        header = precomputed.cache_header(
-          experiment.dataset, source, shapes, {}
-        )
-        precomputed.check_budget(source.cache, header)
+        header = tables.cache_header(experiment.dataset, source, shapes, {})
+        tables.check_budget(source.cache, header)
         if source.cache.mode == 'disk':
           what = 'the folder of view caches (--config.cache or JAXKD_CACHE)'
           disk.check_writable(source.cache.folder, what)

@@ -19,7 +19,7 @@ from jaxkd.graph.reads import taps_read
 from jaxkd.runs import layout
 from jaxkd.stores import DTYPES
 from jaxkd.training import mesh as meshes
-from jaxkd.training import precomputed
+from jaxkd.training import precomputed, tables
 from jaxkd.training.guides import POOLED
 from jaxkd.training.phase import Task
 from jaxkd.training.precomputed import CACHES, Caching, Source
@@ -129,7 +129,7 @@ def choose(task: Task, candidates: Mapping[str, Source]) -> Task:
     cache = source.cache._replace(mode=mode)
     source = dataclasses.replace(source, cache=cache)
     shapes = precomputed.output_shapes(program, name)
-    header = precomputed.cache_header(dataset, source, shapes, {})
+    header = tables.cache_header(dataset, source, shapes, {})
     memory = meshes.memory_bytes()
     if header.size <= min(cache.budget, MEMORY * memory or cache.budget):
       sources[name] = source
@@ -152,7 +152,7 @@ def _worthwhile(task: Task, name: str) -> bool:
     return False
   views = precomputed.views_of(task.sources)
   slots = augment.view_count(dataset.view)
-  hits = precomputed.expected_hits(
+  hits = tables.expected_hits(
     min(slots, views.count) if views else slots, task.epochs
   )
   known = task.problem in problems.CATALOG.values()  # whose views are numbered

@@ -16,7 +16,7 @@ from jaxkd.data.base import Dataset
 from jaxkd.graph.program import Program
 from jaxkd.problems import Problem
 from jaxkd.training import mesh as meshes
-from jaxkd.training import precomputed
+from jaxkd.training import precomputed, tables
 from jaxkd.training import state as states
 from jaxkd.training.cached import Cache
 from jaxkd.training.checkpoint import Checkpoints
@@ -225,16 +225,16 @@ def guide_of(task: Task, name: str, variables: Variables | None) -> Guide:
   identity = {
     **source.network,
     'variables': tree.digest(variables or {}),
-    **precomputed.computed_by(source.cache, task.mesh, task.batch_size),
+    **tables.computed_by(source.cache, task.mesh, task.batch_size),
   }
-  header = precomputed.cache_header(dataset, source, live.shapes, identity)
-  cache = precomputed.open_cache(
+  header = tables.cache_header(dataset, source, live.shapes, identity)
+  cache = tables.open_cache(
     source,
     header,
     live,
     task.epochs,
     task.batch_size,
-    precomputed.numbers(dataset, live.seed),
+    tables.numbers(dataset, live.seed),
   )
   tqdm.write(
     f'{task.name}: outputs of {name} are kept in {cache}, at most'
