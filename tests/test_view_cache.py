@@ -229,6 +229,8 @@ class TestDecisions:
 
     assert mode() == []  # a tiny network
     monkeypatch.setattr(view_cache, 'MACS', 100)
+    assert mode() == []  # compiling would take longer
+    monkeypatch.setattr(view_cache, 'SAVED_ON_CPU', 1e5)
     assert mode() == ['host']
     assert mode(epochs=2) == []  # its views hardly repeat
     assert mode(budget=10_000) == []
@@ -237,6 +239,7 @@ class TestDecisions:
 
   def test_automatic_leaves_maps_to_the_step(self, monkeypatch):
     monkeypatch.setattr(view_cache, 'MACS', 100)
+    monkeypatch.setattr(view_cache, 'SAVED_ON_CPU', 1e5)
     method = dict(name='distil', objective={'kd': 1, 'fitnet': 1})
     changes = dict(DATA, epochs=20, method=method)
     experiment = tiny.experiment(**changes)

@@ -30,6 +30,9 @@ from jaxkd.types import Batch
 # frequent, and the network has to be more than its overhead.
 HITS = 0.125  # expected part of the outputs that the cache has, at least
 MACS = 1_000_000  # of the network for one image, at least
+# MACs that hits save in the whole training, at least: the program of the cache
+# is compiled beside that of the step, which takes seconds.
+SAVED_ON_CPU, SAVED = 1e12, 1e14
 MEMORY = 0.25  # part of the memory that a table may take, at most
 
 MODES = {
@@ -156,8 +159,9 @@ def _worthwhile(task: Task, name: str) -> bool:
     min(slots, views.count) if views else slots, task.epochs
   )
   known = task.problem in problems.CATALOG.values()  # whose views are numbered
-  return (
-    known
-    and hits >= HITS
-    and models.macs(program.modules[name], program.input_shape) >= MACS
-  )
+  if not known or hits < HITS:
+    return False
+  macs = models.macs(program.modules[name], program.input_shape)
+  saved = hits * task.epochs * len(dataset.train) * macs
+  on_cpu = jax.default_backend() == 'cpu'
+  return macs >= MACS and saved >= (SAVED_ON_CPU if on_cpu else SAVED)
