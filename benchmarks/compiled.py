@@ -23,7 +23,8 @@ from benchmarks import hlo
 from benchmarks.run import Sizes, initial_state, last_task
 from jaxkd.data.base import Split
 from jaxkd.training import mesh as meshes
-from jaxkd.training.phase import Task, feed_of, initial_key
+from jaxkd.training.initial import initial_key
+from jaxkd.training.phase import Task, feed_of
 
 
 @dataclasses.dataclass(frozen=True)

@@ -36,7 +36,8 @@ from jaxkd.catalog import lookup
 from jaxkd.text import table
 from jaxkd.training import mesh as meshes
 from jaxkd.training import state as states
-from jaxkd.training.phase import Task, feed_of, initial_key
+from jaxkd.training.initial import initial_key
+from jaxkd.training.phase import Task, feed_of
 from jaxkd.types import Variables
 
 BASE = 'kd'

@@ -34,7 +34,8 @@ import jax
 
 from benchmarks import run
 from jaxkd import config as configs
-from jaxkd.training.phase import feed_of, initial_key
+from jaxkd.training.initial import initial_key
+from jaxkd.training.phase import feed_of
 
 PAIR = 'resnet32x4:resnet8x4'
 STEPS_OF_EPOCH = 782  # of CIFAR-100 in batches of 64

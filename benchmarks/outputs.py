@@ -2,10 +2,11 @@ r"""Times training steps with a live teacher, a view cache, and stored outputs.
 
   python -m benchmarks.outputs --pair=resnet32x4:resnet8x4 --method=kd
 
-Four cases take turns: the teacher runs in the step; its outputs are computed
-and written to an empty view cache; they are all in the cache; they are read
-from stored outputs. Times are those of the processors, so that other load on
-the machine counts less. See `benchmarks.run` for data and networks.
+The cases take turns, an epoch of few steps at a time: the teacher runs in the
+step; its outputs are computed and written to an empty view cache; they are all
+in the cache, in memory, on the devices or on disk; they are read from stored
+outputs. Times are those of the processors, so that other load on the machine
+counts less. See `benchmarks.run` for data and networks.
 """
 
 import argparse
@@ -28,23 +29,36 @@ from jaxkd.training import mesh as meshes
 from jaxkd.training import state as states
 from jaxkd.training.feed import Call, Feed
 from jaxkd.training.phase import Task, feed_of
-from jaxkd.training.precomputed import Source, data_entries
+from jaxkd.training.precomputed import Caching, Source, data_entries
 
 TEACHER = 'teacher'
 
 
 class Steps(run.Steps):
-  """Steps over the epochs of a feed, or over its first epoch again and again.
+  """Epochs of a feed, or its first epoch again and again.
 
   Args:
     feed: batches for a step.
     task: of the feed.
+    chunk: steps of a call.
     again: whether all steps are those of the first epoch.
   """
 
-  def __init__(self, feed: Feed, task: Task, again: bool = False):
-    self._again = again
+  def __init__(self, feed: Feed, task: Task, chunk: int, again: bool = False):
+    self._again, self._chunk, self._calls_of_epoch = again, chunk, 0
     super().__init__(feed, functools.partial(run.start, task))
+
+  def call(self) -> int:
+    """Runs an epoch to its end; returns the number of steps.
+
+    What a cache lacks is computed at the beginning of an epoch.
+    """
+    return sum(super(Steps, self).call() for _ in range(self._calls_of_epoch))
+
+  def compile(self) -> None:
+    """See `benchmarks.run.Steps`."""
+    super().compile()
+    self._calls_of_epoch = self._feed.steps_per_epoch // self._chunk
 
   def _endless(self) -> Iterator[Call]:
     for epoch in itertools.count():
@@ -54,7 +68,7 @@ class Steps(run.Steps):
 def cases(
   pair: str, method: str, sizes: run.Sizes, folder: pathlib.Path, dtype: str
 ) -> dict[str, Steps]:
-  """Returns the four cases by name.
+  """Returns the cases by name.
 
   Args:
     pair: 'TEACHER:STUDENT', two names of models.
@@ -64,25 +78,29 @@ def cases(
     dtype: of stored logits.
   """
   live = run.last_task(pair, method, sizes)
-  names = frozenset({TEACHER})
-  program = dataclasses.replace(live.program, precomputed=names)
+  program = dataclasses.replace(live.program, precomputed={TEACHER: ()})
   state = run.start(live)
   initial = {TEACHER: states.variables_of(live.program, state)[TEACHER]}
 
   def precomputed(source: Source) -> Task:
     return dataclasses.replace(live, program=program, sources={TEACHER: source})
 
-  caches = [
-    precomputed(Source(cache=folder / name, dtype=dtype))
-    for name in ('empty', 'full')
-  ]
-  stored = precomputed(_stored(live, folder / 'stored', sizes, dtype))
-  empty, full = (feed_of(task, sizes.chunk, initial) for task in caches)
+  def steps(task: Task, again: bool = False) -> Steps:
+    feed = feed_of(task, sizes.chunk, initial)
+    return Steps(feed, task, sizes.chunk, again)
+
+  def cached(mode: str) -> Task:
+    return precomputed(Source(cache=Caching(mode, folder / mode, dtype)))
+
   return {
-    'live teacher': Steps(feed_of(live, sizes.chunk), live),
-    'empty cache': Steps(empty, caches[0]),
-    'full cache': Steps(full, caches[1], again=True),
-    'stored outputs': Steps(feed_of(stored, sizes.chunk), stored),
+    'live teacher': steps(live),
+    'empty cache': steps(cached('host')),
+    'full, in memory': steps(cached('host'), again=True),
+    'full, on the devices': steps(cached('device'), again=True),
+    'full, on disk': steps(cached('disk'), again=True),
+    'stored outputs': steps(
+      precomputed(_stored(live, folder / 'stored', sizes, dtype))
+    ),
   }
 
 
@@ -142,7 +160,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     allow_abbrev=False,
   )
   run.add_arguments(parser)
-  parser.add_argument('--dtype', default='float16', help='of stored logits')
+  parser.add_argument('--dtype', default='float32', help='of stored logits')
   return parser.parse_args(argv)
 
 

@@ -35,7 +35,8 @@ from jaxkd.graph import LABELS, Graph, Learner, Transfer
 from jaxkd.graph.program import Program, bind, predict
 from jaxkd.text import table
 from jaxkd.training import mesh as meshes
-from jaxkd.training.phase import Task, feed_of, initial_key
+from jaxkd.training.initial import initial_key
+from jaxkd.training.phase import Task, feed_of
 
 
 def alone(task: Task, name: str) -> Task:

@@ -31,7 +31,8 @@ from jaxkd.text import table
 from jaxkd.training import mesh as meshes
 from jaxkd.training import state as states
 from jaxkd.training.feed import CHUNK, Call, Feed
-from jaxkd.training.phase import Task, feed_of, initial_key
+from jaxkd.training.initial import initial_key
+from jaxkd.training.phase import Task, feed_of
 from jaxkd.types import Array
 
 CALLS = 20  # default number of timed calls of each case

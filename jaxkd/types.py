@@ -22,15 +22,17 @@ class Batch(TypedDict):
   mask: float32, 1 for entries that count and 0 for padding: [B], or of the
     shape of the labels where an example has one for each entry. In training it
     holds the examples' weights, if the data have any: numbers of at least 0.
-  precomputed: float32 [B, K] by network, the logits of frozen networks that the
-    step does not run.
+  precomputed: by network, the outputs of frozen networks that the step does not
+    run.
+  seed: uint32 scalar, of the run: one program serves all seeds.
   """
 
   image: Array
   label: Array
   index: Array
   mask: Array
-  precomputed: NotRequired[dict[str, Array]]
+  precomputed: NotRequired[dict[str, 'Outputs']]
+  seed: NotRequired[Array]
 
 
 @jax.tree_util.register_dataclass

@@ -13,6 +13,8 @@ import pytest
 # For the tests and for the processes they start. Set JAX_PLATFORMS to run the
 # suite on an accelerator.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+# Compiled programs are kept in a cache of the tests, see below, or not at all.
+os.environ.setdefault('JAXKD_COMPILATION_CACHE', 'off')
 # Most of the suite's time is compilation. With these flags a training step
 # compiles in two fifths of the time, and then runs for milliseconds longer.
 if os.environ['JAX_PLATFORMS'] == 'cpu':

@@ -194,8 +194,15 @@ def test_an_impossible_flag_is_refused(capsys, wrong):
 def test_outputs_of_a_teacher_on_disk(capsys):
   arguments = outputs.parse([*SMALL, '--pair=mlp:mlp', '--method=kd'])
   assert outputs.main(arguments) == 0
-  names = ('live teacher', 'empty cache', 'full cache', 'stored outputs')
-  lines = capsys.readouterr().out.splitlines()[-4:]
+  names = (
+    'live teacher',
+    'empty cache',
+    'full, in memory',
+    'full, on the devices',
+    'full, on disk',
+    'stored outputs',
+  )
+  lines = capsys.readouterr().out.splitlines()[-6:]
   for name, line in zip(names, lines, strict=True):
     assert line.startswith(name)
     assert all(float(x) > 0 for x in line.removeprefix(name).split())

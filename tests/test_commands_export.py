@@ -18,7 +18,7 @@ from jaxkd.commands import evaluate, export
 from jaxkd.interop import files
 from jaxkd.runs import artifacts
 from jaxkd.runs.run import Run
-from jaxkd.training.phase import module_variables
+from jaxkd.training.initial import module_variables
 
 NETS = dict(student__name='vgg8', student__width=1 / 16)
 

@@ -110,7 +110,7 @@ class TestPython:
 
   def test_its_outputs_can_be_cached(self, tmp_path):
     settings = dict(teacher__name=HERE + 'on_host', cache=str(tmp_path / 'c'))
-    settings |= dict(teacher__cache_outputs=True, epochs=1)
+    settings |= dict(teacher__cache='disk', epochs=1)
     finish(tmp_path / 'a', **settings)
     foreign_teachers.CALLS.clear()
     finish(tmp_path / 'b', **settings)

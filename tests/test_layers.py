@@ -15,7 +15,8 @@ FILES = sorted((ROOT / 'jaxkd').rglob('*.py'))
 LEVEL = {
   name: level
   for level, names in {
-    0: 'jaxkd catalog disk text tree types',  # jaxkd is jaxkd/__init__.py
+    # jaxkd is jaxkd/__init__.py
+    0: 'jaxkd catalog disk sharing text tree types',
     1: 'config data losses metrics plots reparam stores',
     2: 'models problems',
     3: 'interop objectives',

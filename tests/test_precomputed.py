@@ -24,7 +24,7 @@ from jaxkd.runs.experiment import build
 from jaxkd.runs.run import Run
 from jaxkd.runs.study import Study
 from jaxkd.stores import Store
-from jaxkd.training import guides, precomputed
+from jaxkd.training import cached, precomputed
 from jaxkd.training.checkpoint import Checkpoints
 from jaxkd.training.phase import feed_of, start
 
@@ -109,7 +109,7 @@ def test_further_epochs_show_the_views_again(exact):
   task = phase.task(experiment.dataset)
 
   def record(state, batch):
-    return state, {**batch, 'logits': batch['precomputed']['teacher']}
+    return state, {**batch, 'logits': batch['precomputed']['teacher'].logits}
 
   feed = dataclasses.replace(feed_of(task), step=record)
   state: Any = jnp.zeros(())
@@ -146,16 +146,14 @@ def test_chunks_of_steps_read_the_same_rows(folder, exact):
 
 
 def test_the_view_cache_is_exact_and_is_filled_once(folder, tmp_path, capsys):
-  settings = dict(
-    teacher__cache_outputs=True, store__dtype='float32', cache=cache(folder)
-  )
+  settings = dict(teacher__cache='disk', cache=cache(folder))
   finish(tmp_path / 'a', **settings)
 
-  def refuse(*_):
-    raise AssertionError('the teacher was run')
+  def refuse(self, missing, stored):
+    assert not len(missing), 'the teacher was run'
 
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(guides.Live, 'one', refuse)
+    patch.setattr(cached.Cached, '_fill', refuse)
     assert 'images/s, 0% from the view cache' in capsys.readouterr().out
     finish(tmp_path / 'b', **settings)
     assert 'images/s, 100% from the view cache' in capsys.readouterr().out
@@ -168,9 +166,7 @@ def test_the_view_cache_is_exact_and_is_filled_once(folder, tmp_path, capsys):
 
 
 def test_a_damaged_row_of_the_cache_is_computed_again(folder, tmp_path):
-  settings = dict(
-    teacher__cache_outputs=True, store__dtype='float32', store__top=2
-  )
+  settings = dict(teacher__cache='disk', teacher__cache_dtype='float16')
   settings |= dict(data__augment='none', cache=str(tmp_path / 'cache'))
   settings |= dict(teacher__checkpoint=str(folder / 'teacher'), epochs=1)
   finish(tmp_path / 'a', **settings)
@@ -270,8 +266,8 @@ def test_images_that_are_decoded_as_they_are_read(tmp_path):
     chex.assert_trees_all_close(
       student(tmp_path / 'live'), student(tmp_path / 'b'), rtol=1e-5, atol=1e-6
     )
-    with pytest.raises(ValueError, match='cache_outputs=True needs images in'):
-      finish(tmp_path / 'c', teacher__cache_outputs=True, **own)
+    with pytest.raises(ValueError, match="cache='disk' needs images in"):
+      finish(tmp_path / 'c', teacher__cache='disk', **own)
     settings['data__settings'] = {'memory': 1}
     with pytest.raises(ValueError, match=r'settings\.memory: 0 -> 1'):
       finish(tmp_path / 'd', teacher__outputs=file, **settings)
@@ -279,7 +275,7 @@ def test_images_that_are_decoded_as_they_are_read(tmp_path):
 
 def test_views_that_are_not_numbered_are_not_cached():
   dataset, own = data(), problems.CLASSIFICATION
-  precomputed.check_cacheable(dataset, own)
+  precomputed.check_cacheable(dataset, own, 'host')
   flipped = dataclasses.replace(
     own,
     train_view=lambda raw, epoch, seed, view: own.train_view(
@@ -287,7 +283,7 @@ def test_views_that_are_not_numbered_are_not_cached():
     ),
   )
   with pytest.raises(ValueError, match='those of the problem classification'):
-    precomputed.check_cacheable(dataset, flipped)
+    precomputed.check_cacheable(dataset, flipped, 'host')
 
 
 def test_every_part_of_the_view_tells_stores_apart():
@@ -326,7 +322,7 @@ class TestRefusals:
     [
       (dict(teacher__checkpoint='x'), 'takes the place of a teacher'),
       (dict(method=dict(name='teacher')), 'takes the place of a teacher'),
-      (dict(teacher__cache_outputs=True), 'has the outputs already'),
+      (dict(teacher__cache='disk'), 'has the outputs already'),
       (dict(method=dict(name='simkd')), 'logits alone'),
       (
         dict(method=dict(name='distil', objective='rkd')),
@@ -340,8 +336,8 @@ class TestRefusals:
 
   def test_taps_of_a_cached_teacher(self):
     with pytest.raises(ValueError, match='of teacher there are logits alone'):
-      settings = dict(teacher__cache_outputs=True)
-      method = dict(name='distil', objective='rkd')
+      settings = dict(teacher__cache='disk')
+      method = dict(name='distil', objective='fitnet')
       build(tiny.config(**DATA, method=method, **settings))
 
   def test_stores_of_different_views(self, folder, exact, tmp_path):

@@ -18,7 +18,7 @@ from jaxkd.runs import preflight
 from jaxkd.runs.run import Run
 from jaxkd.runs.study import Study
 from jaxkd.training import phase as phases
-from jaxkd.training.phase import initial_key
+from jaxkd.training.initial import initial_key
 
 WIDE = dict(student__settings=dict(features=(8, 8)))
 

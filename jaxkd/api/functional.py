@@ -15,7 +15,7 @@ from jaxkd.problems import CLASSIFICATION
 from jaxkd.runs.experiment import Experiment, Source, bound
 from jaxkd.runs.pretrained import load_pretrained
 from jaxkd.training import state as states
-from jaxkd.training.phase import module_variables
+from jaxkd.training.initial import module_variables
 from jaxkd.training.step import make_step
 from jaxkd.types import Batch, Metrics, Variables
 

@@ -11,6 +11,7 @@ from jaxkd import disk, reports
 from jaxkd.api import settings
 from jaxkd.api.results import Result
 from jaxkd.config import Config
+from jaxkd.runs import programs
 from jaxkd.runs.experiment import Experiment, Source, build
 from jaxkd.runs.run import Run
 from jaxkd.training.loop import Callback
@@ -137,6 +138,7 @@ def _finish(
   """Runs or resumes an experiment, and returns its result."""
   if workdir is None:
     workdir = tempfile.mkdtemp(prefix='jaxkd-')
+  programs.keep(experiment.config.cache)
   run = Run(experiment, disk.expanded(workdir), callbacks)
   if run.summary is None:
     run.finish()

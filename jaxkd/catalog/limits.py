@@ -35,6 +35,7 @@ SETTINGS = {
   'student.width': WIDTH,
   'student.branches': '[1, 6]',  # as many as reparam.branches has
   'student.image_size': AT_LEAST_0,
+  'teacher.cache_gigabytes': POSITIVE,
   'teacher.width': WIDTH,
   'teacher.image_size': AT_LEAST_0,
   'teacher.channels': '[0, 3]',

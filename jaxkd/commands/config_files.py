@@ -203,11 +203,13 @@ def prepare(config: Config) -> Config:
     KeyError: see `jaxkd.config.check`.
     ValueError: likewise; there is no device.
   """
+  from jaxkd.runs import programs
   from jaxkd.training.mesh import check_devices, use_cores
 
   check(config)
   use_cores(config.batch_size)
   check_devices()
+  programs.keep(config.cache)
   return config
 
 

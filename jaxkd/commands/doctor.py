@@ -23,6 +23,7 @@ LIBRARIES = {
   'numpy': 'numpy',
 }
 COMPILED = 'JAX_COMPILATION_CACHE_DIR'
+SWITCH = 'JAXKD_COMPILATION_CACHE'
 
 
 @dataclasses.dataclass
@@ -157,11 +158,10 @@ def _caches(report: Report) -> Iterator[tuple[str, str]]:
   if compiled:
     size = _size(disk.expanded(compiled))
     yield 'compiled programs', f'{compiled} (${COMPILED}), {size}'
+  elif os.environ.get(SWITCH, '').lower() == 'off':
+    yield 'compiled programs', f'not kept (${SWITCH})'
   else:
-    yield (
-      'compiled programs',
-      f'not kept: set {COMPILED} to a folder to compile once only',
-    )
+    yield 'compiled programs', "in jaxkd's cache"
 
 
 def _data(report: Report) -> Iterator[tuple[str, str]]:

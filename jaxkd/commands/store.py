@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from jaxkd import config as configs
 from jaxkd import text
@@ -25,7 +24,9 @@ from jaxkd.training import mesh as meshes
 from jaxkd.training import precomputed
 from jaxkd.training.evaluation import BATCH, Evaluator
 from jaxkd.training.guides import Live
-from jaxkd.training.phase import Task, logits_shape, module_variables
+from jaxkd.training.initial import module_variables
+from jaxkd.training.phase import Task
+from jaxkd.training.progress import say
 from jaxkd.types import Variables
 
 TEACHER = sources.TEACHER
@@ -104,7 +105,7 @@ def _teacher(config: Config) -> Teacher:
     )
   # By any method: this one has a frozen teacher, and needs only its logits.
   config = configs.of_tree({**config.to_dict(), 'method': {'name': 'kd'}})
-  config.teacher.cache_outputs = False
+  config.teacher.cache = 'off'
   config.baseline = config.kd_baseline = False
   config.student.checkpoint = ''
   experiment = bound(config)
@@ -159,8 +160,9 @@ def _header(config: Config, teacher: Teacher) -> Header:
       f'store.top={own.top} keeps the largest logits of one softmax, which'
       f' {task.dataset.problem} does not have: set it to 0'
     )
+  shapes = precomputed.output_shapes(task.program, TEACHER)
   return Header(
-    rows=Rows(logits_shape(task.program, TEACHER), own.dtype, own.top),
+    rows=Rows(tuple(shapes.logits.shape), own.dtype, own.top),
     slots=own.views,
     examples=len(task.dataset.train),
     data=precomputed.data_entries(task.dataset, teacher.source),
@@ -187,7 +189,8 @@ def _fill(store: Store, teacher: Teacher, seed: int) -> None:
   task = teacher.task
   live = precomputed.live(
     teacher.source,
-    task.program.modules[TEACHER],
+    task.program,
+    TEACHER,
     teacher.variables,
     dataset=task.dataset,
     problem=task.problem,
@@ -212,14 +215,14 @@ def _fill(store: Store, teacher: Teacher, seed: int) -> None:
       elif written == began[1] + 3:
         seconds = (time.monotonic() - began[0]) / 3
         left = seconds * (len(parts) * slots - written)
-        tqdm.write(f'about {text.duration(left)} left')
+        say(f'about {text.duration(left)} left')
 
 
 def _logits(
   live: Live, task: Task, slot: int, due: list[np.ndarray], size: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
   """Yields batches of examples, and their logits in a view."""
-  live.start([], slot)
+  live.start([], slot, None)
   # All of one size, so that nothing is compiled again.
   padded = [np.resize(part, size) for part in due]
   split = task.dataset.train
@@ -228,4 +231,5 @@ def _logits(
   if not stored:
     inputs = batches.prefetch(split, padded, live.seed, slot)
   for part, examples in zip(due, inputs, strict=True):
-    yield part, live.one(stored, examples, size)[: len(part)]
+    logits = np.asarray(live.one(stored, examples, size).logits)
+    yield part, logits[: len(part)]

@@ -23,6 +23,7 @@ from jaxkd.config.tree import (
   method_settings,
   missing,
   of_tree,
+  renamed,
   resolved,
 )
 
@@ -46,6 +47,7 @@ __all__ = [
   'method_settings',
   'missing',
   'of_tree',
+  'renamed',
   'resolved',
   'teacher_stop',
 ]

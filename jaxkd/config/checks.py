@@ -18,6 +18,12 @@ ELSEWHERE = {
 }
 # Settings that are a string or a mapping.
 MAPPINGS = ('teacher.classes',)
+RENAMED = {  # name of a setting in earlier versions -> what it is today
+  'teacher.cache_outputs': (
+    "set teacher.cache, to 'disk' for files in the cache folder; by default it"
+    " is 'auto'"
+  ),
+}
 TYPES = {  # as messages call them
   float: 'a number',
   int: 'a whole number',
@@ -222,6 +228,8 @@ def _compare(config: Mapping[str, Any], tree: Mapping[str, Any], at: str):
   """
   for key, value in config.items():
     name = f'{at}{key}'
+    if name in RENAMED:
+      raise UnknownNameError(f'no setting {name!r}: {RENAMED[name]}')
     if key not in tree:
       names = [f'{at}{k}' for k in tree]
       raise UnknownNameError(f'no setting {name!r}. {suggestion(name, names)}')

@@ -46,7 +46,10 @@ TEACHER = dict(
   problem='',  # its checkpoint's, see problems.CATALOG; '': the card's
   seed=0,  # its own, so that students of several seeds share it
   outputs='',  # a file of --mode=store: the teacher itself is not needed
-  cache_outputs=False,  # keep its outputs for each view of an image
+  # Outputs by view, of all frozen networks: auto off device host disk.
+  cache='auto',
+  cache_dtype='float32',  # which is exact; float16 bfloat16
+  cache_gigabytes=4.0,  # that the table of a network may have
 )
 OPTIMIZER = dict(
   name='sgd',  # adamw dot
@@ -86,7 +89,7 @@ LOG = dict(
   tensorboard=True,  # events and pictures, in the run's folder
   wandb='',  # PROJECT or ENTITY/PROJECT of Weights & Biases; '': none
 )
-# What --mode=store writes; cached outputs have the same type and top.
+# What --mode=store writes.
 STORE = dict(
   views=1,  # of each image: epoch e shows view e mod views
   top=0,  # of the largest logits; 0: all
@@ -204,8 +207,42 @@ FREE = (
   'teacher.taps',
 )
 # Settings that may differ within one run: locations, what may have changed, and
-# where metrics go.
-PLACES = ('cache', 'data.dir', 'allow_changed', 'log.tensorboard', 'log.wandb')
+# where metrics and cached outputs go.
+PLACES = (
+  'cache',
+  'data.dir',
+  'allow_changed',
+  'log.tensorboard',
+  'log.wandb',
+  'teacher.cache',
+  'teacher.cache_gigabytes',
+)
+
+
+def renamed(settings: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns a resolved config with today's names of the teacher's settings.
+
+  Args:
+    settings: as any version wrote them: a config, or a recipe of a study.
+  """
+  today = dict(settings)
+  teacher, study = today.get('teacher'), today.get('study')
+  if isinstance(teacher, Mapping) and 'cache_outputs' in teacher:
+    teacher = dict(teacher)
+    cached = teacher.pop('cache_outputs')
+    dtype = today.get('store', {}).get('dtype', STORE['dtype'])
+    today['teacher'] = {
+      **teacher,
+      'cache': 'disk' if cached else 'off',
+      'cache_dtype': dtype if cached else TEACHER['cache_dtype'],
+    }
+  if isinstance(study, Mapping) and study.get('recipes'):
+    recipes = {
+      name: renamed(x) if isinstance(x, Mapping) else x
+      for name, x in study['recipes'].items()
+    }
+    today['study'] = {**study, 'recipes': recipes}
+  return today
 
 
 def missing(config: Config) -> list[str]:

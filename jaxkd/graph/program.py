@@ -38,7 +38,7 @@ class Program:
     expanded network's, that of the narrower one.
   input_shape: of one image, [H, W, C].
   precomputed: frozen networks that are not run: their logits come with each
-    batch.
+    batch, and those of their taps that are named here.
   """
 
   graph: Graph
@@ -47,7 +47,9 @@ class Program:
   expand: Mapping[str, Callable[[Variables, Array], Variables]]
   init_modules: Mapping[str, nn.Module]
   input_shape: tuple[int, int, int]
-  precomputed: frozenset[str] = frozenset()
+  precomputed: Mapping[str, tuple[str, ...]] = dataclasses.field(
+    default_factory=dict
+  )
 
   def starts_from(self, name: str) -> str:
     """Returns the network whose initial variables a network starts from.
@@ -158,7 +160,7 @@ class Program:
     for name, module in self.modules.items():
       if name in self.precomputed:
         full: Any = module.init_with_output(jax.random.key(0), image)[0]
-        outputs[name] = Outputs(full.logits, {})
+        outputs[name] = only(full, self.precomputed[name])
       else:
         variables = module.init(jax.random.key(0), image)
         outputs[name], _ = norms.apply(module, variables, image)
@@ -170,7 +172,7 @@ class Program:
     try:
       yield
     except (LookupError, TypeError, ValueError) as error:
-      names = sorted(self.precomputed.intersection(transfer.guides))
+      names = sorted(self.precomputed.keys() & transfer.guides)
       if not names:
         raise
       raise ValueError(
@@ -205,7 +207,7 @@ class Program:
     image: Array,
     names: Collection[str] | None = None,
     key: Array | None = None,
-    precomputed: Mapping[str, Array] | None = None,
+    precomputed: Mapping[str, Outputs] | None = None,
   ) -> tuple[dict[str, Outputs], dict[str, Tree]]:
     """Runs networks once: frozen ones in eval mode, others in train mode.
 
@@ -215,7 +217,7 @@ class Program:
       image: [B, H, W, C].
       names: of the networks to run; None runs all.
       key: this step's, for networks with dropout and the like.
-      precomputed: logits of frozen networks, by name, which are not run.
+      precomputed: outputs of frozen networks, by name, which are not run.
 
     Returns:
       Outputs of the networks that were run, with their `norms`; and the
@@ -226,8 +228,7 @@ class Program:
       if names is not None and name not in names:
         continue
       if name in self.precomputed:
-        logits = (precomputed or {})[name]
-        outputs[name] = Outputs(logits, {})
+        outputs[name] = (precomputed or {})[name]
         continue
       variables = {'params': params[name], 'batch_stats': stats[name]}
       if name in self.graph.frozen:
@@ -351,7 +352,7 @@ def bind(
     expand,
     init_modules,
     input_shape,
-    frozenset(precomputed),
+    dict.fromkeys(precomputed, ()),
   )
 
 
@@ -360,6 +361,11 @@ def predict(
 ) -> Outputs:
   """Returns the outputs of a network in eval mode."""
   return cast(Outputs, module.apply(variables, image, train=False))
+
+
+def only(outputs: Outputs, taps: Collection[str]) -> Outputs:
+  """Returns a network's logits with some of its taps, and nothing else."""
+  return Outputs(outputs.logits, {name: outputs.taps[name] for name in taps})
 
 
 def _rngs(key: Array | None, name: str) -> dict[str, Array]:

@@ -14,6 +14,7 @@ from jaxkd.graph.several_labels import check_sigmoid
 from jaxkd.problems import Problem
 from jaxkd.runs import describe, sections
 from jaxkd.runs.phases import ResolvedPhase, resolve
+from jaxkd.sharing import shared
 from jaxkd.training import mesh
 
 
@@ -37,7 +38,9 @@ class Source:
       return self.loaded
     arguments = self.settings.to_dict()
     further = arguments.pop('settings')
-    return data.load(**{**arguments, **further})
+    arguments = {**arguments, **further}
+    # The runs of a study have the same data, most often.
+    return shared('data', repr(arguments), lambda: data.load(**arguments))
 
   @property
   def image_shape(self) -> tuple[int, int, int]:
@@ -204,7 +207,7 @@ def bound(
   source = source or Source(config.data)
   by_section = sections.models(config)
   phases = tuple(_for_problem(phase, source.problem) for phase in phases)
-  resolved = resolve(config, phases, by_section, source)
+  resolved = resolve(config, phases, by_section, source, source.problem)
   return Experiment(config, source, by_section, resolved)
 
 

@@ -43,8 +43,9 @@ def read_config(path: pathlib.Path) -> dict[str, Any]:
 
 def renamed(config: Mapping[str, Any]) -> dict[str, Any]:
   """Returns a resolved config of any version with current names of settings."""
+  config = configs.renamed(config)
   if 'method' not in config:
-    return dict(config)
+    return config
   return {**config, 'method': methods.renamed(config['method'])}
 
 

@@ -13,7 +13,8 @@ from jaxkd.config import Config
 from jaxkd.data.base import Dataset
 from jaxkd.graph import OBJECTIVES, Frozen, Graph, Model, Phase
 from jaxkd.graph.program import Program, bind
-from jaxkd.runs import cost, sections, sources
+from jaxkd.problems import Problem
+from jaxkd.runs import cost, sections, sources, view_cache
 from jaxkd.runs.interfaces import Data, Interface, Interfaces
 from jaxkd.training import mesh
 from jaxkd.training import optimizer as optimizers
@@ -45,7 +46,8 @@ class ResolvedPhase:
   batch_size: over all devices.
   save_every_steps: saves inside an epoch; 0 saves after each epoch only.
   prepares: its network is reusable, and serves only the later phases.
-  sources: by frozen network that no step runs, where its logits come from.
+  sources: by frozen network that no step runs, where its outputs come from.
+  candidates: likewise, of networks whose outputs are cached if that saves time.
   """
 
   phase: Phase
@@ -65,6 +67,7 @@ class ResolvedPhase:
   save_every_steps: int
   prepares: bool
   sources: Mapping[str, Source]
+  candidates: Mapping[str, Source]
 
   @property
   def name(self) -> str:
@@ -134,12 +137,17 @@ class ResolvedPhase:
       cost.testing(self.graph, macs),
     )
 
+  def cached_task(self, dataset: Dataset) -> Task:
+    """Returns `task`, with outputs cached as far as that saves time."""
+    return view_cache.choose(self.task(dataset), self.candidates)
+
 
 def resolve(
   config: Config,
   phases: tuple[Phase, ...],
   models: Mapping[str, Model],
   data: Data,
+  problem: Problem,
 ) -> tuple[ResolvedPhase, ...]:
   """Returns a run's phases with all settings resolved.
 
@@ -147,7 +155,7 @@ def resolve(
     config: of the run.
     phases: of its method.
     models: by section of the config.
-    data: its images and classes.
+    data, problem: its images and classes, and what is predicted.
 
   Raises:
     KeyError: no such model or compute type.
@@ -160,7 +168,7 @@ def resolve(
   every = sources.of_phases(config, phases, models_of, interfaces)
   resolved = []
   for phase, own_models in zip(phases, models_of, strict=True):
-    own = {n: every[n] for n in phase.graph.frozen if n in every}
+    own, candidates = view_cache.split(every, phase.graph.frozen)
     graph, settings = phase.graph, config.optimizer
     length = config.epochs if phase.epochs is None else phase.epochs
     prepares = phase.reusable and phase is not phases[-1]
@@ -171,10 +179,12 @@ def resolve(
     schedules = functools.partial(
       _schedules, config, graph, length, rate, schedule
     )
+    program = _program(config, phase, build, interfaces, own)
+    spec = problem.batch_spec(program.input_shape, 2, data.num_classes)
     resolved.append(
       ResolvedPhase(
         phase=phase,
-        program=_program(config, phase, build, interfaces, own),
+        program=view_cache.with_taps(program, own, spec, length),
         models=own_models,
         interfaces=interfaces.of_graph(graph),
         epochs=length if phase.stop is None else phase.stop,
@@ -190,6 +200,7 @@ def resolve(
         save_every_steps=config.save_every_steps,
         prepares=prepares,
         sources=own,
+        candidates=candidates,
       )
     )
   return tuple(resolved)

@@ -7,7 +7,6 @@ phase begins that it concerns: a teacher may have been trained for days by then.
 
 import functools
 import math
-import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -20,7 +19,9 @@ from jaxkd.checkpoints import SavedNetwork
 from jaxkd.config import BAYES
 from jaxkd.data.base import Dataset
 from jaxkd.runs.experiment import Experiment
-from jaxkd.training.phase import initial_key, module_variables
+from jaxkd.training import precomputed, tables
+from jaxkd.training.initial import initial_key, module_variables
+from jaxkd.training.mesh import memory_bytes
 
 
 def check(experiment: Experiment, networks: Mapping[str, SavedNetwork]) -> None:
@@ -31,13 +32,34 @@ def check(experiment: Experiment, networks: Mapping[str, SavedNetwork]) -> None:
     networks: by name, as `pretrained.load_pretrained` returns them.
 
   Raises:
+    OSError: the folder of view caches cannot be written to.
     ValueError: data that are not numbers, or fewer than a batch; a network that
-      does not fit a phase, or whose arrays are not finite.
+      does not fit a phase, or whose arrays are not finite; a view cache over
+      its budget.
   """
   check_data(experiment.dataset, experiment.config.batch_size)
   for name, network in networks.items():
     check_finite(network, f'the checkpoint of {name!r}')
   _check_fit(experiment, networks)
+  _check_caches(experiment)
+
+
+def _check_caches(experiment: Experiment) -> None:
+  """Checks that the view caches of all phases are within their budget.
+
+  Raises:
+    OSError: the folder of their files cannot be written to.
+    ValueError: the table of a network is too large.
+  """
+  for phase in experiment.phases:
+    for name, source in phase.sources.items():
+      if source.cache is not None:
+        shapes = precomputed.output_shapes(phase.program, name)
+        header = tables.cache_header(experiment.dataset, source, shapes, {})
+        tables.check_budget(source.cache, header)
+        if source.cache.mode == 'disk':
+          what = 'the folder of view caches (--config.cache or JAXKD_CACHE)'
+          disk.check_writable(source.cache.folder, what)
 
 
 def check_data(dataset: Dataset, batch_size: int) -> None:
@@ -160,17 +182,6 @@ def check_memory(name: str, variables: Any) -> None:
       ' --config.student.width or --config.teacher.width, or choose another'
       ' model'
     )
-
-
-def memory_bytes() -> int:
-  """Returns the memory of a device, or of the machine; 0 if it is unknown."""
-  stats = jax.devices()[0].memory_stats() or {}
-  if 'bytes_limit' in stats:
-    return stats['bytes_limit']
-  try:
-    return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
-  except (AttributeError, ValueError):  # not on Windows
-    return 0
 
 
 def checkpoint_paths(experiment: Experiment) -> dict[str, str]:

@@ -17,7 +17,7 @@ from jaxkd.runs.experiment import Experiment
 from jaxkd.runs.interfaces import Interface, input_of
 from jaxkd.runs.phases import ResolvedPhase
 from jaxkd.training.evaluation import Evaluator
-from jaxkd.training.phase import module_variables
+from jaxkd.training.initial import module_variables
 from jaxkd.training.precomputed import Source
 from jaxkd.training.progress import say
 from jaxkd.types import Variables

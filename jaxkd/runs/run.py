@@ -309,7 +309,7 @@ class Run:
       pretrained_results: by name, the test results of those of checkpoints.
     """
     initial = {name: network.variables for name, network in networks.items()}
-    task = phase.task(self.experiment.dataset)
+    task = phase.cached_task(self.experiment.dataset)
     outcome = train_phase(
       task,
       self.workdir,

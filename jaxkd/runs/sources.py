@@ -2,7 +2,7 @@
 
 A frozen network can be a file of its outputs (`outputs` of its section), a
 function of Python or a program in a file, or a network whose outputs are cached
-(`teacher.cache_outputs`).
+(`teacher.cache`).
 """
 
 import dataclasses
@@ -21,18 +21,18 @@ from jaxkd.config import Config
 from jaxkd.data.base import Dataset
 from jaxkd.graph import Frozen, Model, Phase
 from jaxkd.problems import Problem
-from jaxkd.runs import functions, layout
+from jaxkd.runs import functions, view_cache
 from jaxkd.runs.interfaces import Data, Interface, Interfaces
 from jaxkd.stores import Store
 from jaxkd.training.evaluation import Evaluator
 from jaxkd.training.precomputed import (
-  CACHES,
+  Caching,
   Source,
   check_cacheable,
   check_store,
 )
 
-TEACHER = 'teacher'  # the section with `cache_outputs`
+TEACHER = 'teacher'  # the section with `cache`
 
 
 def of_phases(
@@ -42,6 +42,8 @@ def of_phases(
   interfaces: Interfaces,
 ) -> dict[str, Source]:
   """Returns the sources of a run's frozen networks that no step runs, by name.
+
+  Networks for which the view cache is 'auto' are among them.
 
   Args:
     config: of the run.
@@ -54,7 +56,7 @@ def of_phases(
     ValueError: a network that is trained in some phase has outputs alone; a
       file or function is not what it should be.
   """
-  sources = {}
+  sources, caching = {}, view_cache.caching_of(config)
   for phase, models_by_network in zip(phases, models_of, strict=True):
     for name, network in phase.graph.networks.items():
       model = models_by_network[name]
@@ -69,28 +71,55 @@ def of_phases(
         )
       if isinstance(network, Frozen) and name not in sources:
         interface = interfaces.of_network(phase.graph, name)
-        source = _source(config, name, model, interface, interfaces.data)
+        own = network_source(config, model, interface)
+        guides = any(name in t.guides for t in phase.graph.transfers)
+        own = dataclasses.replace(own, cache=caching if guides else None)
+        source = _source(own, name, model, interface, interfaces.data)
         if source is not None:
           sources[name] = source
+  _check_frozen(phases, caching)
   return sources
 
 
+def _check_frozen(phases: Sequence[Phase], caching: Caching | None) -> None:
+  """Refuses a view cache in a run whose guides all learn.
+
+  Raises:
+    ValueError: their outputs change with each step.
+  """
+  graphs = [phase.graph for phase in phases]
+  guides = sorted({x for g in graphs for t in g.transfers for x in t.guides})
+  frozen = any(graph.frozen for graph in graphs)
+  if caching and caching.mode != 'auto' and guides and not frozen:
+    raise ValueError(
+      f'teacher.cache={caching.mode!r} keeps the outputs of frozen networks,'
+      f' and {" and ".join(guides)} learn, so that their outputs change with'
+      " each step: set it to 'off' or 'auto'"
+    )
+
+
 def _source(
-  config: Config,
+  own: Source,
   name: str,
   model: Model,
   interface: Interface | None,
   data: Data,
 ) -> Source | None:
-  """Returns the source of a frozen network; None if the step runs it."""
-  own = network_source(config, model, interface)
-  caches = name == TEACHER and config.teacher.cache_outputs
-  if caches:
-    folder = layout.cache_folder(config.cache) / CACHES
-    own = dataclasses.replace(own, cache=folder)
+  """Returns the source of a frozen network; None if the step runs it.
+
+  Args:
+    own: the network itself, with its view cache.
+    name: of the network.
+    model: of the network.
+    interface: of the network.
+    data: of the run.
+  """
+  auto = own.cache is not None and own.cache.mode == 'auto'
   if model.outputs:
     store = Store(model.outputs)
-    _check_outputs(store, data, caches)
+    explicit = own.cache if name == TEACHER and not auto else None
+    _check_outputs(store, data, explicit)
+    own = dataclasses.replace(own, cache=None)
     return dataclasses.replace(own, store=store, card=store.header.card)
   if functions.is_function(model):
     function = functions.read(model, data.image_shape)
@@ -98,24 +127,25 @@ def _source(
     digest = {'function': function.card.params_sha256}
     return dataclasses.replace(
       own,
+      cache=None if auto else own.cache,
       function=interface.of_data(function.function, jnp.asarray),
       predict=interface.of_data(function.predict, np.asarray),
       network={**own.network, **digest},
       card=function.card.to_json(),
     )
-  return own if caches else None
+  return own if own.cache else None
 
 
-def _check_outputs(store: Store, data: Data, caches: bool) -> None:
+def _check_outputs(store: Store, data: Data, cache: Caching | None) -> None:
   """Checks that a store has logits of the data's classes.
 
   Raises:
     ValueError: it has others, or they are to be cached as well.
   """
-  if caches:
+  if cache:
     raise ValueError(
       f'teacher.outputs={str(store.path)!r} has the outputs already: set'
-      ' teacher.cache_outputs to False'
+      f" teacher.cache={cache.mode!r} to 'off' or 'auto'"
     )
   classes = store.header.rows.shape[-1]
   if classes != data.num_classes:
@@ -146,8 +176,6 @@ def network_source(
   if imported:  # its code is not ours
     entries['source'] = models.source_digest(model.name)
   return Source(
-    dtype=config.store.dtype,
-    top=config.store.top,
     network=json.loads(json.dumps(entries)),
     data={
       'augment': config.data.augment,
@@ -181,7 +209,7 @@ def check(dataset: Dataset, sources: Mapping[str, Source]) -> None:
     if source.store:
       check_store(source.store, dataset, source)
     if source.cache is not None:
-      check_cacheable(dataset, problems.of(dataset))
+      check_cacheable(dataset, problems.of(dataset), source.cache.mode)
 
 
 def evaluate(

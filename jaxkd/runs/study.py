@@ -39,6 +39,7 @@ from jaxkd.runs.plan import Announce
 from jaxkd.runs.provenance import provenance
 from jaxkd.runs.run import Run
 from jaxkd.runs.vmapped import Networks, run_together
+from jaxkd.sharing import sharing
 from jaxkd.training.progress import Runs, say
 
 # Called with a run's folder and its experiment, if that is at hand.
@@ -191,7 +192,7 @@ class Study:
       LockedError: another process works in the folder.
       ValueError: a run has failed; the message names its recipe.
     """
-    with locked(self.workdir):
+    with locked(self.workdir), sharing():
       self._check_folder()
       return self.summary or self._finish(announce)
 

@@ -12,6 +12,8 @@ Rounding z - m in place of z keeps the probable classes the most exact, and
 finite logits inside the range of float16 (those below m - 65504 become that;
 -inf stays). Of the top k, softmax gives the kept classes their probabilities,
 and each of the others exp(r) / (K - k) / sum exp z: its share of what remains.
+
+A row can have the network's `pooled` features besides, rounded as they are.
 """
 
 import dataclasses
@@ -38,6 +40,8 @@ class Rows:
   shape: of the logits of one image: [K], or [..., K] for other problems.
   dtype: a key of `DTYPES`.
   top: how many of the largest logits are stored; 0: all.
+  pooled: D, the width of the `pooled` features that are stored with them; 0:
+    logits alone.
 
   Raises:
     KeyError: no such type, with suggestions.
@@ -47,6 +51,7 @@ class Rows:
   shape: tuple[int, ...]
   dtype: str = 'float16'
   top: int = 0
+  pooled: int = 0
 
   def __post_init__(self):
     lookup('type of stored logits', DTYPES, self.dtype)
@@ -67,18 +72,29 @@ class Rows:
     # bfloat16 is no type of a field: its bits are stored.
     values = '<u2' if self.dtype == 'bfloat16' else DTYPES[self.dtype]
     fields: list[Any] = [('check', '<u4'), ('shift', '<f4')]
+    if self.pooled:
+      fields.append(('pooled', values, self.pooled))
     if not self.top:
       return np.dtype([*fields, ('logits', values, self.shape)])
     index = '<u2' if self.shape[0] <= 2**16 else '<u4'
     fields += [('rest', '<f4'), ('index', index, self.top)]
     return np.dtype([*fields, ('logits', values, self.top)])
 
-  def encode(self, logits: np.ndarray, position: np.ndarray) -> np.ndarray:
+  def encode(
+    self,
+    logits: np.ndarray,
+    position: np.ndarray,
+    pooled: np.ndarray | None = None,
+    checked: bool = True,
+  ) -> np.ndarray:
     """Returns logits as rows.
 
     Args:
       logits: [N, ...], finite or -inf.
       position: int [N], of each row in its table.
+      pooled: [N, D], if the rows have such features.
+      checked: whether logits have to be finite also in float32, which does not
+        need it.
 
     Raises:
       ValueError: logits that are NaN, infinite, or all -inf.
@@ -87,13 +103,14 @@ class Rows:
     assert z.shape[1:] == self.shape, f'logits {z.shape}, rows {self.shape}'
     flat = z.reshape(len(z), math.prod(self.shape))
     maximum = flat.max(axis=1)
-    if np.isnan(flat).any() or not np.isfinite(maximum).all():
+    exact = self.dtype == 'float32'
+    sound = np.isfinite(maximum).all() and not np.isnan(flat).any()
+    if not sound and (checked or not exact):
       raise ValueError(
         'the logits of an image are NaN, infinite or all -inf, so they cannot'
         ' be stored: evaluate the network on this data set first'
       )
     rows = np.zeros(len(z), self.record)
-    exact = self.dtype == 'float32'
     rows['shift'] = shift = np.zeros_like(maximum) if exact else maximum
     values = flat - shift[:, None]
     if self.top:
@@ -103,25 +120,27 @@ class Rows:
       values = np.take_along_axis(values, order[:, : self.top], axis=1)
       rows['rest'] = _log_sum_exp(rest)
     rows['logits'] = self._rounded(values).reshape(rows['logits'].shape)
+    if self.pooled:
+      assert pooled is not None, 'rows with pooled features need them'
+      rows['pooled'] = self._rounded(np.asarray(pooled, np.float32))
     rows['check'] = checksums(rows, position)
     return rows
 
   def _rounded(self, values: np.ndarray) -> np.ndarray:
     dtype = DTYPES[self.dtype]
     if self.dtype == 'float16':
-      least = np.finfo(np.float16).min
-      values = np.where(np.isneginf(values), values, np.maximum(values, least))
+      range_ = np.finfo(np.float16)
+      inside = np.clip(values, range_.min, range_.max)
+      values = np.where(np.isneginf(values), values, inside)
     rounded = values.astype(dtype)
     return rounded.view('<u2') if self.dtype == 'bfloat16' else rounded
 
   def decode(self, rows: np.ndarray) -> np.ndarray:
     """Returns the logits of rows, float32 [N, ...]."""
-    stored = np.ascontiguousarray(rows['logits'])
-    if self.dtype == 'bfloat16':
-      stored = stored.view(DTYPES[self.dtype])
-    values = stored.astype(np.float32)
+    values = self._values(rows['logits'])
     axes = (len(rows),) + (1,) * (values.ndim - 1)
-    values += rows['shift'].reshape(axes)
+    if self.dtype != 'float32':  # where the shift is 0: -0.0 + 0 is not -0.0
+      values += rows['shift'].reshape(axes)
     if not self.top:
       return values
     (classes,) = self.shape
@@ -129,6 +148,17 @@ class Rows:
     logits = np.repeat(rest[:, None], classes, axis=1)
     np.put_along_axis(logits, rows['index'].astype(np.int64), values, axis=1)
     return logits
+
+  def features(self, rows: np.ndarray) -> np.ndarray:
+    """Returns the `pooled` features of rows that have them, float32 [N, D]."""
+    return self._values(rows['pooled'])
+
+  def _values(self, stored: np.ndarray) -> np.ndarray:
+    """Returns stored numbers as float32, in memory of their own."""
+    stored = np.ascontiguousarray(stored)
+    if self.dtype == 'bfloat16':
+      stored = stored.view(DTYPES[self.dtype])
+    return stored.astype(np.float32)
 
 
 def checksums(rows: np.ndarray, position: np.ndarray) -> np.ndarray:

@@ -59,7 +59,7 @@ class Header:
 
   def to_bytes(self) -> bytes:
     """Returns everything in front of the rows."""
-    text = json.dumps(dataclasses.asdict(self), sort_keys=True).encode()
+    text = json.dumps(self.as_json(), sort_keys=True).encode()
     head = PREFIX.pack(MAGIC, len(text), zlib.crc32(text)) + text
     return head + b'\0' * (-len(head) % ALIGNED)
 
@@ -78,7 +78,10 @@ class Header:
 
   def as_json(self) -> dict[str, Any]:
     """Returns the header as it is after JSON, where tuples are lists."""
-    return json.loads(json.dumps(dataclasses.asdict(self)))
+    entries = json.loads(json.dumps(dataclasses.asdict(self)))
+    if not self.rows.pooled:  # as in files that are older than this field
+      del entries['rows']['pooled']
+    return entries
 
 
 class Store:
@@ -122,6 +125,9 @@ class Store:
     )
     self._file = os.open(path, os.O_WRONLY) if writable else None
 
+  def __str__(self) -> str:
+    return str(self.path)
+
   def present(self, slot: np.ndarray | int, index: np.ndarray) -> np.ndarray:
     """Returns bool [N]: which rows are there and intact.
 
@@ -151,6 +157,18 @@ class Store:
     Raises:
       ValueError: a row is missing or corrupt.
     """
+    return self.rows.decode(self._intact(slot, index))
+
+  def outputs(
+    self, slot: np.ndarray | int, index: np.ndarray
+  ) -> tuple[np.ndarray, np.ndarray | None]:
+    """Returns logits and `pooled` features, if there are any; see `read`."""
+    rows = self._intact(slot, index)
+    pooled = self.rows.features(rows) if self.rows.pooled else None
+    return self.rows.decode(rows), pooled
+
+  def _intact(self, slot: np.ndarray | int, index: np.ndarray) -> np.ndarray:
+    """Returns checked rows; see `read`."""
     position = self._position(slot, index)
     rows = self._table[position]
     wrong = np.flatnonzero(rows['check'] != checksums(rows, position))
@@ -164,10 +182,14 @@ class Store:
         f'{self.path}: the row of view {view} and example {example} (bytes'
         f' {begin:,} to {end:,}) {what}. {AGAIN}'
       )
-    return self.rows.decode(rows)
+    return rows
 
   def write(
-    self, slot: np.ndarray | int, index: np.ndarray, logits: np.ndarray
+    self,
+    slot: np.ndarray | int,
+    index: np.ndarray,
+    logits: np.ndarray,
+    pooled: np.ndarray | None = None,
   ) -> None:
     """Writes logits; a row that is written twice is replaced.
 
@@ -175,21 +197,27 @@ class Store:
       slot: int [N], or one for all.
       index: int [N], positions of the examples in their split.
       logits: [N, ...].
+      pooled: [N, D], if the rows have such features.
 
     Raises:
-      OSError: the disk is full.
+      OSError: the disk is full; the message names the file.
       ValueError: logits that are NaN or infinite.
     """
     assert self._file is not None, 'the store is read-only'
     position = self._position(slot, index)
-    rows, size = self.rows.encode(logits, position), self.rows.record.itemsize
+    rows = self.rows.encode(logits, position, pooled)
+    size = self.rows.record.itemsize
     # One write for each run of neighbours.
     ends = np.flatnonzero(np.diff(position) != 1) + 1
     for part in np.split(np.arange(len(position)), ends):
       place = self._offset + int(position[part[0]]) * size
       data = memoryview(rows[part].tobytes())
       while data:
-        written = os.pwrite(self._file, data, place)
+        try:
+          written = os.pwrite(self._file, data, place)
+        except OSError as error:  # which does not know the file
+          error.filename = str(self.path)
+          raise
         data, place = data[written:], place + written
 
   def lock(self) -> None:

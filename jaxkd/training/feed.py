@@ -81,8 +81,7 @@ class Feed:
   seed: order and views are functions of (seed, epoch, index).
   step: pure, (state, batch) -> (state, metrics).
   chunk: full batches in one call; None leaves it to the devices.
-  guides: by name, the networks whose logits come with the batch.
-  shapes: of the logits of one image, likewise.
+  guides: by name, the networks whose outputs come with the batch.
   views: which training views are shown; None: those of the seed.
   at_once: batches that frozen networks run on together, see `bulk.steps`.
   """
@@ -95,9 +94,6 @@ class Feed:
   step: Step
   chunk: int | None = None
   guides: Mapping[str, Guide] = dataclasses.field(default_factory=dict)
-  shapes: Mapping[str, tuple[int, ...]] = dataclasses.field(
-    default_factory=dict
-  )
   views: Views | None = None
   at_once: int | None = None
 
@@ -132,6 +128,10 @@ class Feed:
 
   def compile(self, state: State) -> None:
     """Compiles all calls of an epoch, so that training can be timed."""
+    rest = len(self.dataset.train) % self.batch_size
+    for guide in self.guides.values():
+      for size in (self.batch_size, rest) if rest else (self.batch_size,):
+        guide.compile(self._stored, size)
     for steps, size in self.programs:
       self._compile(steps, size, state)
 
@@ -172,8 +172,9 @@ class Feed:
       groups.append(rest[None])
     if self._view_count:
       epoch %= self._view_count
+    self._wait()
     for guide in self.guides.values():
-      guide.start(groups, epoch)
+      guide.start(groups, epoch, self._stored)
     for indices, examples in zip(
       groups, self._examples(groups, epoch), strict=True
     ):
@@ -183,14 +184,28 @@ class Feed:
       yield Call(steps, size, run)
 
   def _precomputed(self, indices: np.ndarray, examples: Any) -> dict[str, Any]:
-    """Returns the logits of the guides for a call, [S, B, ...] by name."""
-    if self.guides and jax.default_backend() == 'cpu':
-      # Two programs at once that need all devices can deadlock there.
-      jax.block_until_ready(self._last)
+    """Returns what the guides' outputs for a call are picked by, by name."""
+    if any(g.computes(indices.shape[1]) for g in self.guides.values()):
+      self._wait()
     return {
       name: guide(indices, self._stored, examples)
       for name, guide in self.guides.items()
     }
+
+  def _wait(self) -> None:
+    """Waits for the last call, before guides compute something."""
+    if self.guides and meshes.platform(self.mesh) == 'cpu':
+      # Two programs at once that need all devices can deadlock there.
+      jax.block_until_ready(self._last)
+
+  def _tables(self) -> dict[str, Any]:
+    """Returns the tables of the guides, which stay on the devices."""
+    return {name: guide.table for name, guide in self.guides.items()}
+
+  @property
+  def _seeds(self) -> tuple[np.uint32, np.uint32]:
+    """Seeds of step and views, as arguments: one program for all of them."""
+    return np.uint32(self.seed), np.uint32(self._view_seed)
 
   @property
   def _in_memory(self) -> bool:
@@ -220,7 +235,9 @@ class Feed:
     self, steps: int, size: int, inputs: Any, epoch: np.int32, state: State
   ) -> tuple[State, Metrics]:
     compiled = self._compile(steps, size, state)
-    state, self._last = compiled(state, self._stored, *inputs, epoch)
+    state, self._last = compiled(
+      state, self._stored, *inputs, self._tables(), self._seeds, epoch
+    )
     return state, self._last
 
   def _compile(self, steps: int, size: int, state: State) -> Any:
@@ -261,23 +278,22 @@ class Feed:
     else:
       run, axis = self._run_loaded, 0
       examples = self._loaded_spec(size)
-    logits = {
-      name: jax.ShapeDtypeStruct((steps, size, *shape), np.float32)
-      for name, shape in self.shapes.items()
-    }
-    split, of_logits = (meshes.batch_split(mesh, size, n) for n in (axis, 1))
+    split, of_inputs = (meshes.batch_split(mesh, size, n) for n in (axis, 1))
+    tables = self._tables()
+    of_tables = jax.tree.map(lambda x: x.sharding, tables)
     jitted = jax.jit(
       run,
-      in_shardings=(whole, whole, split, of_logits, whole),
+      in_shardings=(whole, whole, split, of_inputs, of_tables, whole, whole),
       out_shardings=(whole, whole),
       donate_argnums=0,
     )
-    stored = jax.tree.map(
+    stored, tables = jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype),
-      batches.stored_split(self.dataset.train),
+      (batches.stored_split(self.dataset.train), tables),
     )
-    epoch = jax.ShapeDtypeStruct((), np.int32)
-    return jitted.trace(state, stored, examples, logits, epoch)
+    inputs = {n: g.spec(steps, size) for n, g in self.guides.items()}
+    others = inputs, tables, self._seeds, np.int32(0)
+    return jitted.trace(state, stored, examples, *others)
 
   def _loaded_spec(self, size: int) -> dict[str, jax.ShapeDtypeStruct]:
     """Returns shapes and types of a batch as `batches.prefetch` yields it."""
@@ -292,33 +308,38 @@ class Feed:
       'index': jax.ShapeDtypeStruct((size,), np.int32),
     }
 
-  def _run_loaded(self, state, stored, raw, logits, epoch):
+  def _run_loaded(self, state, stored, raw, inputs, tables, seeds, epoch):
     """One step on examples from the host."""
     del stored
 
-    def batch_of(inputs):
-      raw, logits = inputs
-      return self._batch(raw, logits, epoch)
+    def batch_of(of_step):
+      raw, inputs = of_step
+      return self._batch(raw, inputs, tables, seeds, epoch)
 
-    inputs = jax.tree.map(lambda x: x[None], raw), logits
-    return self._steps(batch_of, state, inputs)
+    of_step = jax.tree.map(lambda x: x[None], raw), inputs
+    return self._steps(batch_of, state, of_step)
 
-  def _run_stored(self, state, stored, indices, logits, epoch):
+  def _run_stored(self, state, stored, indices, inputs, tables, seeds, epoch):
     """Steps on examples of the stored split, given their indices [S, B]."""
 
-    def batch_of(inputs):
-      index, logits = inputs
-      return self._batch(batches.gather(stored, index), logits, epoch)
+    def batch_of(of_step):
+      index, inputs = of_step
+      raw = batches.gather(stored, index)
+      return self._batch(raw, inputs, tables, seeds, epoch)
 
-    return self._steps(batch_of, state, (indices, logits))
+    return self._steps(batch_of, state, (indices, inputs))
 
-  def _steps(self, batch_of, state, inputs):
+  def _steps(self, batch_of, state, of_steps):
     platform = meshes.platform(self.mesh)
     return bulk.steps(
-      self.step, batch_of, state, inputs, platform, self.at_once
+      self.step, batch_of, state, of_steps, platform, self.at_once
     )
 
-  def _batch(self, raw, logits, epoch):
-    view = self.dataset.view
-    batch = self.problem.train_view(raw, epoch, self._view_seed, view)
-    return Batch(**{**batch, 'precomputed': logits}) if logits else batch
+  def _batch(self, raw, inputs, tables, seeds, epoch):
+    of_step, of_views = seeds
+    batch = self.problem.train_view(raw, epoch, of_views, self.dataset.view)
+    outputs = {
+      name: guide.pick(tables[name], inputs[name])
+      for name, guide in self.guides.items()
+    }
+    return Batch(**{**batch, 'seed': of_step, 'precomputed': outputs})

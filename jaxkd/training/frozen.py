@@ -128,8 +128,7 @@ def needed(
     return program.forward(params, state.stats, image, names, key)[0]
 
   def losses(frozen, state, batch):
-    key, logits = jax.random.key(0), batch.get('precomputed', {})
-    stored = {name: Outputs(x, {}) for name, x in logits.items()}
+    key, stored = jax.random.key(0), batch.get('precomputed', {})
     trained = forward(program.graph.trained, state, batch['image'], key)
     return program.losses(
       state.objectives,

@@ -100,3 +100,14 @@ def check_batch_size(mesh: Mesh, batch_size: int) -> None:
       f' use a multiple of {mesh.size}, for example --config.batch_size='
       f'{near}'
     )
+
+
+def memory_bytes() -> int:
+  """Returns the memory of a device, or of the machine; 0 if it is unknown."""
+  stats = jax.devices()[0].memory_stats() or {}
+  if 'bytes_limit' in stats:
+    return stats['bytes_limit']
+  try:
+    return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+  except (AttributeError, ValueError):  # not on Windows
+    return 0

@@ -10,18 +10,20 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from jaxkd import reparam, tree
+from jaxkd import tree
 from jaxkd.data.base import Dataset
 from jaxkd.graph.program import Program
 from jaxkd.problems import Problem
 from jaxkd.training import mesh as meshes
-from jaxkd.training import precomputed, samples
+from jaxkd.training import precomputed, samples, tables
 from jaxkd.training import state as states
+from jaxkd.training.cached import Cache
 from jaxkd.training.checkpoint import Checkpoints
 from jaxkd.training.divergence import undefined
 from jaxkd.training.evaluation import Evaluator
 from jaxkd.training.feed import Feed, steps_per_epoch
-from jaxkd.training.guides import Cached, Guide, Stored
+from jaxkd.training.guides import Guide, Stored
+from jaxkd.training.initial import initial_key, module_variables
 from jaxkd.training.log import Log, Tracker
 from jaxkd.training.loop import Callback, Loop, Record
 from jaxkd.training.precomputed import Source
@@ -240,39 +242,33 @@ def feed_of(
     step=step,
     chunk=chunk,
     guides={n: guide_of(task, n, (initial or {}).get(n)) for n in task.sources},
-    shapes={n: logits_shape(task.program, n) for n in task.sources},
     views=precomputed.views_of(task.sources),
   )
 
 
-def logits_shape(program: Program, name: str) -> tuple[int, ...]:
-  """Returns the shape of one image's logits of a network."""
-  module = program.modules[name]
-  image = jax.ShapeDtypeStruct((1, *program.input_shape), np.float32)
-  outputs, _ = jax.eval_shape(module.init_with_output, jax.random.key(0), image)
-  return outputs.logits.shape[1:]
-
-
 def guide_of(task: Task, name: str, variables: Variables | None) -> Guide:
-  """Returns the logits of a network that the step does not run.
+  """Returns the outputs of a network that the step does not run.
 
   Args:
-    task: with the source of the network's logits.
+    task: with the source of the network's outputs.
     name: of the network.
     variables: its arrays, if it is a network.
 
   Raises:
     OSError: there is no space for its view cache.
-    ValueError: stored outputs are those of other images.
+    ValueError: stored outputs are those of other images; its view cache would
+      be larger than it may be.
   """
   source, dataset = task.sources[name], task.dataset
   if source.store:
     precomputed.check_store(source.store, dataset, source)
-    return Stored(source.store)
+    shapes = precomputed.output_shapes(task.program, name)
+    return Stored(source.store, shapes)
   views = precomputed.views_of(task.sources)
   live = precomputed.live(
     source,
-    task.program.modules[name],
+    task.program,
+    name,
     variables,
     dataset=dataset,
     problem=task.problem,
@@ -281,74 +277,36 @@ def guide_of(task: Task, name: str, variables: Variables | None) -> Guide:
   )
   if source.cache is None:
     return live
-  shape = logits_shape(task.program, name)
-  identity = {**source.network, 'variables': tree.digest(variables or {})}
-  header = precomputed.cache_header(dataset, source, shape, identity)
-  store = precomputed.open_cache(source.cache, header, task.epochs)
+  identity = {
+    **source.network,
+    'variables': tree.digest(variables or {}),
+    **tables.computed_by(source.cache, task.mesh, task.batch_size),
+  }
+  header = tables.cache_header(dataset, source, live.shapes, identity)
+  cache = tables.open_cache(
+    source,
+    header,
+    live,
+    task.epochs,
+    task.batch_size,
+    tables.numbers(dataset, live.seed),
+  )
   say(
-    f'{task.name}: outputs of {name} are kept in {store.path}, at most'
+    f'{task.name}: outputs of {name} are kept in {cache}, at most'
     f' {header.size:,} bytes'
   )
-  number = precomputed.numbers(dataset, live.seed)
-  return Cached(store, live, number, task.batch_size)
+  return cache
 
 
 def _close_caches(feed: Feed) -> None:
   """Closes the view caches, and says how much they have saved."""
   for name, guide in feed.guides.items():
-    if isinstance(guide, Cached):
+    if isinstance(guide, Cache):
       guide.close()
       say(
         f'{name}: {guide.hits:,} outputs came from the view cache,'
         f' {guide.misses:,} were computed'
       )
-
-
-def module_variables(
-  program: Program, initial: Mapping[str, Variables], seed: int
-) -> dict[str, Variables]:
-  """Returns initial variables in the structure of the networks' modules.
-
-  Networks without initial variables are left out. If a module has branches and
-  the variables have none, random ones are added; in the opposite case, the
-  branches are merged.
-
-  Args:
-    program: the graph with its modules.
-    initial: variables by network, also of networks that are not in the graph.
-    seed: of the random branches.
-
-  Raises:
-    ValueError: with every array that is missing, extra or of another shape.
-  """
-  by_network = {}
-  for name in program.init_modules:
-    source = program.starts_from(name)
-    if source not in initial:
-      continue
-    init = functools.partial(program.init_network, name)
-    key, variables = initial_key(seed), initial[source]
-    shapes = jax.eval_shape(init, key)
-    wants, has = (
-      bool(reparam.branched_prefixes(x['params'])) for x in (shapes, variables)
-    )
-    if wants and not has:
-      variables = reparam.add_branches(variables, jax.jit(init)(key))
-    what = f'the checkpoint of {source!r}'
-    if has and not wants:
-      merged, module = reparam.merge(variables), program.init_modules[name]
-      variables = reparam.fold_biases(merged, module, program.input_shape, what)
-    by_network[name] = tree.fit(variables, shapes, what)
-  return by_network
-
-
-def initial_key(seed: int) -> jax.Array:
-  """Returns the key of random initialisation.
-
-  XLA compiles its many small draws three times faster with its own generator
-  than with threefry.
-  """
-  return jax.random.key(seed, impl='rbg')
 
 
 def start(

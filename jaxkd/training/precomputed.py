@@ -1,15 +1,13 @@
-"""Logits of frozen networks that the train step does not run.
+"""Outputs of frozen networks that the train step does not run.
 
 They come from a store, from a function that is not a network here, or from the
 network itself by way of the view cache; `guides` reads them.
 """
 
 import dataclasses
-import hashlib
 import json
 import pathlib
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -19,11 +17,14 @@ from jax.sharding import Mesh
 
 from jaxkd.data import augment
 from jaxkd.data.base import Dataset
-from jaxkd.graph.program import predict
+from jaxkd.graph.program import Program, only
 from jaxkd.problems import Problem
-from jaxkd.stores import Header, Rows, Store, check_space, create, differing
+from jaxkd.stores import (
+  Store,
+  differing,
+)
 from jaxkd.training.guides import Live
-from jaxkd.types import Array
+from jaxkd.types import Array, Outputs
 
 CACHES = 'outputs'  # the folder of view caches, in that of all caches
 
@@ -39,6 +40,21 @@ class Views(NamedTuple):
   count: int
 
 
+class Caching(NamedTuple):
+  """Where the outputs of a frozen network are cached.
+
+  mode: 'device', 'host' or 'disk'; or 'auto', until it is decided.
+  folder: of files.
+  dtype: of stored numbers.
+  budget: bytes that a table may have.
+  """
+
+  mode: str
+  folder: pathlib.Path
+  dtype: str = 'float32'
+  budget: int = 4 * 10**9
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Source:
   """Where the logits of a frozen network come from.
@@ -49,8 +65,7 @@ class Source:
   store: the file that has them.
   function: normalised images [B, H, W, C] -> logits [B, ...], in JAX.
   predict: the same in NumPy, on the host.
-  cache: the folder of view caches; None: they are not cached.
-  dtype, top: of cached logits, see `stores.Rows`.
+  cache: where they are cached; None: they are not.
   network: all that the logits depend on besides the images, as JSON values.
   card: the network's model card, likewise.
   data: settings of the data that views of lazily decoded images depend on.
@@ -59,9 +74,7 @@ class Source:
   store: Store | None = None
   function: Callable[[Array], Array] | None = None
   predict: Callable[[np.ndarray], np.ndarray] | None = None
-  cache: pathlib.Path | None = None
-  dtype: str = 'float16'
-  top: int = 0
+  cache: Caching | None = None
   network: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   card: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -72,12 +85,27 @@ class Source:
     what = 'a function' if self.predict else 'a network'
     if self.predict and not self.function:
       what += ' on the host'
-    return f'{what}, outputs cached' if self.cache is not None else what
+    return f'{what}, outputs cached' if self.cache else what
+
+
+def output_shapes(program: Program, name: str) -> Outputs:
+  """Returns the shapes of one image's outputs of a network.
+
+  They are those of its logits, and of the taps that come with them.
+  """
+  module = program.modules[name]
+  image = jax.ShapeDtypeStruct((1, *program.input_shape), np.float32)
+  full, _ = jax.eval_shape(module.init_with_output, jax.random.key(0), image)
+  return jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape[1:], np.float32),
+    only(full, program.precomputed.get(name, ())),
+  )
 
 
 def live(
   source: Source,
-  module: Any,
+  program: Program,
+  name: str,
   variables: Any,
   *,
   dataset: Dataset,
@@ -85,28 +113,34 @@ def live(
   mesh: Mesh,
   seed: int,
 ) -> Live:
-  """Returns what computes the logits of a source.
+  """Returns what computes the outputs of a source.
 
   Args:
     source: a function, or the network itself.
-    module: the network, if it is one.
-    variables: its arrays.
+    program: in which the network is frozen.
+    name: of the network.
+    variables: its arrays, if it has any.
     dataset, problem, mesh, seed: see `Live`.
   """
 
+  running = dataclasses.replace(program, precomputed={})
+
   def network(variables, image):
-    return predict(module, variables, image).logits
+    params, stats = ({name: variables[k]} for k in ('params', 'batch_stats'))
+    outputs, _ = running.forward(params, stats, image, {name})
+    return only(outputs[name], program.precomputed.get(name, ()))
 
   def function(variables, image):
     del variables
     assert source.function is not None
-    return source.function(image)
+    return Outputs(source.function(image), {})
 
   is_network = source.predict is None
   forward = function if source.function else network if is_network else None
   return Live(
+    output_shapes(program, name),
     forward,
-    variables if is_network else {},
+    {'batch_stats': {}, **variables} if is_network else {},
     None if forward else source.predict,
     dataset=dataset,
     problem=problem,
@@ -177,8 +211,13 @@ def views_of(sources: Mapping[str, Source]) -> Views | None:
   return next(iter(views.values()), None)
 
 
-def check_cacheable(dataset: Dataset, problem: Problem) -> None:
+def check_cacheable(dataset: Dataset, problem: Problem, mode: str) -> None:
   """Checks that training views of the data are numbered.
+
+  Args:
+    dataset: to train on.
+    problem: that it poses.
+    mode: of the cache, for the message.
 
   Raises:
     ValueError: images are decoded as they are read, or the problem has views of
@@ -186,9 +225,9 @@ def check_cacheable(dataset: Dataset, problem: Problem) -> None:
   """
   if dataset.train.load is not None:
     raise ValueError(
-      'teacher.cache_outputs=True needs images in memory, whose views are'
+      f'teacher.cache={mode!r} needs images in memory, whose views are'
       f' numbered, but {dataset.name} is decoded as it is read: set it to'
-      ' False, or store the outputs by --mode=store'
+      " 'off', or store the outputs by --mode=store"
     )
   some = {name: x[:8] for name, x in dataset.train.arrays.items()}
   raw = {**some, 'index': np.arange(len(some['image']), dtype=np.int32)}
@@ -198,57 +237,7 @@ def check_cacheable(dataset: Dataset, problem: Problem) -> None:
   got = problem.train_view(raw, jnp.int32(0), 0, dataset.view)['image']
   if got.shape != want.shape or not np.allclose(got, want, atol=1e-5):
     raise ValueError(
-      'teacher.cache_outputs=True needs views that are numbered, and those of'
-      f' the problem {problem.name} are not: set it to False, or store the'
-      ' outputs by --mode=store'
+      f'teacher.cache={mode!r} needs views that are numbered, and those of the'
+      f" problem {problem.name} are not: set it to 'off', or store the outputs"
+      ' by --mode=store'
     )
-
-
-def cache_header(
-  dataset: Dataset,
-  source: Source,
-  shape: tuple[int, ...],
-  identity: Mapping[str, Any],
-) -> Header:
-  """Returns the header of a network's view cache.
-
-  Args:
-    dataset: whose training views they are.
-    source: of the logits.
-    shape: of the logits of one image.
-    identity: all that the logits depend on besides the images, as JSON values.
-  """
-  return Header(
-    rows=Rows(shape, source.dtype, source.top),
-    slots=augment.view_count(dataset.view),
-    examples=len(dataset.train),
-    data=data_entries(dataset, source),
-    views={'numbered': True},
-    network=identity,
-    card={},
-  )
-
-
-def open_cache(folder: pathlib.Path, header: Header, epochs: int) -> Store:
-  """Returns the view cache with this header, new or filled by earlier runs.
-
-  Args:
-    folder: of all view caches.
-    header: of the cache.
-    epochs: of the training, which tell how much it may grow.
-
-  Raises:
-    OSError: it may grow by more than the disk has space.
-  """
-  text = json.dumps(header.as_json(), sort_keys=True)
-  path = folder / f'{hashlib.sha256(text.encode()).hexdigest()[:20]}.store'
-  if not path.exists():
-    part = 1 - (1 - 1 / header.slots) ** epochs
-    check_space(path, round(part * header.size))
-  return create(path, header)
-
-
-def numbers(dataset: Dataset, seed: int) -> Callable[[Any, int], np.ndarray]:
-  """Returns (indices [N], epoch) -> the number of each example's view."""
-  one = jax.jit(partial(augment.view_number, seed=seed, view=dataset.view))
-  return lambda index, epoch: np.asarray(one(index, np.int32(epoch)), np.int64)

@@ -87,7 +87,8 @@ def make_step(
   Args:
     program: the graph with its modules.
     optimizer: of the learning owners and the objectives.
-    seed: of the run; the step's randomness is a function of seed and step.
+    seed: of the run; the step's randomness is a function of seed and step. That
+      of a batch, if it has one, takes its place.
     steps_per_epoch: for weights that are functions of the epoch.
     epochs: length of the phase, likewise.
     ema: decay of the moving average, if the state has one; see `ema_decay`.
@@ -279,11 +280,11 @@ def _shared(
     steps_per_epoch: likewise.
     epochs: likewise.
   """
-  logits = batch.get('precomputed', {})
-  precomputed = {name: Outputs(x, {}) for name, x in logits.items()}
+  precomputed = batch.get('precomputed', {})
   # Whole epochs first: the number of steps may not be exact in float32.
   part = state.step % steps_per_epoch / steps_per_epoch
   epoch = state.step // steps_per_epoch + part
+  seed = batch.get('seed', seed)
   key = jax.random.fold_in(jax.random.key(seed), state.step)
   return _Shared(batch, {**outputs, **precomputed}, epoch, epochs, key)
 

@@ -24,7 +24,8 @@ from jaxkd.training import mesh as meshes
 from jaxkd.training import state as states
 from jaxkd.training.divergence import DivergedError
 from jaxkd.training.feed import steps_per_epoch
-from jaxkd.training.phase import Task, initial_key, module_variables
+from jaxkd.training.initial import initial_key, module_variables
+from jaxkd.training.phase import Task
 from jaxkd.training.step import make_step
 from jaxkd.types import Array, Tree, Variables
 
