@@ -18,7 +18,7 @@ from test_methods import start
 
 from jaxkd import objectives, tree
 from jaxkd.graph import Frozen, Graph, Learner, Transfer
-from jaxkd.graph.program import bind
+from jaxkd.graph.program import bind, only
 from jaxkd.models.norms import record_norm
 from jaxkd.training import bulk, frozen
 from jaxkd.training import mesh as meshes
@@ -232,7 +232,8 @@ def test_evaluation_and_live_outputs_are_the_same_folded(monkeypatch):
     monkeypatch.setattr(frozen, 'UNFOLDED', unfolded)
     test = Evaluator(dataset.test, dataset.view, problem, mesh)
     live = Live(
-      lambda variables, x: net.apply(variables, x).logits,
+      Outputs(jax.ShapeDtypeStruct((CLASSES,), np.float32), {}),
+      lambda variables, x: only(net.apply(variables, x), ()),
       variables,
       None,
       dataset=dataset,
@@ -240,7 +241,7 @@ def test_evaluation_and_live_outputs_are_the_same_folded(monkeypatch):
       mesh=mesh,
       seed=0,
     )
-    live.start((), 0)
+    live.start((), 0, None)
     stored = meshes.put_split(dataset.train, mesh)
     results.append(
       (

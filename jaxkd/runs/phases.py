@@ -159,8 +159,7 @@ def resolve(
 
   Raises:
     KeyError: no such model or compute type.
-    ValueError: a width that a model cannot have; an input or classes that it
-      cannot have.
+    ValueError: a width, an input or classes that a model cannot have.
   """
   interfaces = Interfaces(phases, models, data)
   build = functools.partial(_build, config, models, interfaces)
@@ -175,10 +174,10 @@ def resolve(
     rate, name = phase.learning_rate, settings.name
     rate = settings.learning_rate if rate is None else rate
     name = name if graph.guided else optimizers.unguided(name)
+    seed = config.seed if phase.seed is None else phase.seed
     schedule = phase.schedule or config.schedule.name
-    schedules = functools.partial(
-      _schedules, config, graph, length, rate, schedule
-    )
+    planned = graph, length, rate, schedule
+    schedules = functools.partial(_schedules, config, *planned)
     program = _program(config, phase, build, interfaces, own)
     spec = problem.batch_spec(program.input_shape, 2, data.num_classes)
     resolved.append(
@@ -191,7 +190,7 @@ def resolve(
         length=length,
         learning_rate=rate,
         schedule=schedule,
-        seed=config.seed if phase.seed is None else phase.seed,
+        seed=seed,
         optimizer=name,
         make_schedules=schedules,
         make_optimizer=functools.partial(_optimizer, config, name, schedules),
