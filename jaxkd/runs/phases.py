@@ -173,11 +173,11 @@ def resolve(
     prepares = phase.reusable and phase is not phases[-1]
     rate, name = phase.learning_rate, settings.name
     rate = settings.learning_rate if rate is None else rate
-    name = name if graph.guided else optimizers.unguided(name)
+    if not graph.guided:
+      name = optimizers.unguided(name)
     seed = config.seed if phase.seed is None else phase.seed
-    schedule = phase.schedule or config.schedule.name
-    planned = graph, length, rate, schedule
-    schedules = functools.partial(_schedules, config, *planned)
+    planned = length, rate, phase.schedule or config.schedule.name
+    schedules = functools.partial(_schedules, config, graph, *planned)
     program = _program(config, phase, build, interfaces, own)
     spec = problem.batch_spec(program.input_shape, 2, data.num_classes)
     resolved.append(
@@ -189,7 +189,7 @@ def resolve(
         epochs=length if phase.stop is None else phase.stop,
         length=length,
         learning_rate=rate,
-        schedule=schedule,
+        schedule=planned[-1],
         seed=seed,
         optimizer=name,
         make_schedules=schedules,
