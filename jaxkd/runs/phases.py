@@ -171,10 +171,9 @@ def resolve(
     graph, settings = phase.graph, config.optimizer
     length = config.epochs if phase.epochs is None else phase.epochs
     prepares = phase.reusable and phase is not phases[-1]
-    rate, name = phase.learning_rate, settings.name
+    name, rate = settings.name, phase.learning_rate
+    name = name if graph.guided else optimizers.unguided(name)
     rate = settings.learning_rate if rate is None else rate
-    if not graph.guided:
-      name = optimizers.unguided(name)
     seed = config.seed if phase.seed is None else phase.seed
     planned = length, rate, phase.schedule or config.schedule.name
     schedules = functools.partial(_schedules, config, graph, *planned)
