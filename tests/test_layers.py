@@ -15,7 +15,7 @@ FILES = sorted((ROOT / 'jaxkd').rglob('*.py'))
 LEVEL = {
   name: level
   for level, names in {
-    0: 'jaxkd catalog disk text tree types',  # jaxkd is jaxkd/__init__.py
+    0: 'jaxkd allocation catalog disk text tree types',  # jaxkd is jaxkd/__init__.py
     1: 'config data losses metrics plots reparam stores',
     2: 'models problems',
     3: 'interop objectives',

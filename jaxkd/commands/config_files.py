@@ -13,6 +13,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from jaxkd import disk, text
+from jaxkd.allocation import keep_freed_memory
 from jaxkd.catalog import UnknownNameError, suggestion
 from jaxkd.config import Config, check
 
@@ -206,6 +207,7 @@ def prepare(config: Config) -> Config:
   from jaxkd.training.mesh import check_devices, use_cores
 
   check(config)
+  keep_freed_memory()
   use_cores(config.batch_size)
   check_devices()
   return config
