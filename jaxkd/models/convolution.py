@@ -155,11 +155,10 @@ def program(
     )
   if (size, stride, tuple(map(tuple, pads))) != ((3, 3), 1, ONE):
     return Program()
-  by_kernel = _tile_of_gradient(h, w, before, after)
   return Program(
     _forward_of(h, w, before, after),
     _flipped(_forward_of(h, w, after, before)),
-    by_kernel and partial(_winograd_by_kernel, tile=by_kernel),
+    _by_kernel_of(h, w, before, after),
   )
 
 
@@ -174,22 +173,29 @@ def _forward_of(
     before: C.
     after: K.
   """
+  few, many = sorted((before, after))
   if after <= 16 and h * w >= 1024 and w % 4 == 0:
     return partial(_neighbours, count=4 if before < 8 else 2)
-  if min(before, after) >= 64 and h * w >= 256 and h % 4 == w % 4 == 0:
-    return partial(_winograd, tile=(4, 4))
-  if min(before, after) >= 256 and h * w >= 64 and not (h % 2 or w % 4):
-    return partial(_winograd, tile=(2, 4))
-  return None
+  if h % 4 or w % 4 or few < 32 or many < 64 or few * h * w < 2048:
+    return None
+  return partial(_winograd, tile=(2, 2) if h * w < 64 else (4, 4))
 
 
-def _tile_of_gradient(h: int, w: int, before: int, after: int) -> Tile | None:
-  """Returns the tile of a 3 x 3 kernel's gradient, or None."""
-  if min(before, after) >= 64 and h * w >= 256 and h % 4 == w % 4 == 0:
-    return 4, 4
-  if min(before, after) >= 128 and h * w >= 64 and not (h % 2 or w % 4):
-    return 2, 4
-  return None
+def _by_kernel_of(
+  h: int, w: int, before: int, after: int
+) -> Callable[[Array, Array], Array] | None:
+  """Returns how a CPU computes the gradient of a 3 x 3 kernel.
+
+  Args:
+    h: H.
+    w: W.
+    before: C.
+    after: K.
+  """
+  few = min(before, after)
+  if h % 4 or w % 4 or few < 32 or few * h * w < 4096:
+    return None
+  return partial(_winograd_by_kernel, tile=(2, 2) if h * w < 64 else (4, 4))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -340,17 +346,21 @@ def _winograd(x: Array, kernel: Array, tile: Tile) -> Array:
     kernel: [3, 3, C, K].
     tile: outputs of a tile.
   """
-  columns, inner = kernel.shape[-1], _transformed_kernel(kernel, tile)
-  shape, x = x.shape[:3], _blocks(x, columns, tile)
-  blocks = x.shape[1]
+  # The transforms wait for the map: those of all layers at the beginning of a
+  # program would be in memory together. So would the results, if they started
+  # as constants.
+  x, kernel = lax.optimization_barrier((x, kernel))
+  inner, shape = _transformed_kernel(kernel, tile), x.shape[:3]
+  x = _blocks(x, kernel.shape[-1], tile)
+  y = jnp.full((*x.shape[:-1], kernel.shape[-1]), x[(0,) * x.ndim])
 
-  def block(i: Array | int) -> Array:
+  def block(i: Array | int, y: Array) -> Array:
     images = lax.dynamic_index_in_dim(x, i, axis=1, keepdims=False)
     products = jnp.einsum('estc,eck->estk', _inputs(images, tile), inner)
-    return _outputs(products, images.shape[:-1], tile)
+    outputs = _outputs(products, images.shape[:-1], tile)
+    return lax.dynamic_update_index_in_dim(y, outputs, i, axis=1)
 
-  y = lax.map(block, jnp.arange(blocks)) if blocks > 1 else block(0)[None]
-  return y.swapaxes(0, 1).reshape(*shape, columns)
+  return lax.fori_loop(0, x.shape[1], block, y).reshape(*shape, -1)
 
 
 def _winograd_by_kernel(x: Array, g: Array, tile: Tile) -> Array:
@@ -363,6 +373,7 @@ def _winograd_by_kernel(x: Array, g: Array, tile: Tile) -> Array:
     g: the gradient of the output, [B, H, W, K].
     tile: outputs of a tile.
   """
+  x, g = lax.optimization_barrier((x, g))  # as in `_winograd`
   x = _blocks(x, g.shape[-1], tile)
   g = g.reshape(*x.shape[:-1], -1)
 
@@ -384,10 +395,11 @@ def _winograd_by_kernel(x: Array, g: Array, tile: Tile) -> Array:
     total, _ = lax.scan(block, total, jnp.arange(x.shape[1]))
   else:
     total, _ = block(total, 0)
-  total = jnp.sum(total, axis=1)
-  total = total.reshape(*(m + 2 for m in reversed(tile)), *zeros[2:])
-  kernels = _kernel_matrices(tile)
-  return jnp.einsum('ai,bj,back->ijck', *kernels, total, precision='highest')
+  high, wide = tile
+  total = jnp.sum(total, axis=1).reshape(wide + 2, high + 2, *zeros[2:])
+  by_row = _combined(TRANSFORMS[wide].kernel.T, list(total))  # [3, n, C, K]
+  by_row = [by_row[:, i] for i in range(high + 2)]
+  return _combined(TRANSFORMS[high].kernel.T, by_row)
 
 
 def _blocks(x: Array, columns: int, tile: Tile) -> Array:
@@ -410,16 +422,12 @@ def _blocks(x: Array, columns: int, tile: Tile) -> Array:
   return x.reshape(shards, images // size, size, h, w, c)
 
 
-def _kernel_matrices(tile: Tile) -> tuple[np.ndarray, ...]:
-  return tuple(TRANSFORMS[m].kernel.astype(np.float32) for m in tile)
-
-
 def _transformed_kernel(kernel: Array, tile: Tile) -> Array:
   """Returns the kernel for each entry of a tile, [n n, C, K]."""
-  inner = jnp.einsum(
-    'ai,bj,ijck->back', *_kernel_matrices(tile), kernel, precision='highest'
-  )
-  return inner.reshape(-1, *kernel.shape[2:])
+  high, wide = tile
+  rows = _combined(TRANSFORMS[high].kernel, list(kernel))  # [n, 3, C, K]
+  entries = _combined(TRANSFORMS[wide].kernel, [rows[:, j] for j in range(3)])
+  return entries.reshape(-1, *kernel.shape[2:])
 
 
 def _inputs(x: Array, tile: Tile) -> Array:
