@@ -160,7 +160,7 @@ def _blocks(x: Array, columns: int, tile: Tile) -> Array:
     columns: K.
     tile: outputs of a tile.
   """
-  shards = math.gcd(len(x), max(1, jax.config.jax_num_cpu_devices))
+  shards = math.gcd(len(x), max(1, jax.config.read('jax_num_cpu_devices')))
   images = len(x) // shards
   growth = math.prod((m + 2) / m for m in tile)
   _, h, w, c = x.shape
