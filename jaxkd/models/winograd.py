@@ -16,7 +16,7 @@ of it. The entries of a tile are in the order of columns, then rows.
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -160,7 +160,8 @@ def _blocks(x: Array, columns: int, tile: Tile) -> Array:
     columns: K.
     tile: outputs of a tile.
   """
-  shards = math.gcd(len(x), max(1, jax.config.read('jax_num_cpu_devices')))
+  config: Any = jax.config  # its options are not declared
+  shards = math.gcd(len(x), max(1, config.jax_num_cpu_devices))
   images = len(x) // shards
   growth = math.prod((m + 2) / m for m in tile)
   _, h, w, c = x.shape
