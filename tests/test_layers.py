@@ -16,7 +16,7 @@ LEVEL = {
   name: level
   for level, names in {
     # jaxkd is jaxkd/__init__.py
-    0: 'jaxkd catalog disk sharing text tree types',
+    0: 'jaxkd allocation catalog disk sharing text tree types',
     1: 'config data losses metrics plots reparam stores',
     2: 'models problems',
     3: 'interop objectives',

@@ -19,8 +19,10 @@ from jaxkd.models.layers import Conv
 from jaxkd.models.shufflenet import GroupedConv
 from jaxkd.tree import shapes
 
-Sources = frozenset[str]  # what a value depends on: IMAGE, PARAMS, both, none
-NONE, IMAGE, PARAMS = (frozenset(x) for x in ((), ('image',), ('params',)))
+Sources = frozenset[str]  # what a value depends on: none, or some of these
+NONE, IMAGE, PARAMS, PLATFORM = (
+  frozenset(x) for x in ((), ('image',), ('params',), ('platform',))
+)
 LAYERS = Conv | GroupedConv | nn.Conv | nn.Dense | nn.DenseGeneral
 
 
@@ -100,7 +102,12 @@ def _count_equation(
     inputs = [sources or IMAGE for sources in inputs]
   # The branches of a condition are alternatives: the largest one counts. The
   # arguments of inner jaxprs are the last inputs of the equation.
-  for inner in jaxprs_in_params(equation.params):
+  alternatives = list(jaxprs_in_params(equation.params))
+  if name == 'platform_index':
+    return 0, [PLATFORM]
+  if name == 'cond' and PLATFORM <= inputs[0]:  # the last one is the default
+    alternatives = alternatives[-1:]
+  for inner in alternatives:
     inner_macs, results = _count(
       inner, inputs[len(inputs) - len(inner.invars) :]
     )

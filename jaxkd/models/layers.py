@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxkd.catalog import lookup
+from jaxkd.models.convolution import convolution
 from jaxkd.models.depthwise import Pads, depthwise
 from jaxkd.reparam import branches as branching
 from jaxkd.types import Array
@@ -184,14 +185,7 @@ class Conv(nn.Module):
     zeros = pads(self.padding, self.size, self.stride, x.shape[1:3])
     if 1 < self.groups == x.shape[-1]:
       return depthwise(x, kernel, self.stride, zeros)
-    return lax.conv_general_dilated(
-      x,
-      kernel,
-      window_strides=(self.stride, self.stride),
-      padding=zeros,
-      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-      feature_group_count=self.groups,
-    )
+    return convolution(x, kernel, self.stride, zeros, self.groups)
 
   def _branches(self, shape: tuple[int, ...]) -> dict[str, Array]:
     """Returns the parameters and constants of the branches by name.

@@ -13,6 +13,7 @@ import jax
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from jaxkd.allocation import keep_freed_memory
 from jaxkd.data.base import Split
 from jaxkd.data.batches import StoredSplit, stored_split
 
@@ -25,8 +26,10 @@ def use_cores(batch_size: int) -> None:
   XLA's CPU backend runs most of a train step on one core; with two devices on
   two cores, steps take about two thirds of the time. To be called before
   anything is computed; $JAX_NUM_CPU_DEVICES takes precedence. Other backends
-  are not affected.
+  are not affected. Memory that steps free is kept, see
+  `allocation.keep_freed_memory`.
   """
+  keep_freed_memory()
   if 'JAX_NUM_CPU_DEVICES' not in os.environ:
     cores = min(os.cpu_count() or 1, CORES)
     devices = max(n for n in range(1, cores + 1) if batch_size % n == 0)
