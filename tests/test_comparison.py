@@ -309,8 +309,10 @@ def test_the_page_is_one_file_with_a_dot_for_each_run(comparison, tmp_path):
   assert checker.open == []
   keys = 1  # in the legend
   assert checker.counts['circle'] == len(KD) + len(DKD) + 1 + keys
-  loaded = [x for name, x in checker.attributes if name in ('src', 'srcset')]
-  assert loaded == [] and 'link' not in checker.counts
+  loads = ('src', 'srcset', 'href')
+  loaded = [x for name, x in checker.attributes if name in loads]
+  assert all(x.startswith(('data:', '#', 'https://')) for x in loaded)
+  assert 'img' not in checker.counts and checker.counts['link'] == 1  # the icon
   assert 'url(' not in page and '@import' not in page
   for words in ('aaaaaaa', 'bbbbbbb', 'not finished', 'RepDistiller', 'dkd'):
     assert words in page

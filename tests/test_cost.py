@@ -56,7 +56,7 @@ def test_two_gradients_have_two_passes_back():
 
 
 def test_a_network_that_no_step_runs_costs_nothing():
-  _, cached = flops(teacher__cache_outputs=True)
+  _, cached = flops(teacher__cache='disk')
   assert cached.training == BOTH
 
 

@@ -23,8 +23,10 @@ RESULTS = ('student', 'teacher')  # the first that a run has is its result
 # saved, whether twins of the student are trained beside it, and what a study
 # shows.
 WITHOUT_EFFECT = ('save_every_steps', 'baseline', 'kd_baseline')
-STORED = 'store.'  # what another command writes, and the type of cached outputs
-SHOWN = 'study.'
+ELSEWHERE = (
+  'study.',
+  'store.',
+)  # what is shown, and what another command writes
 OBJECTIVES = ('objective', 'static', 'dynamic')  # arguments of methods
 
 
@@ -53,8 +55,7 @@ class Record:
       key: value
       for key, value in self.settings.items()
       if key not in (*configs.PLACES, *WITHOUT_EFFECT)
-      and not key.startswith(SHOWN)
-      and not (key.startswith(STORED) and not self._caches)
+      and not key.startswith(ELSEWHERE)
     }
     for name, digest in self.digests.items():
       for key in ('checkpoint', 'outputs'):
@@ -63,10 +64,6 @@ class Record:
     for section in self._unused:
       kept = {k: x for k, x in kept.items() if not k.startswith(f'{section}.')}
     return kept
-
-  @property
-  def _caches(self) -> bool:
-    return bool(self.settings.get('teacher.cache_outputs'))
 
   @property
   def _unused(self) -> tuple[str, ...]:

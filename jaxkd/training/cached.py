@@ -93,6 +93,8 @@ class Cache(Guide):
 
   def compile(self, stored: StoredSplit | None, size: int) -> None:
     """See `Guide`."""
+    if self._live.on_host:
+      return
     if self._anew(size):
       self._live.one(stored, np.zeros(size, np.int32), size)
     else:

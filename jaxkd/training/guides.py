@@ -201,6 +201,11 @@ class Live(Guide):
     del size
     return True
 
+  @property
+  def on_host(self) -> bool:
+    """Whether the function is not in JAX: there is nothing to compile."""
+    return self._forward is None
+
   def one(
     self, stored: StoredSplit | None, examples: Any, size: int
   ) -> Outputs:
