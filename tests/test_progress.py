@@ -159,7 +159,10 @@ def test_a_terminal_has_a_bar_below_the_lines(monkeypatch, tmp_path):
   shown(monkeypatch, *files, tmp_path / 'run', str(tmp_path / 'cache'))
   text = everything(ours)
   # Without the time left where that is less than half a second.
-  bar = r'teacher 2/2: +\d+%\|.*\| +\d+/10, loss \d.*, \d+ images/s(, \d+ s left)?'
+  bar = (
+    r'teacher 2/2: +\d+%\|.*\| +\d+/10, loss \d.*, \d+ images/s'
+    r'(, \d+ s left)?'
+  )
   assert any(re.match(bar, x) for x in text.split('\r'))
   # Each epoch's line replaces the bar.
   lines = [x.rsplit('\r')[-1] for x in text.split('\r\n')]
