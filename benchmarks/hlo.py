@@ -116,25 +116,53 @@ class Program:
   @property
   def trips(self) -> int | None:
     """How often the largest loop runs, if that is compiled in; else None."""
-    if not self.loops:
-      return None
-    text = self.loops[0].attributes
-    match = re.search(r'known_trip_count":\{"n":"(\d+)"', text)
-    return int(match[1]) if match else None
+    return _trips(self.loops[0]) if self.loops else None
+
+  def in_loops(
+    self, computation: str = '', times: int = 1
+  ) -> list[tuple[int, str, Instruction]]:
+    """Returns what runs in loops, with how often it does.
+
+    A loop of unknown length counts as one round.
+
+    Args:
+      computation: in which the loops are; '' is the entry.
+      times: how often that runs; 1: its own instructions are in no loop.
+
+    Returns:
+      (times, name of its computation, instruction), as of `kernels`.
+    """
+    computation = computation or self.entry
+    instructions = []
+    for x in self.computations.get(computation, {}).values():
+      if x.opcode in CONTROL:
+        rounds = times * (_trips(x) or 1 if x.opcode == 'while' else 1)
+        for inner in self._called(x):
+          instructions += self.in_loops(inner, rounds)
+      elif times > 1 and self.runs(x):
+        instructions.append((times, computation, x))
+    return instructions
+
+  @staticmethod
+  def runs(x: Instruction) -> bool:
+    """Returns whether an instruction is a kernel.
+
+    The end of an asynchronous operation is none.
+    """
+    return x.opcode not in FREE and not x.opcode.endswith(('-done', '-update'))
 
   def kernels(self, computation: str) -> list[tuple[str, Instruction]]:
     """Returns what runs in a computation, with inner ones, each once.
 
     Returns:
-      (name of its computation, instruction). The end of an asynchronous
-      operation is not counted.
+      (name of its computation, instruction).
     """
     kernels = []
     for x in self.computations.get(computation, {}).values():
       if x.opcode in CONTROL:
         for inner in self._called(x):
           kernels += self.kernels(inner)
-      elif x.opcode not in FREE and not x.opcode.endswith(('-done', '-update')):
+      elif self.runs(x):
         kernels.append((computation, x))
     return kernels
 
@@ -210,6 +238,12 @@ class Program:
     branches = x.attribute('branch_computations').strip('{}').split(',')
     names += [name.strip(' %') for name in branches]
     return [name for name in names if name in self.computations]
+
+
+def _trips(loop: Instruction) -> int | None:
+  """Returns how often a loop runs, if that is compiled in; else None."""
+  match = re.search(r'known_trip_count":\{"n":"(\d+)"', loop.attributes)
+  return int(match[1]) if match else None
 
 
 def _reads(x: Instruction, operand: str) -> int:

@@ -81,30 +81,33 @@ def counts(case: Case) -> dict[str, float]:
 
 
 def of_kernels(
-  program: hlo.Program, chip: Chip, dtype: str
+  program: hlo.Program, steps: int, chip: Chip, dtype: str
 ) -> dict[str, float]:
   """Returns the kernels of a step, their bytes, and their bound.
 
   Args:
     program: of a GPU.
+    steps: that it makes. A kernel of frozen networks that runs for several of
+      them counts a part.
     chip: whose peaks count.
     dtype: of the products.
 
   Returns:
     'kernels', 'kernel_bytes', 'kernel_ms'.
   """
-  seconds, every = 0.0, 0
-  kernels = program.kernels(program.body)
-  for computation, x in kernels:
-    moved = program.moved(computation, x)
-    every += moved
-    seconds += max(
+  seconds = every = number = 0.0
+  alone = [(steps, *kernel) for kernel in program.kernels(program.entry)]
+  for times, computation, x in program.in_loops() or alone:
+    moved, part = program.moved(computation, x), times / steps
+    number += part
+    every += part * moved
+    seconds += part * max(
       moved / chip.bandwidth,
       _flops(program, computation, x) / chip.flops[dtype],
       chip.launch,
     )
   return {
-    'kernels': len(kernels),
+    'kernels': number,
     'kernel_bytes': every,
     'kernel_ms': 1e3 * seconds,
   }
@@ -174,7 +177,9 @@ def report(case: Case, name: str) -> dict[str, Any]:
       print(f'no bound by kernels: {error}', file=sys.stderr)
     else:
       program, _ = lowered(case, mesh)
-      result |= of_kernels(compiled(program, name).program, chip, case.dtype)
+      result |= of_kernels(
+        compiled(program, name).program, case.steps, chip, case.dtype
+      )
   bounds = ('arithmetic_ms', 'memory_ms', 'kernel_ms')
   result['bound_ms'] = max(result.get(key, 0.0) for key in bounds)
   measured = milliseconds(case)
@@ -214,7 +219,7 @@ def main(arguments: argparse.Namespace) -> None:
   ]
   if 'kernels' in result:
     rows += [
-      ('kernels', f'{result["kernels"]}'),
+      ('kernels', f'{result["kernels"]:.0f}'),
       ('MB of kernels', f'{result["kernel_bytes"] / 1e6:.1f}'),
     ]
   rows += [

@@ -55,6 +55,9 @@ def test_a_program_is_read_from_its_text():
     'custom-call',
     'all-reduce-start',
   ]
+  assert [(n, x) for n, _, x in program.in_loops()] == [
+    (7, x) for _, x in kernels
+  ]
   assert len(program.calls('__cudnn')) == 1
   assert program.collectives()['all-reduce'] == 1
   assert [x.name for x in program.large(600)] == ['copy.1']
@@ -132,7 +135,7 @@ custom_call_target="__cudnn$conv{target}"
   ((_, call),) = program.kernels('main')
   flops = roofline._flops(program, 'main', call)
   np.testing.assert_allclose(flops, 2 * 2 * 4 * 4 * 6 * 3 * 3 * 4)
-  bounds = roofline.of_kernels(program, CHIPS['h100'], 'bfloat16')
+  bounds = roofline.of_kernels(program, 1, CHIPS['h100'], 'bfloat16')
   assert bounds['kernels'] == 1
   assert bounds['kernel_ms'] == 2e-3  # a launch
 

@@ -282,7 +282,7 @@ class Feed:
     tables = self._tables()
     of_tables = jax.tree.map(lambda x: x.sharding, tables)
     jitted = jax.jit(
-      run,
+      partial(run, meshes.platform(mesh)),
       in_shardings=(whole, whole, split, of_inputs, of_tables, whole, whole),
       out_shardings=(whole, whole),
       donate_argnums=0,
@@ -308,7 +308,9 @@ class Feed:
       'index': jax.ShapeDtypeStruct((size,), np.int32),
     }
 
-  def _run_loaded(self, state, stored, raw, inputs, tables, seeds, epoch):
+  def _run_loaded(
+    self, platform, state, stored, raw, inputs, tables, seeds, epoch
+  ):
     """One step on examples from the host."""
     del stored
 
@@ -317,9 +319,11 @@ class Feed:
       return self._batch(raw, inputs, tables, seeds, epoch)
 
     of_step = jax.tree.map(lambda x: x[None], raw), inputs
-    return self._steps(batch_of, state, of_step)
+    return self._steps(platform, batch_of, state, of_step)
 
-  def _run_stored(self, state, stored, indices, inputs, tables, seeds, epoch):
+  def _run_stored(
+    self, platform, state, stored, indices, inputs, tables, seeds, epoch
+  ):
     """Steps on examples of the stored split, given their indices [S, B]."""
 
     def batch_of(of_step):
@@ -327,10 +331,9 @@ class Feed:
       raw = batches.gather(stored, index)
       return self._batch(raw, inputs, tables, seeds, epoch)
 
-    return self._steps(batch_of, state, (indices, inputs))
+    return self._steps(platform, batch_of, state, (indices, inputs))
 
-  def _steps(self, batch_of, state, of_steps):
-    platform = meshes.platform(self.mesh)
+  def _steps(self, platform, batch_of, state, of_steps):
     return bulk.steps(
       self.step, batch_of, state, of_steps, platform, self.at_once
     )
