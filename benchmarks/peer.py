@@ -25,6 +25,7 @@ import jax
 from benchmarks import run
 from jaxkd import config as configs
 from jaxkd import models
+from jaxkd.allocation import keep_freed_memory
 from jaxkd.models.cost import of_layers
 from jaxkd.runs.provenance import git_commit
 from jaxkd.training import mesh as meshes
@@ -247,6 +248,7 @@ def pin() -> None:
       f'--clock=cpu confines the process to one core, which {platform.system()}'
       ' cannot do: use --clock=wall'
     )
+  keep_freed_memory()  # as `use_cores` does
   os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
   jax.config.update('jax_num_cpu_devices', 1)
 
