@@ -397,3 +397,11 @@ def test_test_images_that_differ_are_explained(tmp_path):
   words = '2 tables: results on different test images are not compared'
   assert words in comparison.table() and words in comparison.to_html()
   assert comparison.to_latex().count(r'\begin{tabular}') == 2
+
+
+def test_an_interval_of_a_fraction_is_drawn_between_0_and_1(tmp_path):
+  made_runs.over_seeds(tmp_path, [0.1, 0.9])
+  (table,) = compare(tmp_path).tables
+  (row,) = table.rows
+  assert row.interval[0] < 0 and row.interval[1] > 1
+  assert comparison_page._ends(table, row) == (0.0, 1.0)

@@ -109,7 +109,9 @@ def _row(table: 'Table', row: 'Row') -> dict[str, Any]:
 
 def plot(table: 'Table') -> Plot | None:
   """Returns the plot of a table, None if no value is finite."""
-  ends = [x for row in table.rows for x in (*row.values.values(), *_ends(row))]
+  ends = [
+    x for row in table.rows for x in (*row.values.values(), *_ends(table, row))
+  ]
   finite = [table.factor * x for x in ends if math.isfinite(x)]
   if not finite:
     return None
@@ -129,7 +131,7 @@ def plot(table: 'Table') -> Plot | None:
       for seed, value in row.values.items()
       if (x := place(value)) is not None
     )
-    low_end, high_end = map(place, row.interval or (math.nan, math.nan))
+    low_end, high_end = map(place, _ends(table, row) or (math.nan, math.nan))
     mean, words = place(row.spread.mean), _words(table, row)
     strips.append(Strip(row.label, dots, mean, low_end, high_end, words))
   ticks = tuple(
@@ -139,9 +141,15 @@ def plot(table: 'Table') -> Plot | None:
   return Plot(tuple(strips), ticks)
 
 
-def _ends(row: 'Row') -> tuple[float, ...]:
-  """Returns the ends of the interval of a mean, or nothing."""
-  return row.interval or ()
+def _ends(table: 'Table', row: 'Row') -> tuple[float, ...]:
+  """Returns the ends of the interval of a mean as drawn, or nothing.
+
+  That of a fraction is cut at 0 and 1, which few seeds can exceed by far.
+  """
+  ends = row.interval or ()
+  if not table.display.percent:
+    return ends
+  return tuple(min(max(end, 0.0), 1.0) for end in ends)
 
 
 def _words(table: 'Table', row: 'Row') -> str:
