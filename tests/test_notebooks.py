@@ -9,11 +9,6 @@ from notebooks.execute import FOLDER, NOTEBOOKS, execute
 
 SIZE = 300_000  # bytes
 TOTAL = 1_200_000
-# The first one is a newcomer's first minute; the others take minutes each.
-EXECUTED = [
-  path if number == 0 else pytest.param(path, marks=pytest.mark.slow)
-  for number, path in enumerate(NOTEBOOKS)
-]
 
 
 def name(path):
@@ -96,7 +91,8 @@ class TestEach:
         assert (FOLDER.parent / page).exists(), page
 
 
-@pytest.mark.parametrize('path', EXECUTED, ids=name)
+@pytest.mark.slow  # a minute or more each
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=name)
 def test_runs(path, tmp_path, monkeypatch):
   # conftest's flags are for tiny programs; a real training needs fast code.
   monkeypatch.delenv('XLA_FLAGS', raising=False)

@@ -161,6 +161,7 @@ def test_a_sweep_is_a_study(command, place, capsys):
   assert re.search(r'temperature 1 +3 ', out)
 
 
+@pytest.mark.slow
 def test_printed_commands_fill_the_same_folders(command, place):
   words = ('sweep', 'tiny', '--workdir=a b', *GRID, 'epochs=1', '--print')
   status, out, err = command(*words)
