@@ -196,10 +196,10 @@ def test_resume_after_the_first_phase_is_bit_identical(
     summary = Run(again(cache), tmp_path / name).finish()
     return summary['networks']['student']['params_sha256']
 
-  def killed(task, *args):
+  def killed(task, *args, **others):
     if task.name == 'train':
       raise Killed
-    return train(task, *args)
+    return train(task, *args, **others)
 
   whole, train = digest('whole'), run.train_phase
   for folder in ('kept', 'lost'):
