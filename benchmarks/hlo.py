@@ -147,7 +147,7 @@ class Program:
   def runs(x: Instruction) -> bool:
     """Returns whether an instruction is a kernel.
 
-    The end of an asynchronous operation is none.
+    The end of an asynchronous operation does not count as one.
     """
     return x.opcode not in FREE and not x.opcode.endswith(('-done', '-update'))
 

@@ -3,8 +3,8 @@
 Small networks show the same as large ones: kernels, layouts and copies are
 those of an operation, whatever its size. The split has the size of CIFAR-100.
 
-Each assertion has failed on earlier code or on a break made on purpose: the
-list is in docs/notes.md, "Accelerators that are not there".
+Most assertions have failed on earlier code or on a break made on purpose: those
+are listed in docs/notes.md, "Accelerators that are not there".
 """
 
 import collections

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 
+import browser
 import made_runs
 import numpy as np
 import pytest
@@ -319,12 +320,7 @@ def test_the_page_is_one_file_with_a_dot_for_each_run(comparison, tmp_path):
 
 
 CHROMIUM = shutil.which('chromium')
-FLAGS = (
-  *('--headless', '--no-sandbox', '--disable-gpu', '--disable-quic'),
-  *('--no-first-run', '--disable-background-networking'),
-  *('--disable-component-update', '--disable-sync'),
-  *('--allow-file-access-from-files', '--virtual-time-budget=3000'),
-)
+FLAGS = (*browser.FLAGS, '--allow-file-access-from-files')
 # A phone's width, in which the page must not be wider.
 FRAME = (
   '<iframe id="page" src="page.html" width="375" height="3000" onload="'

@@ -130,18 +130,18 @@ def spec(
     sizes = {k: p.default for k, p in signature.parameters.items()}
     sizes |= settings
     shape, train = (1, 1, sizes['dimensions']), sizes['train_size']
-    found = Spec(shape, sizes['num_classes'], train=train)
+    spec = Spec(shape, sizes['num_classes'], train=train)
   else:
-    found = SPECS.get(name)
-  if found is None or not channels:
-    return found
-  height, width, fixed = found.image_shape
+    spec = SPECS.get(name)
+  if spec is None or not channels:
+    return spec
+  height, width, fixed = spec.image_shape
   if channels != fixed and not _takes(name, 'channels'):
     raise ValueError(
       f'data.channels={channels} does not fit {name}, whose images have always'
       f' {fixed}: set it to 0'
     )
-  return found._replace(image_shape=(height, width, channels))
+  return spec._replace(image_shape=(height, width, channels))
 
 
 def train_size(
